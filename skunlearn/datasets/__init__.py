@@ -1,0 +1,1 @@
+"""Machine unlearning with the habits of scikit-learn."""
