@@ -1,0 +1,66 @@
+"""The checks of arguments that several rooms of the package share."""
+
+import numpy as np
+
+
+def check_forget(forget, n_samples):
+    """Return a forget mask as a boolean array of shape (n_samples,).
+
+    Parameters
+    ----------
+    forget : array-like of bool of shape (n_samples,)
+        A NumPy array, a list of bools, a pandas Series or a torch tensor. True
+        marks a row to forget. A mask that is True everywhere, or nowhere, is
+        accepted: whether that makes sense is for the caller to say.
+    n_samples : int
+        The number of rows the mask has to cover.
+
+    Returns
+    -------
+    mask : ndarray of bool of shape (n_samples,)
+        The mask; it may share memory with `forget`.
+
+    Raises
+    ------
+    ValueError
+        If `forget` is not boolean or not of shape (n_samples,). Row indices are
+        refused rather than converted, because scikit-learn slices a mask with
+        the rows of each fold but hands an index array through whole.
+
+    Examples
+    --------
+    >>> from skunlearn._validation import check_forget
+    >>> check_forget([True, False, False], 3)
+    array([ True, False, False])
+    """
+    if hasattr(forget, "detach"):  # a torch tensor, perhaps on a device NumPy cannot read
+        forget = forget.detach().cpu()
+    wanted = f"forget must be a boolean mask of shape ({n_samples},), True for the rows to forget"
+    try:
+        mask = np.asarray(forget)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{wanted}; got {type(forget).__name__}: {error}") from error
+    # pandas' nullable booleans arrive as objects, and are a mask if none is missing.
+    if mask.dtype == object and getattr(forget, "dtype", None) == "boolean":
+        missing = np.flatnonzero([not isinstance(value, bool | np.bool_) for value in mask])
+        if missing.size:
+            raise ValueError(
+                f"{wanted}; got a nullable boolean array with missing values at rows "
+                f"{missing[:5].tolist()}; fill them first, as with forget.fillna(False)."
+            )
+        mask = mask.astype(bool)
+    if mask.ndim == 0:
+        raise ValueError(f"{wanted}; got {forget!r}.")
+    if mask.dtype != bool:
+        hint = (
+            "; turn row indices into a mask with "
+            f"mask = np.zeros({n_samples}, dtype=bool); mask[indices] = True"
+            if np.issubdtype(mask.dtype, np.integer)
+            else "; compare or convert it to booleans first"
+        )
+        raise ValueError(f"{wanted}; got an array of {mask.dtype}, shape {mask.shape}{hint}.")
+    if mask.shape != (n_samples,):
+        raise ValueError(
+            f"{wanted}, one entry for each row of X; got a boolean array of shape {mask.shape}."
+        )
+    return mask
