@@ -1,5 +1,7 @@
 """The checks of arguments that several rooms of the package share."""
 
+import numbers
+
 import numpy as np
 
 
@@ -64,3 +66,30 @@ def check_forget(forget, n_samples):
             f"{wanted}, one entry for each row of X; got a boolean array of shape {mask.shape}."
         )
     return mask
+
+
+def check_number(name, value, low, high=np.inf, *, integer=False, low_open=False):
+    """Raise a ValueError unless a hyperparameter is a number in its range.
+
+    Parameters
+    ----------
+    name : str
+        The hyperparameter.
+    value : object
+        What it was set to.
+    low, high : float
+        The range, both ends included.
+    integer : bool, default=False
+        Whether it must be an integer.
+    low_open : bool, default=False
+        Whether `low` itself is excluded.
+    """
+    kind = numbers.Integral if integer else numbers.Real
+    is_number = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+    if is_number and (low < value if low_open else low <= value) and value <= high:
+        return
+    what = "an integer" if integer else "a number"
+    bound = f"greater than {low}" if low_open else f"at least {low}"
+    if high < np.inf:
+        bound += f" and at most {high}"
+    raise ValueError(f"{name} must be {what} {bound}; got {value!r}.")

@@ -1,0 +1,549 @@
+"""The contract of an unlearner, and the unlearning run: skorch's training loop on a copy of it."""
+
+import contextlib
+import random
+import warnings
+from abc import ABCMeta, abstractmethod
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from joblib import hash as joblib_hash
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch.callbacks import LRScheduler
+from skorch.utils import is_dataset, to_device
+from torch import nn
+from torch.utils.data import Subset
+
+from ._data import Rows, as_dataset, encode_labels, is_lazy
+from ._network import (
+    assemble,
+    batches,
+    cache_key,
+    check_fresh,
+    fit_network,
+    parts_of,
+    predict_proba,
+    rows_for,
+    running,
+    sizes_from_data,
+)
+from ._validation import check_forget, check_number
+
+_REGRESSION_LOSSES = (
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.PoissonNLLLoss,
+    nn.GaussianNLLLoss,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a method is given to unlearn: the network as it is, and the rows.
+
+    Attributes
+    ----------
+    original : skorch.NeuralNet
+        The trained network. It is never changed; a method may use it as a teacher.
+        None for a method that trains from scratch.
+    retain, forget : Rows
+        The rows to keep and the rows to forget, with encoded labels.
+    unseen : Rows or None
+        Held-out rows (`X_val`), if the user gave any.
+    valid : torch.utils.data.Dataset or None
+        What the validation step of the run reads: the held-out rows if there are any, else the rows
+        that the network's own `train_split` sets aside from the retained ones.
+    """
+
+    original: NeuralNet | None
+    retain: Rows
+    forget: Rows
+    unseen: Rows | None
+    valid: torch.utils.data.Dataset | None
+
+
+class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
+    """Base class of every unlearner.
+
+    A subclass names its hyperparameters in ``__init__`` and implements one hook,
+    :meth:`_unlearn`, which turns a network into one that has forgotten. Validation, label encoding,
+    seeding, caching of the original, and the swap that happens only when the run has succeeded are
+    done here.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to train and unlearn. Wrapped in :class:`sklearn.frozen.FrozenEstimator`, it is
+        taken as trained already and never trained again.
+    memory : str, joblib.Memory or None, default=None
+        Where to keep trained originals, so that each is trained once per network, rows and seed.
+        The folder then holds networks that remember the rows to forget; ``memory.clear()`` (or
+        deleting the folder) removes them.
+    random_state : int, RandomState or None, default=None
+        Seeds initial weights, batches and everything a method draws. An int makes `fit` and
+        `unlearn` repeatable on one machine. The global generators are left as they were.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    n_features_in_ : int
+        Size of the second axis of `X`, where `X` is an array.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, where `X` is a data frame.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run; absent until there is one.
+    """
+
+    __metadata_request__fit: ClassVar = {"forget": True, "X_val": True, "y_val": True}
+
+    #: What a method cannot work without, out of ``original``, ``retain``, ``forget`` (the rows),
+    #: ``forget_labels`` and ``unseen``; what the error messages are made from.
+    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+
+    def __init__(self, estimator, *, memory=None, random_state=None):
+        self.estimator = estimator
+        self.memory = memory
+        self.random_state = random_state
+
+    # -- what a method implements ------------------------------------------------------------------
+
+    @abstractmethod
+    def _unlearn(self, request):
+        """Return a fitted network that has forgotten ``request.forget``.
+
+        Parameters
+        ----------
+        request : Request
+            The original network and the rows. None of it may be changed.
+
+        Returns
+        -------
+        net : skorch.NeuralNet
+            Most methods return ``self._train(self._copy(request.original), request, ...)``.
+        """
+
+    # -- what a user calls -------------------------------------------------------------------------
+
+    def fit(self, X, y=None, *, forget=None, X_val=None, y_val=None):
+        """Train a clone of the network on all rows, then unlearn those that `forget` marks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Training rows; images and sequences keep their shape.
+        y : array-like of shape (n_samples,)
+            Labels. May be left out if `X` is a data set that yields pairs.
+        forget : array-like of bool of shape (n_samples,), default=None
+            True for the rows to forget. None is a plain fit.
+        X_val : array-like, default=None
+            Held-out ("unseen") rows, which the network is not trained on.
+        y_val : array-like, default=None
+            Their labels.
+
+        Returns
+        -------
+        self : object
+            The fitted unlearner.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described; what was fitted before is kept.
+        """
+        with self._all_or_nothing():
+            self._check_hyperparameters()
+            template = self._check_estimator()
+            data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=True)
+            self.classes_ = self._check_classes(template, data, y)
+            codes = encode_labels(y, self.classes_)
+            seed = self._draw_seed()
+            unlearns = mask is not None and mask.any()
+            original = None
+            if self._is_frozen():
+                original = template if unlearns else self._copy(template)
+            elif "original" in self.needs or not unlearns:
+                original = self._fit_original(template, data, codes, seed)
+            vars(self).pop("unlearning_history_", None)
+            if unlearns:
+                self._run(template, original, data, codes, mask, val, seed)
+            else:
+                self.estimator_ = original
+                if mask is not None:
+                    warnings.warn(
+                        "forget marks no row: this was a plain fit and nothing was unlearned. In a "
+                        "search, use ForgetKFold, which keeps every forget row in every fold.",
+                        UserWarning,
+                        stacklevel=2,
+                    )
+        return self
+
+    def unlearn(self, X, y=None, *, forget, X_val=None, y_val=None):
+        """Make the fitted network forget the rows that `forget` marks.
+
+        Can be called again for the next request. If it fails or is interrupted, the estimator stays
+        as it was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            The rows to forget together with the rows to retain.
+        y : array-like of shape (n_samples,)
+            Labels. May be left out if `X` is a data set that yields pairs.
+        forget : array-like of bool of shape (n_samples,)
+            True for the rows to forget; at least one.
+        X_val : array-like, default=None
+            Held-out ("unseen") rows, which the network was not trained on.
+        y_val : array-like, default=None
+            Their labels.
+
+        Returns
+        -------
+        self : object
+            The unlearner, with the unlearned network.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called and `estimator` is not a fitted network in a `FrozenEstimator`.
+        ValueError
+            If an argument is not as described.
+        """
+        with self._all_or_nothing():
+            self._check_hyperparameters()
+            template = self._check_estimator()
+            first = not hasattr(self, "estimator_")
+            if first and not self._is_frozen():
+                check_is_fitted(self)
+            data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=first)
+            if mask is None or not mask.any():
+                raise ValueError(
+                    "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
+                    f"({len(data)},) that is True for the rows to forget."
+                )
+            if first:
+                self.classes_ = self._check_classes(template, data, y)
+            codes = encode_labels(y, self.classes_)
+            original = template if first else self.estimator_
+            self._run(template, original, data, codes, mask, val, self._draw_seed())
+        return self
+
+    def predict_proba(self, X):
+        """Class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        return predict_proba(self.estimator_, as_dataset(self.estimator_, self._check_X(X)))
+
+    def predict(self, X):
+        """Predicted labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The most probable label of each row.
+        """
+        proba = self.predict_proba(X)
+        if isinstance(self.estimator_, NeuralNetBinaryClassifier):
+            return self.classes_[(proba[:, 1] > self.estimator_.threshold).astype(int)]
+        return self.classes_[proba.argmax(axis=1)]
+
+    # -- what methods use --------------------------------------------------------------------------
+
+    def _copy(self, original):
+        """A network with the original's weights, to be changed, set up for this method's run.
+
+        Where the unlearner has `lr`, `optimizer`, `batch_size` or `max_epochs` and they are not
+        None, they replace the network's own. Batches are shuffled unless the network says not.
+        """
+        template = self._check_estimator()
+        settings = self._settings()
+        ways = ("shuffle", "sampler", "batch_sampler")
+        if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
+            settings["iterator_train__shuffle"] = True
+        return assemble(template, deepcopy(parts_of(original)), len(self.classes_), **settings)
+
+    def _check_hyperparameters(self):
+        """Raise a ValueError for a hyperparameter that makes no sense; extended by methods."""
+        given = self._settings()
+        if "lr" in given:
+            check_number("lr", self.lr, 0, low_open=True)
+        if "max_epochs" in given:
+            check_number("max_epochs", self.max_epochs, 1, integer=True)
+        if "batch_size" in given:
+            check_number("batch_size", self.batch_size, 1, integer=True)
+        if "optimizer" in given and not callable(self.optimizer):
+            raise ValueError(
+                "optimizer must be a torch.optim class (or functools.partial of one) or None for "
+                f"the network's own; got {self.optimizer!r}."
+            )
+
+    def _settings(self):
+        names = ("lr", "optimizer", "batch_size", "max_epochs")
+        given = {name: getattr(self, name, None) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _train(self, net, request, *phases, cosine=True, callbacks=()):
+        """Run skorch's training loop on `net`, with steps of the method's own.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            What :meth:`_copy` returned.
+        request : Request
+            Where the validation rows come from.
+        *phases : tuple (rows, step, n_epochs)
+            Trained one after the other in a single run. ``step(net, X, y, progress)`` returns the
+            loss of a batch and the network's output for it; `progress` rises from 0 to 1 over the
+            phase. A step of None is the plain one: the criterion on the batch.
+        cosine : bool, default=True
+            Let the learning rate fall to 0 on a cosine over the run, unless the network has an
+            `LRScheduler` of its own.
+        callbacks : sequence of skorch.callbacks.Callback
+            Callbacks of the method itself, for this run only.
+
+        Returns
+        -------
+        net : skorch.NeuralNet
+            The same network, trained.
+        """
+        step, done, total = None, 0, 1
+
+        def train_step(self, batch, **fit_params):
+            nonlocal done
+            result = super(type(self), self).train_step(batch, **fit_params)
+            done += 1
+            return result
+
+        def train_step_single(self, batch, **fit_params):
+            if step is None:
+                return super(type(self), self).train_step_single(batch, **fit_params)
+            self._set_training(True)
+            X, y = to_device(batch, self.device)
+            loss, y_pred = step(self, X, y, done / max(total - 1, 1))
+            if hasattr(self, "accelerator"):
+                self.accelerator.backward(loss)
+            else:
+                loss.backward()
+            return {"loss": loss, "y_pred": y_pred}
+
+        with running(
+            net,
+            train_step=train_step,
+            train_step_single=train_step_single,
+            # The rows were checked and split before the run; a class may have no retained row left.
+            check_data=lambda self, X, y=None: None,
+            get_split_datasets=lambda self, X, y=None, **kwargs: (X, request.valid),
+        ):
+            totals = [n_epochs * len(batches(net, rows)) for rows, _, n_epochs in phases]
+            callbacks = list(callbacks)
+            if cosine and not any(isinstance(cb, LRScheduler) for _, cb in net.callbacks_):
+                schedule = torch.optim.lr_scheduler.CosineAnnealingLR
+                callbacks.append(
+                    LRScheduler(schedule, T_max=max(sum(totals), 1), step_every="batch")
+                )
+            users = net.callbacks_
+            net.callbacks_ = [(type(cb).__name__, cb.initialize()) for cb in callbacks] + users
+            net.notify("on_train_begin", X=request.retain, y=None)
+            for (rows, step, n_epochs), total in zip(phases, totals):  # noqa: B007
+                done = 0
+                net.fit_loop(rows, epochs=n_epochs)
+            net.notify("on_train_end", X=request.retain, y=None)
+            net.callbacks_ = users
+        # Momentum and gradients were made from the forget rows.
+        net.optimizer_.zero_grad(set_to_none=True)
+        net.initialize_optimizer()
+        return net
+
+    def _train_from_scratch(self, rows):
+        """Train a network on `rows` from fresh weights, with its own settings or this method's."""
+        template = self._check_estimator()
+        check_fresh(template)
+        return fit_network(template, rows, len(self.classes_), **self._settings())
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def _run(self, template, original, data, codes, mask, val, seed):
+        """Unlearn, and only then replace the network."""
+        rows = rows_for(template, original, data, codes)
+        retain, forget = rows.take(~mask), rows.take(mask)
+        name = type(self).__name__
+        if "retain" in self.needs and not len(retain):
+            raise ValueError(
+                f"{name} needs retained rows, but forget is True for all {len(rows)} rows of X; "
+                "pass the rows to retain along with those to forget."
+            )
+        if "unseen" in self.needs and val is None:
+            raise ValueError(f"{name} needs held-out rows; pass them as X_val and y_val.")
+        unseen = None if val is None else rows_for(template, original, *val)
+        valid = unseen
+        if valid is None and original is not None and template.train_split and len(retain):
+            kept, valid = template.get_split_datasets(retain, retain.y)
+            if isinstance(kept, Subset) and kept.dataset is retain:
+                retain = retain.take(kept.indices)
+        with self._seeded(seed, template):
+            net = self._unlearn(Request(original, retain, forget, unseen, valid))
+        self.estimator_ = net
+        self.unlearning_history_ = net.history
+
+    def _fit_original(self, template, data, codes, seed):
+        """The network trained on every row, from the cache where there is one."""
+        check_fresh(template)
+        memory = check_memory(self.memory)
+        key = None
+        if getattr(memory, "location", self.memory) is not None:
+            key = joblib_hash([cache_key(template), getattr(data, "X", data), codes, seed])
+
+        def train():
+            with self._seeded(seed, template):
+                rows = rows_for(template, None, data, codes)
+                net = fit_network(template, rows, len(self.classes_))
+            return parts_of(net), net.history
+
+        parts, history = memory.cache(_trained, ignore=["train"])(key, train)
+        n_classes = len(self.classes_)
+        net = assemble(template, parts, n_classes, **sizes_from_data(template, data, n_classes))
+        net.history = history
+        return net
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def _is_frozen(self):
+        return isinstance(self.estimator, FrozenEstimator)
+
+    def _check_estimator(self):
+        """The network that `estimator` is or holds."""
+        net = self.estimator.estimator if self._is_frozen() else self.estimator
+        if not isinstance(net, NeuralNet) or isinstance(net, NeuralNetRegressor):
+            raise ValueError(
+                "estimator must be a skorch network that classifies, such as "
+                f"skorch.NeuralNetClassifier, or one in a FrozenEstimator; got {net!r}."
+            )
+        criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+        if issubclass(criterion, _REGRESSION_LOSSES):
+            raise ValueError(
+                f"estimator has the criterion {criterion.__name__}, which is a regression loss; "
+                "use a classification loss, such as torch.nn.CrossEntropyLoss."
+            )
+        if self._is_frozen():
+            check_is_fitted(self.estimator)
+        return net
+
+    def _check_X(self, X, reset=False):
+        if is_lazy(X):
+            return X
+        return validate_data(self, X, reset=reset, allow_nd=True)
+
+    def _check_rows(self, X, y, forget, X_val, y_val, reset):
+        """Validated rows as a data set, labels, mask, and held-out rows as a pair."""
+        net = self._check_estimator()
+
+        def check(X, y, reset, x_name, y_name):
+            if is_lazy(X):
+                data = as_dataset(net, X)
+                if y is None:
+                    if not is_dataset(X):
+                        raise ValueError(f"{y_name} must be given unless {x_name} yields pairs.")
+                    y = np.asarray([data[i][1] for i in range(len(data))])
+                y = column_or_1d(y, warn=True)
+                if len(y) != len(data):
+                    raise ValueError(
+                        f"{y_name} has {len(y)} entries, but {x_name} has {len(data)} rows."
+                    )
+            else:
+                X, y = validate_data(self, X, y, reset=reset, allow_nd=True)
+                data = as_dataset(net, X)
+            check_classification_targets(y)
+            return data, y
+
+        data, y = check(X, y, reset, "X", "y")
+        mask = None if forget is None else check_forget(forget, len(data))
+        if X_val is None:
+            if y_val is not None:
+                raise ValueError("y_val was given without X_val; pass the rows it belongs to.")
+            return data, y, mask, None
+        if y_val is None and not is_dataset(X_val):
+            raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
+        return data, y, mask, check(X_val, y_val, False, "X_val", "y_val")
+
+    def _check_classes(self, template, data, y):
+        """The labels, in the order of the network's output columns."""
+        if getattr(template, "classes", None) is not None:
+            return np.asarray(template.classes)
+        if self._is_frozen():
+            # skorch has no labels of its own: a network trained outside answers column numbers.
+            return np.arange(predict_proba(template, Subset(data, [0])).shape[1])
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"y has one class, {classes.tolist()}; a classifier needs at least two."
+            )
+        return classes
+
+    # -- randomness and atomicity ------------------------------------------------------------------
+
+    def _draw_seed(self):
+        return check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+
+    @contextlib.contextmanager
+    def _seeded(self, seed, net):
+        """Seed every global generator, and put each back afterwards."""
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+        device = torch.device(net.device or "cpu")
+        try:
+            with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+                torch.manual_seed(seed)
+                np.random.seed(seed)  # noqa: NPY002
+                random.seed(seed)
+                yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self):
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def __getstate__(self):
+        # A pickle must not carry the original's weights to where the request should have effect.
+        state = super().__getstate__()
+        if self._is_frozen() and hasattr(self, "unlearning_history_"):
+            state = {**state, "estimator": FrozenEstimator(self.estimator_)}
+        return state
+
+
+def _trained(key, train):
+    """Train an original; cached by its key alone."""
+    return train()
