@@ -1,0 +1,277 @@
+"""Scorers: what a search calls with an estimator, made from the functions of `_scores`."""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import MetadataRequest
+
+from skunlearn._validation import check_forget, check_number
+from skunlearn.metrics._scores import (
+    forgetting_score,
+    nomus_score,
+    sample_log_loss,
+    utility_score,
+)
+
+_NAMES = ("utility", "neg_forgetting_score", "nomus")
+
+
+class _Scorer(BaseEstimator):
+    """What both kinds of scorer share: from responses on all rows to a number."""
+
+    def __init__(self, name, *, n_splits=10, random_state=0, weight=0.5):
+        self.name = name
+        self.n_splits = n_splits
+        self.random_state = random_state
+        self.weight = weight
+
+    def get_metadata_routing(self):
+        """Request `forget` for scoring, without a word from the user."""
+        # A class attribute would do this for an estimator, but scikit-learn looks at those of
+        # existing methods only, and a scorer has no method score.
+        requests = MetadataRequest(owner=self)
+        requests.score.add_request(param="forget", alias=self._requests_forget)
+        return requests
+
+    def _score(self, estimator, respond, y, mask):
+        """Score `respond(method)`, an output for each value of `y`, members where `mask`."""
+        if self.name != "neg_forgetting_score":
+            # predict, not the argmax of predict_proba: the two differ for multilabel targets and
+            # for classifiers with a threshold of their own, and NoMUS has to agree with utility.
+            utility = utility_score(y[~mask], respond("predict")[~mask])
+        if self.name == "utility":
+            return utility
+        labels = getattr(estimator, "classes_", None)
+        loss = sample_log_loss(y, respond("predict_proba"), labels=labels)
+        forgetting = forgetting_score(
+            loss[mask], loss[~mask], n_splits=self.n_splits, random_state=self.random_state
+        )
+        if self.name == "nomus":
+            return nomus_score(utility, forgetting, weight=self.weight)
+        return -forgetting
+
+    def _accept_sample_weight(self):
+        # Without routing, scikit-learn asks every scorer of a dict this when a search is given
+        # sample weights.
+        return False
+
+
+class _RoutedScorer(_Scorer):
+    """A scorer that is told by `forget` which rows of X are the forget rows."""
+
+    _requests_forget = True
+
+    def __call__(self, estimator, X, y=None, *, forget=None):
+        """Score a fitted classifier on unseen and forget rows, told apart by `forget`."""
+        if forget is None:
+            raise ValueError(
+                f"The scorer {self.name!r} needs to know the forget rows; got forget=None. Call it "
+                "with forget=mask; in a search, inside "
+                "sklearn.config_context(enable_metadata_routing=True), fit(X, y, forget=mask) or "
+                "cross_validate(..., params={'forget': mask}) passes it on; without routing, use "
+                f"get_scorer({self.name!r}, X_forget=..., y_forget=...)."
+            )
+        y = _check_y("y", y)
+        mask = check_forget(forget, len(y))
+        if not mask.any() or mask.all():
+            raise ValueError(
+                "forget must mark some of the rows to score and leave others, the unseen ones; "
+                f"got {np.count_nonzero(mask)} True of {len(mask)}. ForgetKFold puts both into "
+                "each test fold."
+            )
+        return self._score(estimator, lambda method: _respond(estimator, method, X, y), y, mask)
+
+    def __repr__(self):
+        return f"get_scorer({_arguments(self)})"
+
+
+class _BoundScorer(_Scorer):
+    """A scorer that carries the forget rows; every row it is given is unseen."""
+
+    _requests_forget = False  # no error either, when a search passes a mask on to others
+
+    def __init__(self, name, *, X_forget, y_forget, n_splits=10, random_state=0, weight=0.5):
+        super().__init__(name, n_splits=n_splits, random_state=random_state, weight=weight)
+        self.X_forget = X_forget
+        self.y_forget = y_forget
+
+    def __call__(self, estimator, X, y=None, *, forget=None):
+        """Score a fitted classifier on X, all unseen, and on the bound forget rows."""
+        if forget is not None:
+            raise ValueError(
+                "forget must not be passed to a scorer that is bound to forget rows; leave out "
+                f"either forget=mask or X_forget and y_forget in {self!r}."
+            )
+        y, y_forget = _check_y("y", y), _check_y("y_forget", self.y_forget)
+        if _holds_every_row(X, self.X_forget):
+            raise ValueError(
+                "X must hold unseen rows only for a scorer that is bound to forget rows; got every "
+                "row of X_forget among them. Use ForgetKFold(..., forget=mask, "
+                "forget_in_test=False), or the scorer without X_forget and forget=mask."
+            )
+
+        def respond(method):
+            return np.concatenate(
+                [
+                    _respond(estimator, method, X, y),
+                    _respond(estimator, method, self.X_forget, y_forget, "y_forget"),
+                ]
+            )
+
+        mask = np.repeat([False, True], [len(y), len(y_forget)])
+        return self._score(estimator, respond, np.concatenate([y, y_forget]), mask)
+
+    def __repr__(self):
+        bound = f"<{len(self.y_forget)} rows>"
+        return f"get_scorer({_arguments(self)}, X_forget={bound}, y_forget={bound})"
+
+
+def _arguments(scorer):
+    named = ("n_splits", "random_state", "weight")
+    return ", ".join([repr(scorer.name)] + [f"{name}={getattr(scorer, name)!r}" for name in named])
+
+
+def _check_y(name, y):
+    if y is None:
+        raise ValueError(f"{name} must hold the true labels of the rows to score; got None.")
+    y = np.asarray(y)
+    if y.ndim == 0 or len(y) == 0:
+        raise ValueError(f"{name} must hold a label for each row; got an array of shape {y.shape}.")
+    return y
+
+
+def _respond(estimator, method, X, y, name="y"):
+    response = np.asarray(getattr(estimator, method)(X))
+    if response.shape[:1] != (len(y),):
+        raise ValueError(
+            f"{name} must have one label for each row of X; got {len(y)} labels, and {method} "
+            f"answered with shape {response.shape}."
+        )
+    return response
+
+
+def _holds_every_row(X, X_forget):
+    """Whether all of `X_forget` occurs in X; False for what cannot be compared without loading."""
+    arrays = []
+    for data in (X, X_forget):
+        if isinstance(data, np.ndarray) or hasattr(data, "to_numpy"):
+            arrays.append(np.asarray(data))
+        elif hasattr(data, "detach"):
+            arrays.append(data.detach().cpu().numpy())
+        else:
+            return False
+    rows, forget_rows = arrays
+    if rows.dtype != forget_rows.dtype or rows.shape[1:] != forget_rows.shape[1:]:
+        return False
+    seen = {hash(row.tobytes()) for row in rows}
+    return all(hash(row.tobytes()) in seen for row in forget_rows)
+
+
+def get_scorer_names():
+    """Return the names that `get_scorer` knows.
+
+    Returns
+    -------
+    names : list of str
+
+    See Also
+    --------
+    get_scorer : Make a scorer from a name.
+
+    Examples
+    --------
+    >>> from skunlearn.metrics import get_scorer_names
+    >>> get_scorer_names()
+    ['neg_forgetting_score', 'nomus', 'utility']
+    """
+    return sorted(_NAMES)
+
+
+def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=0, weight=0.5):
+    """Make a scorer for `cross_validate`, the searches, or a call of your own.
+
+    A scorer works for every fitted classifier with `predict`, `predict_proba` and
+    `classes_`, pipelines included, and never returns a number without a forget set. It comes
+    in two kinds:
+
+    * without `X_forget`, it is called ``scorer(estimator, X, y, forget=mask)``: X holds
+      unseen rows and forget rows, and the mask is True for the forget rows. It requests
+      `forget` by metadata routing, so a search passes the mask on by itself.
+    * bound to `X_forget` and `y_forget`, it is called ``scorer(estimator, X, y)``: every row
+      of X is unseen. It works without metadata routing.
+
+    Parameters
+    ----------
+    name : {"utility", "neg_forgetting_score", "nomus"}
+        Greater is better for all of them. ``"utility"`` is `utility_score` on the unseen rows,
+        from 0 to 1; ``"neg_forgetting_score"`` is minus the `forgetting_score`, from
+        -0.5 to 0; ``"nomus"`` is the `nomus_score` of both, from 0 to 1.
+    X_forget : array-like or torch Dataset of n_forget rows, default=None
+        The forget rows to bind, in a form the estimator can predict.
+    y_forget : array-like of shape (n_forget,) or (n_forget, n_labels), default=None
+        Their true labels.
+    n_splits : int, default=10
+        Number of attacks the forgetting score averages.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the attack. An int, so that the candidates of a search are compared under
+        the same attack.
+    weight : float, default=0.5
+        Share of utility in ``"nomus"``; the other scorers do not look at it.
+
+    Returns
+    -------
+    scorer : callable
+        It can be cloned and pickled. One bound to forget rows carries them into its pickle.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, only one of `X_forget` and `y_forget` is given, or `n_splits`
+        or `weight` is out of range. The scorer itself raises it when it is not given the forget
+        rows, when `forget` is not a boolean mask with both True and False, when a bound
+        scorer is given `forget`, or when all bound rows occur in the array,
+        tensor or DataFrame X, which should be unseen.
+
+    See Also
+    --------
+    skunlearn.model_selection.ForgetKFold : Splits whose test folds hold both kinds of rows.
+    nomus_score : The function behind ``"nomus"``.
+
+    References
+    ----------
+    .. [1] D. Choi, D. Na, "Distribution-Level Feature Distancing for Machine
+       Unlearning", arXiv 2409.14747.
+    .. [2] D. Choi, D. Na, "Towards Machine Unlearning Benchmarks: Forgetting the
+       Personal Identities in Facial Recognition Systems", arXiv 2311.02240.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skunlearn.metrics import get_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> forget = np.arange(150) % 5 == 0
+    >>> unseen = np.arange(150) % 5 == 1
+    >>> classifier = KNeighborsClassifier(1).fit(X[~unseen], y[~unseen])
+    >>> rows = forget | unseen
+    >>> scorer = get_scorer("utility")
+    >>> round(scorer(classifier, X[rows], y[rows], forget=forget[rows]), 3)
+    0.967
+    >>> bound = get_scorer("utility", X_forget=X[forget], y_forget=y[forget])
+    >>> round(bound(classifier, X[unseen], y[unseen]), 3)
+    0.967
+    >>> bound
+    get_scorer('utility', n_splits=10, random_state=0, weight=0.5, X_forget=<30 rows>,
+               y_forget=<30 rows>)
+    """
+    if name not in _NAMES:
+        raise ValueError(f"name must be one of {get_scorer_names()}; got {name!r}.")
+    check_number("n_splits", n_splits, 1, integer=True)
+    check_number("weight", weight, 0, 1)
+    attack = {"n_splits": n_splits, "random_state": random_state, "weight": weight}
+    if X_forget is None and y_forget is None:
+        return _RoutedScorer(name, **attack)
+    if X_forget is None or y_forget is None:
+        missing = "X_forget" if X_forget is None else "y_forget"
+        raise ValueError(f"X_forget and y_forget must be given together; got None for {missing}.")
+    return _BoundScorer(name, X_forget=X_forget, y_forget=_check_y("y_forget", y_forget), **attack)
