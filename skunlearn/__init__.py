@@ -1,5 +1,6 @@
 """Machine unlearning with the habits of scikit-learn."""
 
+from ._discovery import all_unlearners
 from .ascent import NegGrad
 from .base import BaseUnlearner
 from .dlfd import DLFD
@@ -8,4 +9,11 @@ from .finetune import FineTune
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["DLFD", "BaseUnlearner", "FineTune", "NegGrad", "Retrain"]
+__all__ = [
+    "DLFD",
+    "BaseUnlearner",
+    "FineTune",
+    "NegGrad",
+    "Retrain",
+    "all_unlearners",
+]

@@ -18,7 +18,6 @@ from skorch.callbacks import (
 )
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import Subset
 
 from ._data import Rows, input_dtype
 
@@ -88,7 +87,7 @@ def fit_network(template, rows, n_classes, **settings):
     with running(net):
         net.initialize()
         rows = Rows(rows.data, rows.y, rows.index, input_dtype(net, rows.data))
-        n_columns = predict_proba(net, Subset(rows.data, [0])).shape[1]
+        n_columns = count_columns(net, rows)
         if n_columns != n_classes:
             raise ValueError(
                 f"estimator's module returns {n_columns} columns, but y has {n_classes} classes. "
@@ -172,7 +171,8 @@ def assemble(template, parts, n_classes, **settings):
         }
     )
     if isinstance(net.module, nn.Module):
-        net.module = parts["modules"]["module"]  # the template's holds the original's weights
+        # The template's instance holds the original's weights; skorch guards plain assignment.
+        vars(net)["module"] = parts["modules"]["module"]
     configure(net, settings)
 
     def adopt(kind):
@@ -196,7 +196,14 @@ def rows_for(template, original, data, codes):
     return Rows(data, torch.as_tensor(codes, dtype=y_type), dtype=dtype)
 
 
+def count_columns(net, rows):
+    """The number of classes that a network tells apart, from its output for one row."""
+    # Not predict_proba: a data loader draws from the generator that the training starts from.
+    output = net.evaluation_step((rows.batch([0])[0], None))
+    output = output[0] if isinstance(output, tuple) else output
+    return output.shape[1] if output.ndim > 1 else 2
+
+
 def predict_proba(net, data):
-    base = data.dataset if isinstance(data, Subset) else data
-    rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, base))
-    return net.predict_proba(rows)
+    """Class probabilities for the rows of a data set."""
+    return net.predict_proba(Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data)))

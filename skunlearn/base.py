@@ -28,6 +28,7 @@ from ._network import (
     batches,
     cache_key,
     check_fresh,
+    count_columns,
     fit_network,
     parts_of,
     predict_proba,
@@ -401,7 +402,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             )
         if "unseen" in self.needs and val is None:
             raise ValueError(f"{name} needs held-out rows; pass them as X_val and y_val.")
-        unseen = None if val is None else rows_for(template, original, *val)
+        unseen = None
+        if val is not None:
+            unseen = rows_for(
+                template, original, val[0], encode_labels(val[1], self.classes_, "y_val")
+            )
         valid = unseen
         if valid is None and original is not None and template.train_split and len(retain):
             kept, valid = template.get_split_datasets(retain, retain.y)
@@ -498,7 +503,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             return np.asarray(template.classes)
         if self._is_frozen():
             # skorch has no labels of its own: a network trained outside answers column numbers.
-            return np.arange(predict_proba(template, Subset(data, [0])).shape[1])
+            return np.arange(
+                count_columns(template, rows_for(template, template, data, np.zeros(len(data))))
+            )
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(

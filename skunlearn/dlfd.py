@@ -22,7 +22,7 @@ from .features import (
     named_layer,
     reading,
 )
-from .transport import transport_distance
+from .transport import METHODS, transport_distance
 
 _SAMPLE = 128  # rows of each kind that are looked at before the run
 
@@ -204,6 +204,10 @@ class DLFD(BaseUnlearner):
         check_number("forgetting_threshold", self.forgetting_threshold, 0, 0.5)
         check_number("check_every", self.check_every, 1, integer=True)
         check_number("check_rows", self.check_rows, 2, integer=True)
+        if not callable(self.transport) and self.transport not in METHODS:
+            raise ValueError(
+                f"transport must be one of {METHODS} or a callable; got {self.transport!r}."
+            )
         pair = isinstance(self.clip, tuple | list) and len(self.clip) == 2
         if self.clip not in ("auto", None) and not (pair and self.clip[0] < self.clip[1]):
             raise ValueError(
