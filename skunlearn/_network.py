@@ -204,6 +204,16 @@ def count_columns(net, rows):
     return output.shape[1] if output.ndim > 1 else 2
 
 
+def logits(net, output):
+    """Unnormalised log-probabilities of each class, whatever the criterion takes as its input."""
+    output = output[0] if isinstance(output, tuple) else output
+    if isinstance(net.criterion_, nn.NLLLoss):  # with which skorch's modules return probabilities
+        return (output + torch.finfo(output.dtype).eps).log()
+    if output.ndim == 1:
+        return torch.stack([torch.zeros_like(output), output], dim=1)
+    return output
+
+
 def predict_proba(net, data):
     """Class probabilities for the rows of a data set."""
     return net.predict_proba(Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data)))

@@ -414,8 +414,23 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 retain = retain.take(kept.indices)
         with self._seeded(seed, template):
             net = self._unlearn(Request(original, retain, forget, unseen, valid))
+            if "original" in self.needs:
+                self._check_changed(original, net, forget)
         self.estimator_ = net
         self.unlearning_history_ = net.history
+
+    def _check_changed(self, original, net, forget):
+        """Warn of a run that did nothing, on a few of the rows that it was to forget."""
+        few = forget.take(np.arange(min(len(forget), 256)))
+        moved = np.abs(net.predict_proba(few) - original.predict_proba(few)).max()
+        if moved < 0.001:
+            warnings.warn(
+                f"{type(self).__name__} has changed almost nothing: no class probability of "
+                f"{len(few)} rows to forget moved by more than {moved:.2g}. Try a larger learning "
+                "rate or more epochs.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _fit_original(self, template, data, codes, seed):
         """The network trained on every row, from the cache where there is one."""

@@ -248,6 +248,16 @@ def test_pickle_holds_no_forgotten_row_and_no_original_weight(unlearner, frozen,
     assert again.unlearn(X, y, forget=forget) is again
 
 
+@approximate
+def test_a_run_that_changes_nothing_warns(unlearner, problem, trained):
+    X, y, forget = problem
+    model = unlearner(FrozenEstimator(trained), random_state=0)
+    if "lr" not in model.get_params():
+        pytest.skip("has no learning rate to make too small")
+    with pytest.warns(UserWarning, match="has changed almost nothing"):
+        model.set_params(lr=1e-12).unlearn(X, y, forget=forget)
+
+
 @every_unlearner
 def test_requests_can_follow_one_another(unlearner, problem):
     X, y, forget = problem
