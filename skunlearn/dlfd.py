@@ -131,15 +131,16 @@ class DLFD(BaseUnlearner):
     >>> def small_network(n_features_in, n_classes):
     ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
     >>> net = NeuralNetClassifier(
-    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ...     lr=0.1, batch_size=20,
     ... )
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 4))
     >>> y = np.where(X[:, 0] > 0, "yes", "no")
     >>> forget = np.arange(200) < 20
     >>> unlearner = DLFD(net, random_state=0).fit(X, y)
-    >>> unlearner.unlearn(X, y, forget=forget).predict(X[:3]).tolist()
-    ['yes', 'no', 'yes']
+    >>> unlearner.unlearn(X, y, forget=forget).score(X, y) > 0.9
+    True
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
@@ -297,14 +298,17 @@ class _Perturbation:
 
     def _check_apart(self, X, X_forget):
         """Warn where transport has no direction to push in."""
-        first, second = extract(self.net, X, self.layer).chunk(2)
+        if len(X) < 2:
+            return
+        retain = extract(self.net, X, self.layer)
+        first, second = retain.chunk(2)
         forget = extract(self.net, X_forget, self.layer)
-        apart = float(transport_distance(forget, first, method="exact"))
+        apart = float(transport_distance(forget, retain, method="exact"))
         spread = float(transport_distance(second, first, method="exact"))
         if apart <= max(0.5 * spread, 1e-5):
             warnings.warn(
                 "Forget and retained features cannot be told apart: the transport distance "
-                f"between {len(forget)} forget and {len(first)} retained rows is {apart:.3g}, "
+                f"between {len(forget)} forget and {len(retain)} retained rows is {apart:.3g}, "
                 f"between {len(second)} and {len(first)} retained rows {spread:.3g}. DLFD pushes "
                 "along this distance and will do little more than fine-tune; try another "
                 "feature_layer, or make sure that the rows to forget are not still among those "

@@ -51,15 +51,16 @@ class Retrain(BaseUnlearner):
     >>> def small_network(n_features_in, n_classes):
     ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
     >>> net = NeuralNetClassifier(
-    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ...     lr=0.1, batch_size=20,
     ... )
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 4))
     >>> y = np.where(X[:, 0] > 0, "yes", "no")
     >>> forget = np.arange(200) < 20
     >>> unlearner = Retrain(net, random_state=0).fit(X, y, forget=forget)
-    >>> unlearner.predict(X[:3]).tolist()
-    ['yes', 'no', 'no']
+    >>> unlearner.score(X, y) > 0.9
+    True
     """
 
     needs: ClassVar[frozenset] = frozenset({"retain"})
