@@ -52,7 +52,7 @@ class DLFD(BaseUnlearner):
         Rows of each kind in a batch; None for the network's own.
     perturb_steps : int, default=1
         Signed gradient steps a batch. 0 leaves the rows as they are.
-    step_size : float, default=0.06
+    step_size : float, default=0.2
         Size of such a step, as a share of the range between the clip limits.
     perturb_at : str, default="input"
         Where the perturbation is added: to the input, or to the output of the submodule of this
@@ -112,7 +112,7 @@ class DLFD(BaseUnlearner):
 
     Notes
     -----
-    The published recipe is ``clean_weight=0, bn_batches=0``. The clean term and the re-estimated
+    The published recipe is ``clean_weight=0, bn_batches=0`` with several small steps. The clean term and the re-estimated
     statistics are this library's additions: without them the network is trained on nothing but rows
     off the data's distribution. The perturbation is computed in evaluation mode, which leaves
     batch-normalisation statistics alone.
@@ -154,7 +154,7 @@ class DLFD(BaseUnlearner):
         optimizer=None,
         batch_size=None,
         perturb_steps=1,
-        step_size=0.06,
+        step_size=0.2,
         perturb_at="input",
         clip="auto",
         transport="sinkhorn",
