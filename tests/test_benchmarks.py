@@ -1,0 +1,103 @@
+"""The benchmark runs; and what a batch reads does not depend on how many rows there are."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.frozen import FrozenEstimator
+from skorch.callbacks import Callback
+
+from skunlearn import DLFD
+
+from .networks import make_net
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "bench_dlfd_batch.py"
+
+
+@pytest.mark.filterwarnings("default")
+def test_benchmark_prints_its_table(monkeypatch, capsys):
+    tiny = (
+        "--steps 1 --batch 4 --width 2 --stretches 1 --rows 120 240 --repeats 1 --unseen 20 "
+        f"--attacked 60 --sinkhorn-iter 2 --widths --depths --threads {torch.get_num_threads()}"
+    )
+    monkeypatch.setattr("sys.argv", [str(BENCHMARK), *tiny.split()])
+    monkeypatch.setattr("gc.disable", lambda: None)
+    benchmark = runpy.run_path(str(BENCHMARK))
+    benchmark["main"]()
+    printed = capsys.readouterr().out
+    for row in (
+        "batch with 'exact'",
+        "batch with 'sinkhorn'",
+        "published way, attack on 60 rows",
+        "batch of a set of 240 rows over one of 120",
+    ):
+        assert row in printed
+    assert isinstance(benchmark["copies_in_a_process"](DLFD, 64, 2), float)
+
+
+class CountingRows(torch.utils.data.Dataset):
+    def __init__(self, n):
+        self.X = torch.as_tensor(np.random.RandomState(0).normal(size=(n, 4)), dtype=torch.float32)
+        self.n_read = 0
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        self.n_read += 1
+        return self.X[i], 0  # unlearn is given the labels
+
+
+class AfterBatch(Callback):
+    def __init__(self, call):
+        self.call = call
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training:
+            self.call()
+
+
+class EnoughBatchesError(Exception):
+    pass
+
+
+def reads(n_rows, n_batches, batch_size=16):
+    """Rows read up to the end of the first batch, and in each of those that follow."""
+    data, unseen = CountingRows(n_rows), CountingRows(100)
+    after = []
+
+    def after_batch():
+        after.append(data.n_read + unseen.n_read)
+        if len(after) == n_batches:
+            raise EnoughBatchesError
+
+    net = make_net(
+        batch_size=batch_size,
+        callbacks=[AfterBatch(after_batch)],
+        module__n_features_in=4,
+        module__n_classes=2,
+        classes=[0, 1],
+    ).initialize()
+    # Always class 0, right for the rows to forget and wrong for the unseen ones: the forgetting
+    # score is at its highest, and no batch exempt from the perturbation.
+    net.module_.head.bias.data[0] = 20
+    unlearner = DLFD(
+        FrozenEstimator(net), lr=1e-6, perturb_steps=2, check_every=3, check_rows=40, random_state=0
+    )
+    forget = np.arange(n_rows) < n_rows // 4
+    y = np.where(forget, 0, np.arange(n_rows) % 2)
+    with pytest.raises(EnoughBatchesError):
+        unlearner.unlearn(data, y, forget=forget, X_val=unseen, y_val=np.ones(100))
+    return after[0], np.diff(after).tolist()
+
+
+def test_reads_per_batch_do_not_depend_on_rows():
+    few_before, few = reads(640, n_batches=8)
+    many_before, many = reads(6_400, n_batches=8)
+    # Retained and forget rows; the forgetting score, measured every third batch, reads none.
+    assert few == many == [16 + 16] * 7
+    # Read up to the first batch: forget and held-out rows for the score, 256 retained and 128
+    # forget rows for layer and ranges, and the batch.
+    assert few_before == many_before <= 2 * 40 + 256 + 128 + 32 + 10
