@@ -64,6 +64,13 @@ class _Running:
         finally:
             del self.iterator_train__drop_last
 
+    def backward(self, loss):
+        """Add the gradients of a loss to those that the optimiser will step along."""
+        if hasattr(self, "accelerator"):
+            self.accelerator.backward(loss)
+        else:
+            loss.backward()
+
     def __reduce_ex__(self, protocol):
         # A callback may pickle the network in mid-run: as what it was before.
         return copyreg.__newobj__, (type(self).__mro__[2],), self.__getstate__()

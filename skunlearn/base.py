@@ -348,10 +348,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             self._set_training(True)
             X, y = to_device(batch, self.device)
             loss, y_pred = step(self, X, y, done / max(total - 1, 1))
-            if hasattr(self, "accelerator"):
-                self.accelerator.backward(loss)
-            else:
-                loss.backward()
+            self.backward(loss)
             return {"loss": loss, "y_pred": y_pred}
 
         with running(

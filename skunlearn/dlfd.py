@@ -237,8 +237,9 @@ class DLFD(BaseUnlearner):
                 y_pred = net.infer(X_far)
             loss = net.get_loss(y_pred, y)
             if self.clean_weight:
+                net.backward(loss)  # now, so that only one pass is in memory at a time
                 y_pred = net.infer(X)
-                loss = loss + self.clean_weight * net.get_loss(y_pred, y)
+                loss = loss.detach() + self.clean_weight * net.get_loss(y_pred, y)
             return loss, y_pred
 
         self._train(

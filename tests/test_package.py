@@ -1,0 +1,35 @@
+"""The package as a whole: what importing it costs, and what it lists."""
+
+import subprocess
+import sys
+
+import skunlearn
+
+
+def test_importing_loads_nothing_that_skorch_does_not():
+    code = (
+        "import sys, skorch; before = set(sys.modules); import skunlearn; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    added = {name.split(".")[0] for name in printed.stdout.split()}
+    assert added <= {"skunlearn", "sklearn"}, printed.stderr
+    assert not any(
+        name.startswith("sklearn.") and not name.startswith("sklearn.frozen")
+        for name in printed.stdout.split()
+    )
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in skunlearn.__all__:
+        assert getattr(skunlearn, name).__doc__
+
+
+def test_all_unlearners_are_sorted_and_can_be_made():
+    listed = skunlearn.all_unlearners()
+    assert [name for name, _ in listed] == sorted(name for name, _ in listed)
+    assert {"DLFD", "FineTune", "NegGrad", "Retrain"} <= {name for name, _ in listed}
+    assert "BaseUnlearner" not in dict(listed)
+    for name, cls in listed:
+        assert cls.__name__ == name
+        assert cls.needs <= {"original", "retain", "forget", "forget_labels", "unseen"}
