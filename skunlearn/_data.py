@@ -86,7 +86,14 @@ def input_dtype(net, data):
 
 
 def encode_labels(y, classes, name="y"):
-    """Position of each label in `classes`; a `ValueError` names labels that are not in it."""
+    """Position of each label in `classes`; a `ValueError` names labels that are not in it.
+
+    An indicator matrix, with a column for each of the `classes`, is returned as it is.
+    """
+    if y.ndim == 2:
+        if y.shape[1] != len(classes):
+            raise ValueError(f"{name} has {y.shape[1]} labels, not {len(classes)}.")
+        return y
     order = np.argsort(classes)
     position = np.searchsorted(classes, y, sorter=order)
     codes = order[np.minimum(position, len(order) - 1)]

@@ -6,6 +6,7 @@ import inspect
 
 import numpy as np
 import torch
+from scipy.special import expit
 from sklearn.base import clone
 from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import (
@@ -16,11 +17,17 @@ from skorch.callbacks import (
     PrintLog,
     ProgressBar,
 )
+from skorch.utils import to_numpy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ._data import Rows, input_dtype
 
+_INDICATOR_LOSSES = (
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.MultiLabelSoftMarginLoss,
+)
 _WATCHING_CALLBACKS = (
     BatchScoring,
     EpochScoring,
@@ -196,9 +203,18 @@ def assemble(template, parts, n_classes, **settings):
     return net
 
 
+def is_multilabel(net):
+    """Whether the criterion takes an indicator matrix: a column of 0 and 1 for each label."""
+    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+    return issubclass(criterion, _INDICATOR_LOSSES) and not isinstance(
+        net, NeuralNetBinaryClassifier
+    )
+
+
 def rows_for(template, original, data, codes):
     """Rows with the target type the criterion takes, and the input type the network takes."""
-    y_type = torch.float32 if isinstance(template, NeuralNetBinaryClassifier) else torch.int64
+    takes_float = isinstance(template, NeuralNetBinaryClassifier) or is_multilabel(template)
+    y_type = torch.float32 if takes_float else torch.int64
     dtype = None if original is None else input_dtype(original, data)
     return Rows(data, torch.as_tensor(codes, dtype=y_type), dtype=dtype)
 
@@ -223,4 +239,8 @@ def logits(net, output):
 
 def predict_proba(net, data):
     """Class probabilities for the rows of a data set."""
-    return net.predict_proba(Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data)))
+    rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
+    if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
+        output = to_numpy(net.forward(rows))
+        return output if isinstance(net.criterion_, nn.BCELoss) else expit(output)
+    return net.predict_proba(rows)

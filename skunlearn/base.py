@@ -14,7 +14,7 @@ from joblib import hash as joblib_hash
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
@@ -30,6 +30,7 @@ from ._network import (
     check_fresh,
     count_columns,
     fit_network,
+    is_multilabel,
     parts_of,
     predict_proba,
     rows_for,
@@ -114,6 +115,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     #: ``forget_labels`` and ``unseen``; what the error messages are made from.
     needs: ClassVar[frozenset] = frozenset({"original", "retain"})
 
+    #: Whether the method also works where a row may have several labels (an indicator matrix).
+    multilabel: ClassVar[bool] = True
+
     def __init__(self, estimator, *, memory=None, random_state=None):
         self.estimator = estimator
         self.memory = memory
@@ -145,8 +149,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ----------
         X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
             Training rows; images and sequences keep their shape.
-        y : array-like of shape (n_samples,)
-            Labels. May be left out if `X` is a data set that yields pairs.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or an indicator matrix if the criterion takes one (such as
+            ``torch.nn.BCEWithLogitsLoss``). May be left out if `X` is a data set that yields pairs.
         forget : array-like of bool of shape (n_samples,), default=None
             True for the rows to forget. None is a plain fit.
         X_val : array-like, default=None
@@ -201,8 +206,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ----------
         X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
             The rows to forget together with the rows to retain.
-        y : array-like of shape (n_samples,)
-            Labels. May be left out if `X` is a data set that yields pairs.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or an indicator matrix if the criterion takes one (such as
+            ``torch.nn.BCEWithLogitsLoss``). May be left out if `X` is a data set that yields pairs.
         forget : array-like of bool of shape (n_samples,)
             True for the rows to forget; at least one.
         X_val : array-like, default=None
@@ -252,7 +258,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`.
+            Columns in the order of `classes_`. They sum to 1, unless a row may have several labels.
         """
         check_is_fitted(self)
         return predict_proba(self.estimator_, as_dataset(self.estimator_, self._check_X(X)))
@@ -267,10 +273,13 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
         Returns
         -------
-        y : ndarray of shape (n_samples,)
-            The most probable label of each row.
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The most probable label of each row; the indicators of those with a probability above
+            0.5, for a network with several labels per row.
         """
         proba = self.predict_proba(X)
+        if is_multilabel(self.estimator_):
+            return (proba > 0.5).astype(int)
         if isinstance(self.estimator_, NeuralNetBinaryClassifier):
             return self.classes_[(proba[:, 1] > self.estimator_.threshold).astype(int)]
         return self.classes_[proba.argmax(axis=1)]
@@ -419,7 +428,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _check_changed(self, original, net, forget):
         """Warn of a run that did nothing, on a few of the rows that it was to forget."""
         few = forget.take(np.arange(min(len(forget), 256)))
-        moved = np.abs(net.predict_proba(few) - original.predict_proba(few)).max()
+        moved = np.abs(predict_proba(net, few) - predict_proba(original, few)).max()
         if moved < 0.001:
             warnings.warn(
                 f"{type(self).__name__} has changed almost nothing: no class probability of "
@@ -488,16 +497,16 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                     if not is_dataset(X):
                         raise ValueError(f"{y_name} must be given unless {x_name} yields pairs.")
                     y = np.asarray([data[i][1] for i in range(len(data))])
-                y = column_or_1d(y, warn=True)
+                y = np.asarray(y)
                 if len(y) != len(data):
                     raise ValueError(
                         f"{y_name} has {len(y)} entries, but {x_name} has {len(data)} rows."
                     )
             else:
-                X, y = validate_data(self, X, y, reset=reset, allow_nd=True)
+                X, y = validate_data(self, X, y, reset=reset, allow_nd=True, multi_output=True)
                 data = as_dataset(net, X)
-            check_classification_targets(y)
-            return data, y
+            self._check_targets(net, y, y_name)
+            return data, y if is_multilabel(net) else column_or_1d(y, warn=True)
 
         data, y = check(X, y, reset, "X", "y")
         mask = None if forget is None else check_forget(forget, len(data))
@@ -509,8 +518,27 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
         return data, y, mask, check(X_val, y_val, False, "X_val", "y_val")
 
+    def _check_targets(self, net, y, y_name):
+        """Raise a ValueError for labels of a kind that the criterion does not take."""
+        check_classification_targets(y)
+        given, taken = type_of_target(y) == "multilabel-indicator", is_multilabel(net)
+        if given and not self.multilabel:
+            raise ValueError(
+                f"{type(self).__name__} works with one label per row; got an indicator matrix "
+                f"{y_name} of shape {y.shape}."
+            )
+        if given != taken:
+            name = getattr(net.criterion, "__name__", type(net.criterion).__name__)
+            raise ValueError(
+                f"{y_name} {'is' if given else 'is not'} an indicator matrix of 0 and 1, but the "
+                f"criterion of estimator, {name}, takes {'one' if taken else 'none'}. Use "
+                + ("torch.nn.BCEWithLogitsLoss." if given else "torch.nn.CrossEntropyLoss.")
+            )
+
     def _check_classes(self, template, data, y):
         """The labels, in the order of the network's output columns."""
+        if y.ndim == 2:
+            return np.arange(y.shape[1])
         if getattr(template, "classes", None) is not None:
             return np.asarray(template.classes)
         if self._is_frozen():
@@ -554,6 +582,14 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             vars(self).clear()
             vars(self).update(before)
             raise
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        net = self.estimator.estimator if self._is_frozen() else self.estimator
+        tags.classifier_tags.multi_label = (
+            self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
+        )
+        return tags
 
     def __getstate__(self):
         # A pickle must not carry the original's weights to where the request should have effect.

@@ -1,10 +1,12 @@
 """skorch callbacks that watch forgetting while it happens."""
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 from torch.utils.data import StackDataset
 
+from ._network import predict_proba
 from .metrics import forgetting_score, sample_log_loss
 
 
@@ -64,7 +66,7 @@ class ForgettingMonitor(Callback):
     def _measure(self, net):
         losses = []
         for rows in self._rows:
-            proba = net.predict_proba(rows)
-            y = np.asarray([int(y) for y in rows.datasets[1]])
+            proba = predict_proba(net, rows)
+            y = torch.stack(rows.datasets[1]).long().numpy()
             losses.append(sample_log_loss(y, proba, labels=np.arange(proba.shape[1])))
         return forgetting_score(*losses, random_state=self.random_state)
