@@ -218,12 +218,10 @@ class AdvancedNegGrad(BaseUnlearner):
         if self.ceiling not in (None, "unseen"):
             raise ValueError(f"ceiling must be None or 'unseen'; got {self.ceiling!r}.")
 
+    def _needs(self):
+        return self.needs | {"unseen"} if self.ceiling else self.needs
+
     def _unlearn(self, request):
-        if self.ceiling is not None and request.unseen is None:
-            raise ValueError(
-                "AdvancedNegGrad(ceiling='unseen') needs held-out rows; pass them as X_val and "
-                "y_val, or set ceiling=None."
-            )
         net = self._copy(request.original)
         forget_batches = cycle(net, request.forget)
         ceiling, n_batches = torch.inf, 0

@@ -177,6 +177,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             codes = encode_labels(y, self.classes_)
             seed = self._draw_seed()
             unlearns = mask is not None and mask.any()
+            if unlearns:
+                self._check_needs(mask, val)
             original = None
             if self._is_frozen():
                 original = template if unlearns else self._copy(template)
@@ -240,6 +242,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                     "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
                     f"({len(data)},) that is True for the rows to forget."
                 )
+            self._check_needs(mask, val)
             if first:
                 self.classes_ = self._check_classes(template, data, y)
             codes = encode_labels(y, self.classes_)
@@ -400,14 +403,6 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """Unlearn, and only then replace the network."""
         rows = rows_for(template, original, data, codes)
         retain, forget = rows.take(~mask), rows.take(mask)
-        name = type(self).__name__
-        if "retain" in self.needs and not len(retain):
-            raise ValueError(
-                f"{name} needs retained rows, but forget is True for all {len(rows)} rows of X; "
-                "pass the rows to retain along with those to forget."
-            )
-        if "unseen" in self.needs and val is None:
-            raise ValueError(f"{name} needs held-out rows; pass them as X_val and y_val.")
         unseen = None
         if val is not None:
             unseen = rows_for(
@@ -517,6 +512,24 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         if y_val is None and not is_dataset(X_val):
             raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
         return data, y, mask, check(X_val, y_val, False, "X_val", "y_val")
+
+    def _check_needs(self, mask, val):
+        """Raise a ValueError for what the method cannot work without and was not given."""
+        needs = self._needs()
+        if "retain" in needs and mask.all():
+            raise ValueError(
+                f"{type(self).__name__} needs retained rows, but forget is True for all "
+                f"{len(mask)} rows of X; pass the rows to retain along with those to forget."
+            )
+        if "unseen" in needs and val is None:
+            raise ValueError(
+                f"{type(self).__name__}, as it is set up, needs held-out rows; pass them as X_val "
+                "and y_val."
+            )
+
+    def _needs(self):
+        """What this instance needs: `needs`, and what its hyperparameters add to it."""
+        return self.needs
 
     def _check_targets(self, net, y, y_name):
         """Raise a ValueError for labels of a kind that the criterion does not take."""

@@ -138,7 +138,7 @@ def test_ceiling_is_measured_every_few_batches_on_a_bounded_number_of_rows(n_uns
 def test_ceiling_needs_held_out_rows():
     frozen = FrozenEstimator(two_weights(0.0, 0.0))
     model = AdvancedNegGrad(frozen, ceiling="unseen", random_state=0)
-    with pytest.raises(ValueError, match="needs held-out rows; pass them as X_val"):
+    with pytest.raises(ValueError, match="needs held-out rows; pass them"):
         model.unlearn(X, Y, forget=FORGET)
     model.set_params(ceiling=None).unlearn(X, Y, forget=FORGET)
 

@@ -1,0 +1,105 @@
+"""A pipeline forgets as a whole, or not at all."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skunlearn import FineTune, unlearn_pipeline
+
+from .networks import make_net
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    X = rng.normal(3, 2, size=(100, 4))
+    y = (X[:, 0] > 3).astype(int)
+    forget = np.arange(100) < 20
+    X[forget, 1] += 50  # the scaler would remember
+    return X, y, forget
+
+
+def fitted(X, y):
+    return make_pipeline(StandardScaler(), FineTune(make_net(), random_state=0)).fit(X, y)
+
+
+def test_transformers_are_those_of_the_retained_rows(problem):
+    X, y, forget = problem
+    pipeline = fitted(X, y)
+    original, old = pipeline[-1].estimator_, pipeline[0].mean_
+    assert unlearn_pipeline(pipeline, X, y, forget=forget) is pipeline
+    assert np.allclose(pipeline[0].mean_, X[~forget].mean(axis=0))
+    assert pipeline[-1].estimator_ is not original
+    assert len(pipeline[-1].unlearning_history_) == 5
+    assert pipeline.score(X[~forget], y[~forget]) > 0.9
+    assert old.tobytes() not in pickle.dumps(pipeline)
+
+
+def test_the_last_step_gets_rows_and_held_out_rows_transformed(problem, monkeypatch):
+    X, y, forget = problem
+    pipeline = fitted(X, y)
+    given = {}
+    monkeypatch.setattr(
+        FineTune, "unlearn", lambda self, X, y, **kwargs: given.update(kwargs, X=X, y=y)
+    )
+    unlearn_pipeline(pipeline, X, y, forget=forget, X_val=X[:7], y_val=y[:7])
+    scaler = StandardScaler().fit(X[~forget])
+    assert np.allclose(given["X"], scaler.transform(X))
+    assert np.allclose(given["X_val"], scaler.transform(X[:7]))
+    assert given["y_val"].tolist() == y[:7].tolist()
+
+
+def test_a_failure_leaves_the_pipeline_as_it_was(problem):
+    X, y, forget = problem
+    pipeline = fitted(X, y)
+    steps, proba = list(pipeline.steps), pipeline.predict_proba(X)
+    with pytest.raises(ValueError, match="labels that the network was not trained on"):
+        unlearn_pipeline(pipeline, X, y + 5, forget=forget)
+    with pytest.raises(ValueError, match="none to fit the pipeline's transformers on"):
+        unlearn_pipeline(pipeline, X, y, forget=np.ones(100, dtype=bool))
+    assert pipeline.steps == steps
+    assert np.array_equal(proba, pipeline.predict_proba(X))
+
+
+def test_the_last_step_must_unlearn(problem):
+    X, y, forget = problem
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    with pytest.raises(ValueError, match="must be an unlearner; got LogisticRegression"):
+        unlearn_pipeline(pipeline, X, y, forget=forget)
+
+
+def test_a_pipeline_of_one_step(problem):
+    X, y, forget = problem
+    pipeline = make_pipeline(FineTune(make_net(lr=0.01), random_state=0)).fit(X, y)
+    unlearn_pipeline(pipeline, X, y, forget=forget)
+    assert len(pipeline[-1].unlearning_history_) == 5
+
+
+def test_inside_scikit_learns_meta_estimators(problem):
+    X, y, _ = problem
+    calibrated = CalibratedClassifierCV(fitted(X, y), cv=2).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (100, 2)
+    voting = VotingClassifier(
+        [("net", fitted(X, y)), ("linear", LogisticRegression())], voting="soft"
+    ).fit(X, y)
+    assert voting.score(X, y) > 0.9
+
+
+def test_frames_from_an_upstream_transformer(problem):
+    X, y, forget = problem
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    pipeline = make_pipeline(
+        StandardScaler().set_output(transform="pandas"), FineTune(make_net(), random_state=0)
+    ).fit(frame, y)
+    unlearn_pipeline(pipeline, frame, y, forget=forget)
+    assert pipeline[-1].feature_names_in_.tolist() == list("abcd")
+    assert np.array_equal(
+        pipeline.predict(frame), unlearn_pipeline(fitted(X, y), X, y, forget=forget).predict(X)
+    )
