@@ -1,0 +1,316 @@
+"""Unlearning that chooses which weights to change."""
+
+from typing import ClassVar
+
+import torch
+from skorch.callbacks import Callback
+from skorch.utils import to_device
+
+from ._validation import check_number
+from .base import BaseUnlearner
+from .relabel import RandomLabel
+
+
+class SSD(BaseUnlearner):
+    """Selective Synaptic Dampening: shrink the weights that matter most to the rows to forget.
+
+    The importance of a weight for some rows is the mean, over those rows, of the squared derivative
+    of the row's loss (the diagonal of the empirical Fisher information). A weight whose importance
+    for the forget rows exceeds `alpha` times that for all rows is multiplied by
+    ``min(dampening * importance_all / importance_forget, 1)``. There is no training, and therefore
+    nothing for the network's callbacks to watch.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn.
+    alpha : float, default=1.0
+        How many times more important for the forget rows than for all rows a weight must be to be
+        dampened. It decides everything, so search it: the fewer the rows to forget, the larger it
+        must be (the paper has 10, for a class in a hundred), but from the number of all rows over
+        that of forget rows on, no weight could be chosen, and it is refused.
+    dampening : float, default=1.0
+        The paper's lambda. The smaller, the more the chosen weights shrink.
+    max_rows : int, default=1000
+        Rows that an importance is estimated from, at most so many of the retained and as many of
+        the forget rows, drawn at random; each costs one forward and backward pass of its own.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights, batches and the rows drawn.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        Empty, as nothing is trained.
+
+    See Also
+    --------
+    SalUn : Chooses weights too, and trains them.
+
+    Notes
+    -----
+    Squares are taken row by row, which is the definition. The code released with the paper squares
+    the mean gradient of a batch, in which the rows' gradients cancel. Gradients are computed in
+    evaluation mode; batch-normalisation statistics stay as they were. Held-out rows are not used.
+
+    It was made for forget rows that differ from the others, such as a class. Where they are rows
+    like any other, much the same weights matter to all, and nothing restores the accuracy on
+    retained rows that is lost with them: on scikit-learn's digits with 20 % wrong labels, the
+    defaults take the attack from .70 to .60 when 90 of 900 rows are forgotten, and the accuracy on
+    retained rows from .99 to .82. When 20 are forgotten it falls to .43; ``alpha=5`` keeps .93, but
+    forgets little (.66 to .63). Forget rows that the network fits better than most have small
+    gradients, and may choose no weight at all.
+
+    References
+    ----------
+    .. [1] Fast Machine Unlearning Without Retraining Through Selective Synaptic Dampening.
+       arXiv:2308.07707.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import SSD
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network,
+    ...     criterion=nn.CrossEntropyLoss,
+    ...     lr=0.5,
+    ...     max_epochs=30,
+    ...     train_split=None,
+    ...     verbose=0,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = SSD(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.predict(X[:3]).tolist()
+    ['yes', 'no', 'no']
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        alpha=1.0,
+        dampening=1.0,
+        max_rows=1000,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.alpha = alpha
+        self.dampening = dampening
+        self.max_rows = max_rows
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("alpha", self.alpha, 0, low_open=True)
+        check_number("dampening", self.dampening, 0)
+        check_number("max_rows", self.max_rows, 1, integer=True)
+
+    def _unlearn(self, request):
+        n_forget, n_rows = len(request.forget), len(request.forget) + len(request.retain)
+        share = n_forget / n_rows
+        if self.alpha * share >= 1:
+            raise ValueError(
+                f"alpha={self.alpha!r} can choose no weight: with {n_forget} of {n_rows} rows to "
+                f"forget, no weight can be more than {1 / share:.3g} times as important for them "
+                "as for all rows. Set alpha below that."
+            )
+        net = self._copy(request.original)
+        forget, retain = (
+            _importances(net, rows, self.max_rows) for rows in (request.forget, request.retain)
+        )
+        with torch.no_grad():
+            for weight, of_forget, of_retain in zip(_learnable(net), forget, retain):
+                of_all = share * of_forget + (1 - share) * of_retain
+                factor = (self.dampening * of_all / of_forget).clamp(max=1)
+                weight.mul_(torch.where(of_forget > self.alpha * of_all, factor, 1))
+        return net
+
+
+class SalUn(RandomLabel):
+    """Saliency unlearning: train on wrong labels only the weights that matter to the forget rows.
+
+    The weights with the largest gradients, in size, of the forget rows' mean loss are trained as
+    :class:`RandomLabel` trains all of them. The others stay what they were, bit for bit, whatever
+    the optimiser's momentum and weight decay.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn.
+    weight_share : float, default=0.5
+        Share of all weights that is trained, counted over the whole network.
+    max_epochs : int, default=5
+        Passes over the retained rows and the forget rows.
+    lr : float, default=None
+        Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
+        network's own.
+    optimizer : type, default=None
+        Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
+    batch_size : int, default=None
+        Rows in a batch; None for the network's own.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights, batches and wrong labels.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run.
+
+    See Also
+    --------
+    RandomLabel : Trains all weights.
+    SSD : Chooses weights too, and shrinks them without training.
+
+    Notes
+    -----
+    The gradient is that of the original network in evaluation mode, over all forget rows.
+    Batch-normalisation statistics are not weights and follow the training. Held-out rows are not
+    used.
+
+    References
+    ----------
+    .. [1] SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image
+       Classification and Generation. arXiv:2310.12508.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import SalUn
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network,
+    ...     criterion=nn.CrossEntropyLoss,
+    ...     lr=0.5,
+    ...     max_epochs=30,
+    ...     train_split=None,
+    ...     verbose=0,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = SalUn(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.predict(X[:3]).tolist()
+    ['yes', 'no', 'no']
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        weight_share=0.5,
+        max_epochs=5,
+        lr=None,
+        optimizer=None,
+        batch_size=None,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(
+            estimator,
+            max_epochs=max_epochs,
+            lr=lr,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            memory=memory,
+            random_state=random_state,
+        )
+        self.weight_share = weight_share
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("weight_share", self.weight_share, 0, 1, low_open=True)
+
+    def _train(self, net, request, *phases, **kwargs):
+        masks = _salient(net, request.forget, self.weight_share)
+        keep = _KeepOthers(_learnable(net), _learnable(request.original), masks)
+        return super()._train(net, request, *phases, callbacks=[keep], **kwargs)
+
+
+class _KeepOthers(Callback):
+    """Let only the weights under the masks be trained.
+
+    Parameters
+    ----------
+    weights, originals : list of torch.Tensor
+        What is trained, and the values that everything outside the masks keeps.
+    masks : list of torch.Tensor
+        True for the weights to train.
+    """
+
+    def __init__(self, weights, originals, masks):
+        self.weights = weights
+        self.originals = originals
+        self.masks = masks
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        # Before the step too: norms of gradients, as for clipping, are then of what is trained.
+        for weight, mask in zip(self.weights, self.masks):
+            if weight.grad is not None:
+                weight.grad.masked_fill_(~mask, 0)
+
+    @torch.no_grad()
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training:  # weight decay moves weights that have no gradient
+            for weight, original, mask in zip(self.weights, self.originals, self.masks):
+                weight.copy_(torch.where(mask, weight, original))
+
+
+def _salient(net, rows, share):
+    """Masks of the weights with the largest gradients of the mean loss of `rows`."""
+    weights = _learnable(net)
+    sums = [torch.zeros_like(weight) for weight in weights]
+    for X, y in net.get_iterator(rows, training=False):
+        for total, gradient in zip(sums, _gradients(net, X, y, weights)):
+            total.add_(gradient, alpha=len(y))
+    sizes = torch.cat([total.abs().flatten() for total in sums])
+    mask = torch.zeros_like(sizes, dtype=torch.bool)
+    mask[sizes.topk(max(1, round(share * len(sizes)))).indices] = True
+    parts = mask.split([weight.numel() for weight in weights])
+    return [part.view_as(weight) for part, weight in zip(parts, weights)]
+
+
+def _learnable(net):
+    """The parameters that training would change, in an order that copies share."""
+    return [weight for _, weight in net.get_all_learnable_params() if weight.requires_grad]
+
+
+def _gradients(net, X, y, weights):
+    """Gradients of the loss of a batch in evaluation mode."""
+    net._set_training(False)
+    X, y = to_device((X, y), net.device)
+    loss = net.get_loss(net.infer(X), y)
+    return torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+
+
+def _importances(net, rows, max_rows):
+    """Mean over rows of the squared derivative of their loss, for each weight."""
+    weights = _learnable(net)
+    sums = [torch.zeros_like(weight) for weight in weights]
+    drawn = torch.randperm(len(rows))[:max_rows].tolist()
+    for i in drawn:
+        # Row by row: torch.func.vmap would be faster, but does not know every module.
+        for total, gradient in zip(sums, _gradients(net, *rows.batch([i]), weights)):
+            total.addcmul_(gradient, gradient)
+    return [total / len(drawn) for total in sums]

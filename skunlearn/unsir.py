@@ -1,0 +1,179 @@
+"""Unlearning by training on noise that stands for the classes to forget."""
+
+from typing import ClassVar
+
+import torch
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
+
+from ._data import Rows
+from ._validation import check_number
+from .base import BaseUnlearner
+from .features import constant_parameters
+
+
+class UNSIR(BaseUnlearner):
+    """Impair the network with noise that it gets most wrong, then repair it.
+
+    1. For each class among the forget rows, learn a batch of noise rows ``n``: by Adam, from
+       standard normal noise, minimise ``-loss(n, class) + noise_penalty * ||n||**2``, averaged
+       over the batch.
+    2. Impair: one epoch on the retained rows and the noise rows, labelled with their classes.
+    3. Repair: the remaining epochs on the retained rows alone.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn. Its input must be one floating-point array.
+    max_epochs : int, default=3
+        Passes over the retained rows: the first impairs, the others repair.
+    lr : float, default=None
+        Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
+        network's own.
+    optimizer : type, default=None
+        Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
+    batch_size : int, default=None
+        Rows in a batch; None for the network's own.
+    noise_rows : int, default=32
+        Noise rows learnt for each class among the forget rows. All are held in memory.
+    noise_ratio : float, default=0.05
+        Noise rows in the impairing epoch for each retained row, drawn with replacement from those
+        learnt. A large one destroys more than an epoch or two can repair.
+    noise_steps : int, default=40
+        Steps of Adam on the noise.
+    noise_lr : float, default=0.1
+        Their learning rate.
+    noise_penalty : float, default=0.1
+        Weight of the squared norm of a noise row.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights, batches and noise.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run; the ``train_loss`` of its first epoch includes the
+        noise.
+
+    See Also
+    --------
+    FineTune : Repairs without having impaired.
+
+    Notes
+    -----
+    It reads nothing of the forget rows but their labels, and was made to forget whole classes. Of
+    rows that share their classes with retained ones it removes what the impairing epoch destroys
+    and the repair does not bring back, at the expense of accuracy on retained rows (with the
+    defaults, from .99 to .81 on scikit-learn's digits with 20 % wrong labels; more epochs bring
+    back more of both). Held-out rows are not used.
+
+    The published code repairs with a smaller learning rate than it impairs with; here the cosine
+    sees to that. It also takes a few retained rows of each class where this takes them all.
+
+    References
+    ----------
+    .. [1] Fast Yet Effective Machine Unlearning. arXiv:2111.08947.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import UNSIR
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network,
+    ...     criterion=nn.CrossEntropyLoss,
+    ...     lr=0.5,
+    ...     max_epochs=30,
+    ...     train_split=None,
+    ...     verbose=0,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = UNSIR(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.predict(X[:3]).tolist()
+    ['yes', 'no', 'no']
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget_labels"})
+    multilabel: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        max_epochs=3,
+        lr=None,
+        optimizer=None,
+        batch_size=None,
+        noise_rows=32,
+        noise_ratio=0.05,
+        noise_steps=40,
+        noise_lr=0.1,
+        noise_penalty=0.1,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.noise_rows = noise_rows
+        self.noise_ratio = noise_ratio
+        self.noise_steps = noise_steps
+        self.noise_lr = noise_lr
+        self.noise_penalty = noise_penalty
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("noise_rows", self.noise_rows, 1, integer=True)
+        check_number("noise_ratio", self.noise_ratio, 0, low_open=True)
+        check_number("noise_steps", self.noise_steps, 0, integer=True)
+        check_number("noise_lr", self.noise_lr, 0, low_open=True)
+        check_number("noise_penalty", self.noise_penalty, 0)
+
+    def _unlearn(self, request):
+        net = self._copy(request.original)
+        noise = self._learn_noise(net, request)
+        n_drawn = max(1, round(self.noise_ratio * len(request.retain)))
+        drawn = Subset(noise, torch.randint(len(noise), (n_drawn,)).tolist())
+        # A data set of the user's own may yield NumPy rows, which do not batch with tensors.
+        dtype = noise.tensors[0].dtype
+        retain = Rows(request.retain.data, request.retain.y, request.retain.index, dtype)
+        return self._train(
+            net,
+            request,
+            (ConcatDataset([retain, drawn]), None, 1),
+            (request.retain, None, net.max_epochs - 1),
+        )
+
+    def _learn_noise(self, net, request):
+        """Noise rows of each class among the forget rows, as a data set of pairs."""
+        X, _ = request.retain.batch([0])
+        if not (isinstance(X, torch.Tensor) and X.dtype.is_floating_point):
+            raise ValueError(
+                "UNSIR learns noise in the place of rows, which needs an input that is one "
+                f"floating-point array; got {getattr(X, 'dtype', type(X).__name__)}. For other "
+                "inputs, such as token ids, take a method that makes up no rows, such as FineTune."
+            )
+        device = net.device or "cpu"
+        labels = request.forget.y.unique().repeat_interleave(self.noise_rows)
+        noise = torch.randn(len(labels), *X.shape[1:], dtype=X.dtype, device=device)
+        net._set_training(False)
+        with constant_parameters(net.module_):
+            for n, y in zip(noise.split(self.noise_rows), labels.to(device).split(self.noise_rows)):
+                adam = torch.optim.Adam([n.requires_grad_()], lr=self.noise_lr)
+                for _ in range(self.noise_steps):
+                    adam.zero_grad()
+                    penalty = self.noise_penalty * n.flatten(1).square().sum(1).mean()
+                    (penalty - net.get_loss(net.infer(n), y)).backward()
+                    adam.step()
+        return TensorDataset(noise.cpu(), labels)
