@@ -1,0 +1,409 @@
+"""Unlearning with teachers: networks whose outputs the unlearned one imitates or contradicts."""
+
+import tempfile
+from copy import deepcopy
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from skorch.callbacks import Callback
+from torch import nn
+from torch.nn.functional import kl_div, log_softmax
+from torch.utils.data import ConcatDataset
+
+from ._network import assemble, logits, parts_of, sizes_from_data
+from ._validation import check_number
+from .base import BaseUnlearner
+
+
+class BadTeacher(BaseUnlearner):
+    """Imitate the original on the retained rows and an untrained network on the rows to forget.
+
+    Each batch is drawn from retained and forget rows together. Its loss is the mean divergence
+    ``KL(teacher || network)`` of softened outputs, times `temperature` squared. The teacher of a
+    row is the original network if the row is retained, and a randomly initialised one if it is to
+    be forgotten. No label is read.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn.
+    max_epochs : int, default=5
+        Passes over all rows.
+    lr : float, default=None
+        Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
+        network's own.
+    optimizer : type, default=None
+        Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
+    batch_size : int, default=None
+        Rows in a batch; None for the network's own.
+    temperature : float, default=1.0
+        What logits are divided by before the divergence is taken.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights, those of the untrained network included, and batches.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run; its ``train_loss`` is the divergence. A score with
+        ``on_train=True`` counts each forget row as wrong.
+
+    Raises
+    ------
+    ValueError
+        By `fit` and `unlearn`, if the network was built on a module instance in which some layer
+        cannot be re-initialised by a ``reset_parameters()`` of its own.
+
+    See Also
+    --------
+    SCRUB : Moves away from the original on the forget rows, towards nothing in particular.
+    RandomLabel : Trains the forget rows on wrong labels.
+
+    Notes
+    -----
+    An untrained network is about equally unsure of every row, and that is where the method leads:
+    the forget rows end with flat probabilities, which a retrained network would not give to those
+    that look like retained ones. Run long or with a high learning rate, their losses lie closer
+    together than those of unseen rows and give them away. Early in the run unseen rows lose
+    accuracy along with the forget rows, which later epochs repair: one epoch is not enough.
+    Held-out rows are not used.
+
+    References
+    ----------
+    .. [1] Can Bad Teaching Induce Forgetting? Unlearning in Deep Networks using an Incompetent
+       Teacher. arXiv:2205.08096.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import BadTeacher
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ...     lr=0.1, batch_size=20,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = BadTeacher(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.score(X, y) > 0.9
+    True
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
+    multilabel: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        max_epochs=5,
+        lr=None,
+        optimizer=None,
+        batch_size=None,
+        temperature=1.0,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.temperature = temperature
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("temperature", self.temperature, 0, low_open=True)
+
+    def _unlearn(self, request):
+        net = self._copy(request.original)
+        untrained = self._untrained(request)
+
+        def step(net, X, y, progress):
+            y_pred = net.infer(X)
+            expected = torch.where(
+                (y < 0).unsqueeze(1), _answer(untrained, X), _answer(request.original, X)
+            )
+            return _divergence(expected, logits(net, y_pred), self.temperature), y_pred
+
+        # Labels are free to say which rows are to be forgotten: those below 0.
+        forget = request.forget.relabel(-1 - request.forget.y)
+        rows = ConcatDataset([request.retain, forget])
+        return self._train(net, request, (rows, step, net.max_epochs))
+
+    def _untrained(self, request):
+        """A network like the original, with fresh weights."""
+        template, n_classes = self._check_estimator(), len(self.classes_)
+        if isinstance(template.module, nn.Module) and not template.get_params_for("module"):
+            net = assemble(template, deepcopy(parts_of(request.original)), n_classes)
+            _reinitialise(net.module_)
+            return net
+        net = clone(template)
+        net.set_params(**sizes_from_data(template, request.retain, n_classes))
+        return net.initialize()
+
+
+class SCRUB(BaseUnlearner):
+    """Disobey the original on the rows to forget, then obey it on the retained rows.
+
+    In each of the first `max_steps` epochs a pass over the forget rows maximises
+    ``KL(original || network)``. In every epoch a pass over the retained rows follows, which
+    minimises ``gamma * CE + alpha * KL(original || network)``. The divergence is that of softened
+    outputs, times `temperature` squared.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn.
+    max_epochs : int, default=7
+        Passes over the retained rows. The history has an entry for each pass over forget rows, too.
+    lr : float, default=None
+        Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
+        network's own.
+    optimizer : type, default=None
+        Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
+    batch_size : int, default=None
+        Rows in a batch; None for the network's own.
+    max_steps : int, default=5
+        Epochs, from the first, in which a pass over the forget rows precedes that over the retained
+        ones.
+    alpha : float, default=0.5
+        Weight of the divergence on retained rows.
+    gamma : float, default=1.0
+        Weight of the loss of the retained labels.
+    temperature : float, default=4.0
+        What logits are divided by before the divergence is taken.
+    rewind : bool, default=False
+        Return to the epoch whose error on the forget rows was nearest to the error that the last
+        one makes on held-out rows of the same classes, which are weighted to the classes' shares of
+        the forget rows (the last such epoch, if there are several). Needs `X_val`. The weights of
+        every epoch lie in a temporary folder during the run.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights and batches.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run; the ``train_loss`` of a pass over forget rows is
+        the negative divergence. With `rewind`, passes over retained rows hold ``forget_error``, and
+        every entry whether it was the one ``rewound`` to.
+
+    Raises
+    ------
+    ValueError
+        By `fit` and `unlearn`, if `rewind` is True and there are no held-out rows of the classes of
+        the forget rows.
+
+    See Also
+    --------
+    BadTeacher : Leads the forget rows towards an untrained network.
+    NegGrad : Climbs the loss on the forget rows, without a teacher.
+
+    Notes
+    -----
+    The divergence that is maximised has no upper bound. With many `max_steps` or a high learning
+    rate the loss on the forget rows runs far above that on unseen rows, which gives them away;
+    `rewind` is the remedy, and without held-out rows there is none but fewer steps. The divergence
+    is also stationary where the network still equals the original. Only dropout and batch
+    normalisation, which the original runs in evaluation mode, move a network from there: one
+    without either forgets nothing in the first pass and needs more of them.
+
+    References
+    ----------
+    .. [1] Towards Unbounded Machine Unlearning. arXiv:2302.09880.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import SCRUB
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ...     lr=0.1, batch_size=20,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = SCRUB(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.score(X, y) > 0.9
+    True
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
+    multilabel: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        max_epochs=7,
+        lr=None,
+        optimizer=None,
+        batch_size=None,
+        max_steps=5,
+        alpha=0.5,
+        gamma=1.0,
+        temperature=4.0,
+        rewind=False,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.max_steps = max_steps
+        self.alpha = alpha
+        self.gamma = gamma
+        self.temperature = temperature
+        self.rewind = rewind
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("max_steps", self.max_steps, 0, integer=True)
+        check_number("alpha", self.alpha, 0)
+        check_number("gamma", self.gamma, 0)
+        check_number("temperature", self.temperature, 0, low_open=True)
+        if not isinstance(self.rewind, bool | np.bool_):
+            raise ValueError(f"rewind must be True or False; got {self.rewind!r}.")
+
+    def _needs(self):
+        return self.needs | {"unseen"} if self.rewind else self.needs
+
+    def _unlearn(self, request):
+        def divergence(net, X, y_pred):
+            expected = _answer(request.original, X)
+            return _divergence(expected, logits(net, y_pred), self.temperature)
+
+        def disobey(net, X, y, progress):
+            y_pred = net.infer(X)
+            return -divergence(net, X, y_pred), y_pred
+
+        def obey(net, X, y, progress):
+            y_pred = net.infer(X)
+            loss = self.gamma * net.get_loss(y_pred, y)
+            return loss + self.alpha * divergence(net, X, y_pred), y_pred
+
+        net = self._copy(request.original)
+        phases = []
+        for epoch in range(net.max_epochs):
+            if epoch < self.max_steps:
+                phases.append((request.forget, disobey, 1))
+            phases.append((request.retain, obey, 1))
+        if not self.rewind:
+            return self._train(net, request, *phases)
+        with tempfile.TemporaryDirectory() as folder:
+            rewind = _Rewind(request, Path(folder), len(self.classes_))
+            return rewind.apply(self._train(net, request, *phases, callbacks=[rewind]))
+
+
+class _Rewind(Callback):
+    """Keep the weights of every epoch that ends on retained rows, and choose among them.
+
+    Parameters
+    ----------
+    request : Request
+        The rows.
+    folder : pathlib.Path
+        Where the weights are kept.
+    n_classes : int
+        The number of classes.
+    """
+
+    def __init__(self, request, folder, n_classes):
+        wanted, held_out = (
+            np.bincount(rows.y.long().numpy(), minlength=n_classes)
+            for rows in (request.forget, request.unseen)
+        )
+        share = wanted / np.maximum(held_out, 1)
+        self.weights = share[request.unseen.y.long().numpy()]
+        if not self.weights.any():
+            raise ValueError(
+                "rewind=True needs held-out rows of the same classes as the rows to forget, but "
+                f"none of the {len(request.unseen)} rows of X_val is; pass some, or set "
+                "rewind=False."
+            )
+        self.request = request
+        self.folder = folder
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        if dataset_train is self.request.retain:
+            net.history.record("forget_error", self._error(net, self.request.forget))
+            torch.save(_states(net), self.folder / str(len(net.history)))
+
+    def apply(self, net):
+        """Load the weights of the best epoch into the trained network."""
+        target = self._error(net, self.request.unseen, self.weights)
+        errors = [epoch.get("forget_error", np.inf) for epoch in net.history]
+        # The last of equals has been repaired longest.
+        best = len(errors) - 1 - int(np.argmin(np.abs(np.subtract(errors, target))[::-1]))
+        for i, epoch in enumerate(net.history):
+            epoch["rewound"] = i == best
+        states = torch.load(self.folder / str(best + 1), map_location=net.device)
+        for state, part in zip(states, _parts(net)):
+            part.load_state_dict(state)
+        return net
+
+    def _error(self, net, rows, weights=None):
+        wrong = net.predict_proba(rows).argmax(axis=1) != rows.y.numpy()
+        return float(np.average(wrong, weights=weights))
+
+
+def _parts(net):
+    return [part for kind in parts_of(net).values() for part in kind.values()]
+
+
+def _states(net):
+    return [part.state_dict() for part in _parts(net)]
+
+
+def _answer(teacher, X):
+    """A teacher's logits, in evaluation mode and without gradient."""
+    return logits(teacher, teacher.evaluation_step((X, None)))
+
+
+def _divergence(expected, scores, temperature):
+    """KL(expected || scores) of softened logits, the mean over rows, times temperature squared."""
+    return temperature**2 * kl_div(
+        log_softmax(scores / temperature, dim=1),
+        log_softmax(expected / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def _reinitialise(module):
+    """Draw all weights anew, each layer's its own way; a layer that has none is a ValueError."""
+    for name, layer in reversed(list(module.named_modules())):  # a parent has the last word
+        reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
+        if reset is not None:
+            reset()
+        elif own := [own for own, _ in layer.named_parameters(recurse=False)]:
+            raise ValueError(
+                "BadTeacher needs a network with fresh weights, but estimator was built on a "
+                f"module instance whose layer {name!r}, a {type(layer).__name__}, has no "
+                f"reset_parameters() to draw {own} anew. Give it one, or pass the module's class "
+                f"(module={type(module).__name__}, module__...=...)."
+            )

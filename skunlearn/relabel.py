@@ -1,0 +1,390 @@
+"""Unlearning by training the rows to forget on other labels than their own."""
+
+import warnings
+from typing import ClassVar
+
+import numpy as np
+import torch
+from skorch.utils import to_device
+from torch.nn.functional import cross_entropy
+from torch.utils.data import ConcatDataset, TensorDataset
+
+from ._data import Rows
+from ._network import logits
+from ._validation import check_number
+from .base import BaseUnlearner
+from .features import constant_parameters
+
+_SAMPLE = 256  # rows of each kind that the range of values is read from
+
+
+class RandomLabel(BaseUnlearner):
+    """Train the rows to forget on wrong labels, together with the retained rows on their own.
+
+    Each epoch draws for every forget row one of the labels that are not its own, all equally
+    likely, and passes over retained and forget rows in common batches.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn.
+    max_epochs : int, default=5
+        Passes over all rows.
+    lr : float, default=None
+        Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
+        network's own.
+    optimizer : type, default=None
+        Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
+    batch_size : int, default=None
+        Rows in a batch; None for the network's own.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights, batches and labels.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run. A score with ``on_train=True`` is taken with the
+        wrong labels.
+
+    See Also
+    --------
+    AMUN : Trains on wrong labels where the network itself gives them.
+    NegGrad : Climbs the loss of the true label.
+
+    Notes
+    -----
+    Drawn once for the run, the wrong labels would be learnt by heart in a few epochs; drawn in
+    every epoch, they lead to probabilities spread over the wrong classes. With two classes there is
+    only one wrong label, and it is learnt by heart all the same: unless there are few epochs, the
+    loss on the forget rows then runs far above that on unseen rows. Unseen rows that look like
+    the forget rows lose accuracy with them. Held-out rows are not used.
+
+    References
+    ----------
+    .. [1] Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep Networks.
+       arXiv:1911.04933, where it is a baseline.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import RandomLabel
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ...     lr=0.1, batch_size=20,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = RandomLabel(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.score(X, y) > 0.8
+    True
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
+    multilabel: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        max_epochs=5,
+        lr=None,
+        optimizer=None,
+        batch_size=None,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+
+    def _unlearn(self, request):
+        net = self._copy(request.original)
+        phases = []
+        for _ in range(net.max_epochs):
+            forget = request.forget.relabel(draw_wrong(request.forget.y, len(self.classes_)))
+            phases.append((ConcatDataset([request.retain, forget]), None, 1))
+        return self._train(net, request, *phases)
+
+
+class AMUN(BaseUnlearner):
+    """Adversarial Machine Unlearning.
+
+    Trains on the nearest adversarial example of each row to forget, with the wrong label that the
+    original network predicts for it, together with the retained rows, where there are any. The
+    decision boundary then moves next to the forget rows and hardly elsewhere.
+
+    Adversarial examples are sought in evaluation mode by projected gradient ascent on the
+    cross-entropy, within an L2 ball around the row: steps of a tenth of its radius, until the
+    prediction is wrong; after `perturb_steps` of them the radius doubles, up to the range of the
+    data. A row that the original gets wrong already is its own example.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn.
+    max_epochs : int, default=10
+        Passes over the retained rows and the adversarial examples.
+    lr : float, default=None
+        Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
+        network's own.
+    optimizer : type, default=None
+        Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
+    batch_size : int, default=None
+        Rows in a batch; None for the network's own.
+    radius : float, default=0.05
+        L2 radius that the search starts with. Lengths are in units of the range of values in the
+        data, separately for each position on the second axis (channels of images, columns of
+        tables). A smaller one finds nearer examples and takes longer.
+    perturb_steps : int, default=50
+        Steps at each radius.
+    with_forget : bool, default=False
+        Whether to train on the forget rows with their own labels, too, as the publication does.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights and batches.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run.
+
+    Raises
+    ------
+    ValueError
+        By `fit` and `unlearn`, if the input is not one floating-point array, which could be
+        perturbed, or if no forget row has an adversarial example.
+
+    Warns
+    -----
+    UserWarning
+        If some forget rows have no adversarial example within the range of the data; they are left
+        out.
+
+    See Also
+    --------
+    RandomLabel : Trains the forget rows themselves on wrong labels.
+
+    Notes
+    -----
+    A small change to a small part of the input space: it spares the accuracy on retained rows, and
+    forgets slowly. With few epochs, or a learning rate well below that of the original's training,
+    the forget rows stay as well known as they were. With `with_forget` they are rehearsed at the
+    same time, and on the small noisy data that the defaults were chosen on they were hardly
+    forgotten. Without retained rows the network sees nothing but wrong labels: use an epoch or
+    two. Held-out rows are not used.
+
+    References
+    ----------
+    .. [1] Not All Wrong is Bad: Using Adversarial Examples for Unlearning. arXiv:2503.00917.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import AMUN
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ...     lr=0.1, batch_size=20,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = AMUN(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.score(X, y) > 0.9
+    True
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "forget", "forget_labels"})
+    multilabel: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        max_epochs=10,
+        lr=None,
+        optimizer=None,
+        batch_size=None,
+        radius=0.05,
+        perturb_steps=50,
+        with_forget=False,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.radius = radius
+        self.perturb_steps = perturb_steps
+        self.with_forget = with_forget
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("radius", self.radius, 0, low_open=True)
+        check_number("perturb_steps", self.perturb_steps, 1, integer=True)
+        if not isinstance(self.with_forget, bool | np.bool_):
+            raise ValueError(f"with_forget must be True or False; got {self.with_forget!r}.")
+
+    def _unlearn(self, request):
+        net = self._copy(request.original)
+        X, y = self._find_adversarial(net, request)
+        kept = [request.retain, request.forget] if self.with_forget else [request.retain]
+        # A data set of the user's own may yield arrays, which do not go in a batch with tensors.
+        kept = [Rows(rows.data, rows.y, rows.index, X.dtype) for rows in kept]
+        rows = ConcatDataset([*kept, TensorDataset(X, y)])
+        return self._train(net, request, (rows, None, net.max_epochs))
+
+    def _find_adversarial(self, net, request):
+        """The nearest adversarial examples of the forget rows, and the labels predicted for them.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The network to be trained, which still has the original's weights.
+        request : Request
+            The rows.
+
+        Returns
+        -------
+        X : torch.Tensor of shape (n_found, ...)
+            The examples.
+        y : torch.Tensor of shape (n_found,)
+            Wrong labels.
+        """
+        sample = [
+            rows.batch(torch.randperm(len(rows))[:_SAMPLE].numpy())[0]
+            for rows in (request.forget, request.retain)
+            if len(rows)
+        ]
+        if not (isinstance(sample[0], torch.Tensor) and sample[0].dtype.is_floating_point):
+            kind = getattr(sample[0], "dtype", type(sample[0]).__name__)
+            raise ValueError(
+                "AMUN perturbs the input and needs one that is a single floating-point array; got "
+                f"{kind}. RandomLabel works with any input."
+            )
+        values = to_device(torch.cat(sample), net.device)
+        others = [axis for axis in range(values.ndim) if axis != 1]
+        low, high = values.amin(others, True), values.amax(others, True)
+        found = []
+        for X, y in net.get_iterator(request.forget, training=False):
+            X, y = to_device((X, y.long()), net.device)
+            X, label = nearest_adversarial(net, X, y, low, high, self.radius, self.perturb_steps)
+            found.append((X[label != y].cpu(), label[label != y].cpu()))
+        X, y = (torch.cat(part) for part in zip(*found))
+        if not len(X):
+            raise ValueError(
+                f"AMUN found no adversarial example of any of the {len(request.forget)} rows to "
+                "forget: within the range of the data the network's prediction does not change. "
+                "RandomLabel works without."
+            )
+        if len(X) < len(request.forget):
+            warnings.warn(
+                f"AMUN found no adversarial example of {len(request.forget) - len(X)} of the "
+                f"{len(request.forget)} rows to forget within the range of the data, and leaves "
+                "them out. Try more perturb_steps.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return X, y.to(request.forget.y.dtype)
+
+
+def draw_wrong(y, n_classes):
+    """Draw for each encoded label another one, all others equally likely.
+
+    Parameters
+    ----------
+    y : torch.Tensor of shape (n_rows,)
+        Labels from 0 to n_classes - 1, of any type.
+    n_classes : int
+        At least 2.
+
+    Returns
+    -------
+    wrong : torch.Tensor of shape (n_rows,)
+        Labels of the same type.
+    """
+    return (y + torch.randint(1, n_classes, y.shape)) % n_classes
+
+
+def nearest_adversarial(net, X, y, low, high, radius, n_steps):
+    """Search for the nearest inputs that a network does not give the label of.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The network; its modules are in evaluation mode afterwards.
+    X : torch.Tensor of shape (n_rows, ...)
+        The inputs to start from.
+    y : torch.Tensor of int64 of shape (n_rows,)
+        Their encoded labels.
+    low, high : torch.Tensor that broadcasts against `X`
+        Limits of the values. Their distance is the unit of length; an input that lies outside
+        may stay where it is.
+    radius : float
+        Radius of the first L2 ball that is searched. It doubles until it spans the limits.
+    n_steps : int
+        Steps, of a tenth of the radius each, before it doubles.
+
+    Returns
+    -------
+    X_far : torch.Tensor of shape (n_rows, ...)
+        The nearest inputs found.
+    label : torch.Tensor of int64 of shape (n_rows,)
+        What the network predicts for them; `y` where nothing was found.
+    """
+    unit = torch.where(high > low, high - low, 1)
+    low, high = torch.minimum(low, X), torch.maximum(high, X)
+    X_far, label = X.clone(), y.clone()
+    todo = torch.arange(len(X), device=X.device)
+
+    def norm(value):
+        length = torch.linalg.vector_norm(value.flatten(1), dim=1)
+        length = length.clamp_min(torch.finfo(value.dtype).tiny)
+        return length.reshape(-1, *[1] * (value.ndim - 1))
+
+    span = X[0].numel() ** 0.5
+    radius = min(radius, span)
+    net.module_.eval()
+    with constant_parameters(net.module_):
+        while radius < 2 * span:
+            for _ in range(n_steps):
+                x = X_far[todo].requires_grad_()
+                scores = logits(net, net.infer(x))
+                (gradient,) = torch.autograd.grad(
+                    cross_entropy(scores, y[todo], reduction="sum"), x
+                )
+                label[todo] = scores.argmax(dim=1)
+                right = label[todo] == y[todo]
+                todo = todo[right]
+                if not len(todo):
+                    return X_far, label
+                gradient = unit * gradient[right]
+                delta = (X_far[todo] - X[todo]) / unit + radius / 10 * gradient / norm(gradient)
+                delta = delta * (radius / norm(delta)).clamp_max(1)
+                x = X[todo] + unit * delta
+                X_far[todo] = torch.maximum(torch.minimum(x, high[todo]), low[todo])
+            radius *= 2
+    return X_far, label

@@ -1,0 +1,281 @@
+"""Distillation: each step against plain torch, and against the mistakes that are usually made."""
+
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from sklearn.frozen import FrozenEstimator
+from torch import nn
+from torch.nn import functional as F
+
+from skunlearn import SCRUB, BadTeacher
+from skunlearn.distillation import _divergence, _reinitialise, _Rewind
+
+from .networks import MLP, make_net
+
+X_RETAIN = torch.tensor([[1.0], [-0.5], [2.0], [-1.5]])
+Y_RETAIN = torch.tensor([0, 1, 0, 1])
+X_FORGET = torch.tensor([[1.5], [-0.8]])
+Y_FORGET = torch.tensor([1, 0])
+X = torch.cat([X_RETAIN, X_FORGET])
+Y = torch.cat([Y_RETAIN, Y_FORGET])
+FORGET = np.array([False] * 4 + [True] * 2)
+
+
+class TwoWeights(nn.Module):
+    """Logits ``x * (a, b)``; all weights start from 0."""
+
+    def __init__(self, softmax=False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.softmax = softmax
+
+    def forward(self, X):
+        scores = X * self.weight
+        return scores.softmax(dim=1) if self.softmax else scores
+
+
+def two_weights(**params):
+    """A network of two weights that were trained to 0.5 and -1; every batch holds all rows."""
+    params = {"lr": 2.0, "batch_size": 100, "optimizer__momentum": 0, **params}
+    net = make_net(TwoWeights, **params).initialize()
+    with torch.no_grad():
+        net.module_.weight.copy_(torch.tensor([0.5, -1.0]))
+    return net
+
+
+def weight_of(net):
+    return net.module_.weight.detach().clone()
+
+
+def kl(p, q, temperature):
+    """KL(p || q) of softened logits, in probabilities."""
+    p, q = ((logits / temperature).softmax(dim=1) for logits in (p, q))
+    return temperature**2 * (p * (p / q).log()).sum(dim=1).mean()
+
+
+def descend(losses, start=(0.5, -1.0), lr=2.0):
+    """Gradient steps on functions of the weight, under the cosine that a run follows."""
+    weight = torch.tensor(start, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=len(losses))
+    for loss in losses:
+        optimizer.zero_grad()
+        loss(weight).backward()
+        optimizer.step()
+        schedule.step()
+    return weight.detach()
+
+
+def test_divergence_is_that_of_softened_probabilities_from_teacher_to_student():
+    even, skewed = torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log()  # (1/2, 1/2), (3/4, 1/4)
+    right = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
+    swapped = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+    on_raw_logits = F.kl_div(skewed, even.softmax(dim=1), reduction="batchmean")
+    assert _divergence(even, skewed, 1.0).item() == pytest.approx(right, rel=1e-5)
+    assert _divergence(skewed, even, 1.0).item() == pytest.approx(swapped, rel=1e-5)
+    assert on_raw_logits.item() != pytest.approx(right, rel=0.1)
+    assert _divergence(2 * even, 2 * skewed, 2.0).item() == pytest.approx(4 * right, rel=1e-5)
+    three = [scores.expand(3, 2) for scores in (even, skewed)]
+    assert _divergence(*three, 1.0).item() == pytest.approx(right, rel=1e-5)  # mean, not sum
+
+
+@pytest.mark.parametrize("net", [{}, {"criterion": nn.NLLLoss, "module__softmax": True}])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_bad_teacher_takes_the_steps_of_plain_torch(net, temperature):
+    original = two_weights(**net)
+
+    def loss(weight):
+        teachers = torch.cat([X_RETAIN * torch.tensor([0.5, -1.0]), torch.zeros(2, 2)])
+        return kl(teachers, X * weight, temperature)
+
+    unlearned = BadTeacher(
+        FrozenEstimator(original), max_epochs=4, temperature=temperature, random_state=0
+    ).unlearn(X, Y, forget=FORGET)
+    expected = descend([loss] * 4)
+    assert torch.allclose(weight_of(unlearned.estimator_), expected, atol=1e-4)
+    # Without the forget rows nothing would move, and a divergence that is subtracted is negative.
+    assert not torch.allclose(expected, weight_of(original), atol=0.05)
+    assert min(unlearned.unlearning_history_[:, "train_loss"]) > 0
+
+
+def test_bad_teacher_reads_no_labels():
+    right, wrong = (
+        BadTeacher(FrozenEstimator(two_weights()), random_state=0).unlearn(X, y, forget=FORGET)
+        for y in (Y, 1 - Y)
+    )
+    assert torch.equal(weight_of(right.estimator_), weight_of(wrong.estimator_))
+
+
+@pytest.fixture(scope="module")
+def trained_instance():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 4)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(int)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make_net(MLP(4, 2), max_epochs=30).fit(X, y), X, y
+
+
+def test_bad_teacher_of_a_module_instance_has_fresh_weights(trained_instance):
+    net, X, y = trained_instance
+    before = net.predict_proba(X)
+    forget = np.arange(100) < 20
+    with torch.no_grad():
+        weights = [p.clone() for p in net.module_.parameters()]
+    unlearned = BadTeacher(FrozenEstimator(net), random_state=0).unlearn(X, y, forget=forget)
+    after = unlearned.predict_proba(X)
+    # A teacher with the trained weights would leave everything as it was.
+    assert after[forget].max(axis=1).mean() < before[forget].max(axis=1).mean() - 0.05
+    assert all(torch.equal(a, b) for a, b in zip(weights, net.module_.parameters()))
+
+
+def test_reinitialise_draws_everything_anew():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(4, 4),
+        nn.BatchNorm1d(4),
+        nn.TransformerEncoderLayer(4, 2, dim_feedforward=4),
+        nn.LSTM(4, 4),
+    )
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            value.fill_(7)
+    _reinitialise(module)
+    for name, value in module.state_dict().items():
+        assert not (value == 7).any(), name
+
+
+def test_module_instance_that_cannot_be_reinitialised_is_refused():
+    net = make_net(TwoWeights()).initialize()
+    with pytest.raises(ValueError, match=r"TwoWeights, has no reset_parameters\(\).*'weight'"):
+        BadTeacher(FrozenEstimator(net)).unlearn(X, Y, forget=FORGET)
+
+
+def scrub_losses(teacher, alpha=0.3, gamma=0.7, temperature=2.0):
+    """The losses of a pass over forget rows and of one over retained rows."""
+
+    def maximise(weight):
+        return -kl(X_FORGET * teacher(weight), X_FORGET * weight, temperature)
+
+    def minimise(weight):
+        scores = X_RETAIN * weight
+        loss = gamma * F.cross_entropy(scores, Y_RETAIN)
+        return loss + alpha * kl(X_RETAIN * teacher(weight), scores, temperature)
+
+    return maximise, minimise
+
+
+@pytest.mark.parametrize("net", [{}, {"criterion": nn.NLLLoss, "module__softmax": True}])
+def test_scrub_takes_the_steps_of_plain_torch(net):
+    original = two_weights(**net)
+    unlearned = SCRUB(
+        FrozenEstimator(original),
+        max_epochs=3,
+        max_steps=2,
+        alpha=0.3,
+        gamma=0.7,
+        temperature=2.0,
+        random_state=0,
+    ).unlearn(X, Y, forget=FORGET)
+    maximise, minimise = scrub_losses(lambda weight: torch.tensor([0.5, -1.0]))
+    expected = descend([maximise, minimise, maximise, minimise, minimise])
+    assert torch.allclose(weight_of(unlearned.estimator_), expected, atol=1e-4)
+    maximise, minimise = scrub_losses(lambda weight: weight.detach())
+    shallow_teacher = descend([maximise, minimise, maximise, minimise, minimise])
+    assert not torch.allclose(expected, shallow_teacher, atol=0.02)
+    # An optimiser of the teacher's weights would have moved these.
+    assert torch.equal(weight_of(original), torch.tensor([0.5, -1.0]))
+    losses = unlearned.unlearning_history_[:, "train_loss"]
+    assert losses[0] == pytest.approx(0, abs=1e-5)
+    assert losses[2] < -0.001
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "rows"),
+    [(0, [4, 4, 4]), (1, [2, 4, 4, 4]), (2, [2, 4, 2, 4, 4]), (9, [2, 4, 2, 4, 2, 4])],
+)
+def test_scrub_alternates_for_max_steps_epochs(max_steps, rows):
+    unlearned = SCRUB(
+        FrozenEstimator(two_weights()), max_epochs=3, max_steps=max_steps, random_state=0
+    ).unlearn(X, Y, forget=FORGET)
+    history = unlearned.unlearning_history_
+    assert [epoch["batches"][0]["train_batch_size"] for epoch in history] == rows
+
+
+class Requested:
+    """What a request holds for rewinding."""
+
+    def __init__(self, forget, unseen):
+        self.forget, self.unseen = (
+            torch.utils.data.TensorDataset(torch.zeros(len(y), 1)) for y in (forget, unseen)
+        )
+        self.forget.y, self.unseen.y = torch.tensor(forget), torch.tensor(unseen)
+
+
+def test_rewind_weights_held_out_rows_to_the_classes_of_the_forget_rows():
+    rewind = _Rewind(Requested([0, 0, 1, 3], [0, 1, 1, 2]), None, n_classes=4)
+    assert rewind.weights.tolist() == [2, 0.5, 0.5, 0]
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(160, 6)).astype(np.float32)
+    y = (X[:, 0] > 0) + (X[:, 1] > 0.5).astype(int)
+    y = np.where(rng.random(160) < 0.3, rng.integers(0, 3, 160), y)
+    net = make_net(module__hidden=64, max_epochs=60, iterator_train__shuffle=False)
+    original = SCRUB(net, random_state=0).fit(X[:100], y[:100]).estimator_
+    return original, X[:100], y[:100], X[100:], y[100:], np.arange(100) < 20
+
+
+def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(noisy, tmp_path, monkeypatch):
+    original, X, y, X_val, y_val, forget = noisy
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    keep = ~forget | (y == 0)  # forget rows of one class only
+    X, y, forget = X[keep], y[keep], forget[keep]
+    params = {"max_epochs": 8, "max_steps": 8, "batch_size": 4, "random_state": 0}
+    last = SCRUB(FrozenEstimator(original), **params)
+    last.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
+    target = 1 - last.score(X_val[y_val == 0], y_val[y_val == 0])
+    model = SCRUB(FrozenEstimator(original), rewind=True, **params)
+    model.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
+    history = model.unlearning_history_
+    errors = [epoch["forget_error"] for epoch in history if "forget_error" in epoch]
+    assert len(errors) == 8
+    assert errors[-1] == pytest.approx(1 - last.score(X[forget], y[forget]))
+    (rewound,) = [epoch for epoch in history if epoch["rewound"]]
+    assert abs(rewound["forget_error"] - target) == min(abs(e - target) for e in errors)
+    assert 1 - model.score(X[forget], y[forget]) == pytest.approx(rewound["forget_error"])
+    assert rewound is not history[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rewind_needs_held_out_rows_of_the_same_classes(noisy):
+    original, X, y, X_val, y_val, _ = noisy
+    model = SCRUB(FrozenEstimator(original), rewind=True)
+    forget = (np.arange(100) < 20) & (y == 0)
+    with pytest.raises(ValueError, match="SCRUB, as it is set up, needs held-out rows"):
+        model.unlearn(X, y, forget=forget)
+    other = y_val != 0
+    with pytest.raises(ValueError, match="of the same classes"):
+        model.unlearn(X, y, forget=forget, X_val=X_val[other], y_val=y_val[other])
+    model.set_params(rewind=False).unlearn(X, y, forget=forget)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        (BadTeacher, "temperature", 0),
+        (SCRUB, "temperature", -1.0),
+        (SCRUB, "max_steps", 1.5),
+        (SCRUB, "max_steps", -1),
+        (SCRUB, "alpha", -0.1),
+        (SCRUB, "gamma", "much"),
+        (SCRUB, "rewind", "yes"),
+    ],
+)
+def test_hyperparameters_are_checked(method, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        method(make_net(), **{name: value}).fit(X, Y, forget=FORGET)
