@@ -1,19 +1,36 @@
 """Machine unlearning with the habits of scikit-learn."""
 
 from ._discovery import all_unlearners
-from .ascent import NegGrad
+from .ascent import AdvancedNegGrad, NegGrad
 from .base import BaseUnlearner
+from .distillation import SCRUB, BadTeacher
 from .dlfd import DLFD
 from .exact import Retrain
-from .finetune import FineTune
+from .finetune import CFk, EUk, FineTune, L1Sparse
+from .pipeline import unlearn_pipeline
+from .relabel import AMUN, RandomLabel
+from .selective import SSD, SalUn
+from .unsir import UNSIR
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AMUN",
     "DLFD",
+    "SCRUB",
+    "SSD",
+    "UNSIR",
+    "AdvancedNegGrad",
+    "BadTeacher",
     "BaseUnlearner",
+    "CFk",
+    "EUk",
     "FineTune",
+    "L1Sparse",
     "NegGrad",
+    "RandomLabel",
     "Retrain",
+    "SalUn",
     "all_unlearners",
+    "unlearn_pipeline",
 ]

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from skorch.dataset import Dataset
+from skorch.helper import SliceDataset
 from skorch.utils import is_dataset
-from torch.utils.data import default_collate
+from torch.utils.data import TensorDataset, default_collate
 
 
-class Rows(torch.utils.data.Dataset):
+class Rows(Dataset):
     """A view of some rows of a data set, read only when asked for.
 
     Parameters
@@ -23,13 +24,26 @@ class Rows(torch.utils.data.Dataset):
         Positions in `data`; all of them by default.
     dtype : torch.dtype, optional
         What arrays are cast to; they are left as they are by default.
+    collate : callable, optional
+        Makes a batch of a list of pairs, as a data loader's ``collate_fn`` does.
     """
 
-    def __init__(self, data, y, index=None, dtype=None):
+    def __init__(self, data, y, index=None, dtype=None, collate=default_collate):
         self.data = data
         self.y = y
         self.index = np.arange(len(data)) if index is None else index
         self.dtype = dtype
+        self.collate = collate
+
+    @property
+    def X(self):
+        """The inputs alone, where skorch's scoring callbacks look for them."""
+        return SliceDataset(self, 0)
+
+    @property
+    def shape(self):
+        """The shape of all inputs, which skorch's InputShapeSetter asks for."""
+        return (len(self), *np.shape(self[0][0]))
 
     def __len__(self):
         return len(self.index)
@@ -41,24 +55,54 @@ class Rows(torch.utils.data.Dataset):
             x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))).to(self.dtype)
         return x, self.y[i]
 
+    def __getitems__(self, which):
+        # A batch at once where rows are simply those of an array: row by row takes longer than a
+        # small network does.
+        if self.dtype is None or type(self.data) is not Dataset:
+            return [self[i] for i in which]
+        x = self.data.X[self.index[which]]
+        x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
+        return list(zip(x, self.y[which]))
+
     def take(self, which):
         """The rows at the given positions, or where a mask is True, as another view."""
         which = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which)
-        return Rows(self.data, self.y[which], self.index[which], self.dtype)
+        return Rows(self.data, self.y[which], self.index[which], self.dtype, self.collate)
 
     def relabel(self, y):
         """The same rows with other targets."""
-        return Rows(self.data, y, self.index, self.dtype)
+        return Rows(self.data, y, self.index, self.dtype, self.collate)
+
+    def cast(self, dtype):
+        """The same rows, their inputs of the given dtype."""
+        return Rows(self.data, self.y, self.index, dtype, self.collate)
+
+    def join(self, other):
+        """These rows, followed by others of the same data set."""
+        y, index = torch.cat([self.y, other.y]), np.concatenate([self.index, other.index])
+        return Rows(self.data, y, index, self.dtype, self.collate)
 
     def batch(self, which=None):
         """Load the rows at the given positions (all by default) as one batch ``(X, y)``."""
         which = range(len(self)) if which is None else which
-        return default_collate([self[i] for i in which])
+        return self.collate(self.__getitems__(list(which)))
 
 
-def is_lazy(X):
-    """Whether `X` is left to skorch to read: a data set, or a dict of arrays."""
-    return is_dataset(X) or (isinstance(X, Mapping) and not issparse(X))
+def is_lazy(net, X):
+    """Whether `X` is left to skorch: a data set, a dict, or what a custom one is made of."""
+    return (
+        is_dataset(X) or (isinstance(X, Mapping) and not issparse(X)) or net.dataset is not Dataset
+    )
+
+
+def labels_of(data):
+    """The labels that a data set yields, without reading its rows where it keeps them apart."""
+    for name in ("y", "targets"):
+        if getattr(data, name, None) is not None:
+            return np.asarray(getattr(data, name))
+    if isinstance(data, TensorDataset):
+        return np.asarray(data.tensors[1])
+    return np.asarray([data[i][1] for i in range(len(data))])
 
 
 def as_dataset(net, X):
@@ -101,6 +145,7 @@ def encode_labels(y, classes, name="y"):
     if unknown.any():
         raise ValueError(
             f"{name} holds labels that the network was not trained on: "
-            f"{np.unique(y[unknown])[:10].tolist()}. It knows {classes.tolist()}."
+            f"{np.unique(y[unknown])[:10].tolist()}. It knows {classes.tolist()}; a trained "
+            "network is told the labels of its columns by its parameter classes."
         )
     return codes

@@ -1,9 +1,10 @@
 """Making, copying and training the skorch networks that unlearners work on."""
 
 import contextlib
-import copyreg
+import functools
 import inspect
 
+import joblib
 import numpy as np
 import torch
 from scipy.special import expit
@@ -11,6 +12,7 @@ from sklearn.base import clone
 from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import (
     BatchScoring,
+    EarlyStopping,
     EpochScoring,
     EpochTimer,
     PassthroughScoring,
@@ -20,9 +22,11 @@ from skorch.callbacks import (
 from skorch.utils import to_numpy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import default_collate
 
 from ._data import Rows, input_dtype
 
+SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
 _INDICATOR_LOSSES = (
     nn.BCELoss,
     nn.BCEWithLogitsLoss,
@@ -52,13 +56,16 @@ def cycle(net, rows):
 class _Running:
     """Mixed into a network's class while it trains here."""
 
+    _own_callbacks = ()
+
     def get_iterator(self, dataset, training=False):
         # Batch normalisation refuses to train on a batch of one row, and how many rows a fold or a
         # request leaves is not the user's to choose.
+        batch_size = getattr(self, "iterator_train__batch_size", self.batch_size)
         lonely = (
             training
-            and self.batch_size > 1
-            and len(dataset) % self.batch_size == 1
+            and batch_size > 1
+            and len(dataset) % batch_size == 1
             and len(dataset) > 1
             and not hasattr(self, "iterator_train__drop_last")
             and any(isinstance(m, _BatchNorm) for m in self.module_.modules())
@@ -79,19 +86,45 @@ class _Running:
             loss.backward()
 
     def __reduce_ex__(self, protocol):
-        # A callback may pickle the network in mid-run: as what it was before.
-        return copyreg.__newobj__, (type(self).__mro__[2],), self.__getstate__()
+        # A callback may pickle the network in mid-run: as what it was before, without the callbacks
+        # of the method, which may hold rows or the original's weights.
+        state = dict(self.__getstate__())
+        state["callbacks_"] = [
+            (name, cb) for name, cb in self.callbacks_ if cb not in self._own_callbacks
+        ]
+        return object.__new__, (type(self).__mro__[2],), state
 
 
 @contextlib.contextmanager
 def running(net, **methods):
     """Give `net` other methods for the time of a run; nothing of them stays behind."""
     plain = type(net)
-    net.__class__ = type(plain.__name__, (_Running, plain), methods)
+    run = net.__class__ = type(plain.__name__, (_Running, plain), methods)
     try:
         yield net
     finally:
         net.__class__ = plain
+        for (
+            name
+        ) in methods:  # whose closures hold the rows and the original until a class is collected
+            delattr(run, name)
+
+
+@contextlib.contextmanager
+def training(net, X, y):
+    """Tell callbacks of the beginning and the end of a training, and let EarlyStopping end it.
+
+    skorch's own `fit` takes every KeyboardInterrupt for a wish to stop early, and returns a network
+    that is half trained. Here only EarlyStopping, which raises one, is understood so.
+    """
+    net.notify("on_train_begin", X=X, y=y)
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopping = (cb for _, cb in net.callbacks_ if isinstance(cb, EarlyStopping))
+        if not any(cb.misses_ == cb.patience for cb in stopping):
+            raise
+    net.notify("on_train_end", X=X, y=y)
 
 
 def fit_network(template, rows, n_classes, **settings):
@@ -100,24 +133,26 @@ def fit_network(template, rows, n_classes, **settings):
     net.set_params(**sizes_from_data(template, rows, n_classes))
     with running(net):
         net.initialize()
-        rows = Rows(rows.data, rows.y, rows.index, input_dtype(net, rows.data))
-        n_columns = count_columns(net, rows)
-        if n_columns != n_classes:
-            raise ValueError(
-                f"estimator's module returns {n_columns} columns, but y has {n_classes} classes. "
-                "Give the module as many outputs as there are classes, or pass classes= to the "
-                "network if y lacks some of them."
-            )
-        # Not net.fit: it takes a KeyboardInterrupt for a wish to stop early and returns.
-        net.notify("on_train_begin", X=rows, y=rows.y)
-        net.fit_loop(rows, rows.y)
-        net.notify("on_train_end", X=rows, y=rows.y)
+        rows = rows.cast(input_dtype(net, rows.data))
+        with training(net, rows, rows.y):
+            n_columns = count_columns(net, rows)
+            if n_columns != n_classes:
+                raise ValueError(
+                    f"estimator's module returns {n_columns} columns, but y has {n_classes} "
+                    "classes. Give the module as many outputs as there are classes, or pass "
+                    "classes= to the network if y lacks some of them."
+                )
+            net.fit_loop(rows, rows.y)
     net.classes_inferred_ = np.arange(n_classes)  # rows may lack some
     return net
 
 
-def cache_key(net):
-    """What a trained original depends on besides rows and seed."""
+def cache_key(net, *content):
+    """A digest of what a trained original depends on: network, rows, labels and seed.
+
+    Callbacks that only watch, and verbosity, are left out. Classes and functions count with their
+    source, since an edited one keeps its name; what they call in turn does not.
+    """
     params = net.get_params(deep=False)
     params.pop("verbose")
     if isinstance(params["callbacks"], list):
@@ -126,7 +161,38 @@ def cache_key(net):
             for cb in params["callbacks"]
             if not isinstance(cb[1] if isinstance(cb, tuple) else cb, _WATCHING_CALLBACKS)
         ]
-    return type(net), sorted(params.items(), key=lambda item: item[0])
+    return joblib.hash(_described([type(net), params, *content]))
+
+
+def _described(obj):
+    """The same in terms whose digest is stable, where joblib's is not or cannot be."""
+    if isinstance(obj, torch.Tensor):
+        return obj.detach().cpu().numpy()
+    if isinstance(obj, dict):
+        return {name: _described(value) for name, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [_described(item) for item in obj]
+    if isinstance(obj, functools.partial):
+        return _described([obj.func, obj.args, obj.keywords])
+    if isinstance(obj, nn.Module):
+        return _described([type(obj), obj.state_dict()])
+    if isinstance(obj, torch.utils.data.Dataset):
+        return _described([type(obj), vars(obj)])
+    if inspect.isclass(obj):
+        libraries = ("builtins", "sklearn", "skorch", "torch")
+        own = [c for c in obj.__mro__ if c.__module__.split(".")[0] not in libraries]
+        return [obj.__module__, obj.__qualname__, [_source(c) for c in own]]
+    if inspect.isfunction(obj):
+        return [obj.__module__, obj.__qualname__, _source(obj)]
+    return obj
+
+
+def _source(obj):
+    try:
+        return inspect.getsource(obj)
+    except (OSError, TypeError):  # typed into an interpreter
+        code = getattr(obj, "__code__", None)
+        return code and [code.co_code, repr(code.co_consts), code.co_names]
 
 
 def sizes_from_data(net, rows, n_classes):
@@ -134,27 +200,35 @@ def sizes_from_data(net, rows, n_classes):
     if isinstance(net.module, nn.Module):
         return {}
     shape = tuple(np.shape(rows[0][0]))
-    known = {"n_classes": n_classes, "input_shape": shape}
-    if shape:
-        known["n_features_in"] = shape[0]
-    return {
-        f"module__{name}": known[name]
+    known = dict(zip(SIZES, (shape[0] if shape else None, n_classes, shape)))
+    wanted = {
+        f"module__{name}"
         for name, parameter in inspect.signature(net.module).parameters.items()
-        if name in known
-        and parameter.default is inspect.Parameter.empty
-        and not hasattr(net, f"module__{name}")
+        if parameter.default is inspect.Parameter.empty
+    }
+    return {name: known[name] for name in SIZES if name in wanted and not hasattr(net, name)}
+
+
+def trainable_instances(net):
+    """Parameters of a network that hold modules with weights, where a class was asked for."""
+    given = net.get_params(deep=False)
+    if net.get_params_for("module"):
+        given.pop("module")  # of which skorch then takes no more than the class
+    return {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, nn.Module) and any(True for _ in value.parameters())
     }
 
 
 def check_fresh(net):
-    """Refuse a module instance, whose clone starts from whatever weights the instance holds."""
-    if isinstance(net.module, nn.Module) and not net.get_params_for("module"):
+    """Refuse module instances, for a clone starts from whatever weights they hold."""
+    for name, value in trainable_instances(net).items():
         raise ValueError(
-            "estimator was built on a module instance, "
-            f"{type(net.module).__name__}(...), so a clone of it starts from whatever weights the "
-            "instance holds and cannot be trained from scratch. Pass the module's class "
-            f"(module={type(net.module).__name__}, module__...=...), or a function that builds it; "
-            "a network that is trained already goes in a FrozenEstimator."
+            f"estimator was built on a module instance, {name}={type(value).__name__}(...), so a "
+            "clone of it starts from whatever weights the instance holds and cannot be trained "
+            f"from scratch. Pass the module's class ({name}={type(value).__name__}), or a function "
+            "that builds it; a network that is trained already goes in a FrozenEstimator."
         )
 
 
@@ -163,9 +237,28 @@ def configure(net, settings):
     if "optimizer" in settings:  # optimizer__... were meant for the optimiser that is replaced
         for name in [name for name in vars(net) if name.startswith("optimizer__")]:
             delattr(net, name)
-    if "lr" in settings and hasattr(net, "optimizer__lr"):
-        del net.optimizer__lr
+    for name, inner in [("lr", "optimizer__lr"), ("batch_size", "iterator_train__batch_size")]:
+        if name in settings and hasattr(net, inner):
+            delattr(net, inner)
     return net.set_params(**settings)
+
+
+def reinitialise(name, layer):
+    """Draw all parameters of one layer anew, its own way; a layer that has none is a ValueError."""
+    reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
+    if reset is not None:
+        with torch.no_grad():
+            for parameter in layer.parameters(recurse=False):
+                parameter.fill_(torch.nan)  # to find those that reset() leaves out
+            reset()
+    own = layer.named_parameters(recurse=False)
+    left = [name for name, p in own if reset is None or p.isnan().any()]
+    if left:
+        raise ValueError(
+            f"layer {name!r} of estimator's module, a {type(layer).__name__}, cannot be "
+            f"re-initialised: it has no reset_parameters() that draws {left} anew. Give it one, or "
+            "pass the module's class in place of an instance."
+        )
 
 
 def parts_of(net):
@@ -178,15 +271,21 @@ def parts_of(net):
 
 def assemble(template, parts, n_classes, **settings):
     """An initialised network with the template's settings and the given modules and criteria."""
-    net = type(template)(
-        **{
-            name: value if isinstance(value, nn.Module) else clone(value, safe=False)
-            for name, value in template.get_params(deep=False).items()
-        }
-    )
-    if isinstance(net.module, nn.Module):
-        # The template's instance holds the original's weights; skorch guards plain assignment.
-        vars(net)["module"] = parts["modules"]["module"]
+    # skorch trains an instance that it was given in place: the template's holds the original's
+    # weights, and its successor is the part of the same name.
+    names = {
+        id(module): name
+        for name, module in getattr(template, "module_", nn.Module()).named_modules()
+    }
+    params = {
+        name: parts["modules"]["module"].get_submodule(names[id(value)])
+        if id(value) in names
+        else value
+        if isinstance(value, nn.Module)
+        else clone(value, safe=False)
+        for name, value in template.get_params(deep=False).items()
+    }
+    net = type(template)(**params)
     configure(net, settings)
 
     def adopt(kind):
@@ -216,13 +315,14 @@ def rows_for(template, original, data, codes):
     takes_float = isinstance(template, NeuralNetBinaryClassifier) or is_multilabel(template)
     y_type = torch.float32 if takes_float else torch.int64
     dtype = None if original is None else input_dtype(original, data)
-    return Rows(data, torch.as_tensor(codes, dtype=y_type), dtype=dtype)
+    collate = template.get_params_for("iterator_train").get("collate_fn", default_collate)
+    return Rows(data, torch.as_tensor(codes, dtype=y_type), dtype=dtype, collate=collate)
 
 
 def count_columns(net, rows):
     """The number of classes that a network tells apart, from its output for one row."""
     # Not predict_proba: a data loader draws from the generator that the training starts from.
-    output = net.evaluation_step((rows.batch([0])[0], None))
+    output = net.evaluation_step((rows.batch([0, 0])[0], None))
     output = output[0] if isinstance(output, tuple) else output
     return output.shape[1] if output.ndim > 1 else 2
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import threading
 import warnings
 from abc import ABCMeta, abstractmethod
 from copy import deepcopy
@@ -10,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from joblib import hash as joblib_hash
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, column_or_1d
@@ -22,8 +22,9 @@ from skorch.utils import is_dataset, to_device
 from torch import nn
 from torch.utils.data import Subset
 
-from ._data import Rows, as_dataset, encode_labels, is_lazy
+from ._data import Rows, as_dataset, encode_labels, is_lazy, labels_of
 from ._network import (
+    SIZES,
     assemble,
     batches,
     cache_key,
@@ -36,6 +37,7 @@ from ._network import (
     rows_for,
     running,
     sizes_from_data,
+    training,
 )
 from ._validation import check_forget, check_number
 
@@ -47,6 +49,9 @@ _REGRESSION_LOSSES = (
     nn.PoissonNLLLoss,
     nn.GaussianNLLLoss,
 )
+
+
+_SEEDING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 self._check_needs(mask, val)
             original = None
             if self._is_frozen():
-                original = template if unlearns else self._copy(template)
+                original = template
+                if not unlearns:
+                    parts = deepcopy(parts_of(template))
+                    original = assemble(template, parts, len(self.classes_))
+                    original.history = deepcopy(template.history)
             elif "original" in self.needs or not unlearns:
                 original = self._fit_original(template, data, codes, seed)
             vars(self).pop("unlearning_history_", None)
@@ -300,6 +309,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ways = ("shuffle", "sampler", "batch_sampler")
         if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
             settings["iterator_train__shuffle"] = True
+        for name in SIZES:  # which the data has set, if the user has not
+            if hasattr(original, name):
+                settings[name] = getattr(original, name)
         return assemble(template, deepcopy(parts_of(original)), len(self.classes_), **settings)
 
     def _check_hyperparameters(self):
@@ -346,15 +358,30 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         net : skorch.NeuralNet
             The same network, trained.
         """
-        step, done, total = None, 0, 1
+        step, done, total, stepped = None, 0, 1, False
+        callbacks = list(callbacks)
+        name = type(self).__name__
 
         def train_step(self, batch, **fit_params):
-            nonlocal done
+            nonlocal done, stepped
+            stepped = False
             result = super(type(self), self).train_step(batch, **fit_params)
+            if not stepped:
+                raise ValueError(
+                    f"estimator's class, {type(self).__name__}, has a train_step that does not "
+                    f"call train_step_single, which is where {name} puts its step."
+                )
+            if not torch.isfinite(result["loss"]):
+                raise ValueError(
+                    f"{name} has diverged: the loss is {result['loss'].item()}. Nothing was "
+                    "changed; use a smaller lr or fewer epochs."
+                )
             done += 1
             return result
 
         def train_step_single(self, batch, **fit_params):
+            nonlocal stepped
+            stepped = True
             if step is None:
                 return super(type(self), self).train_step_single(batch, **fit_params)
             self._set_training(True)
@@ -369,26 +396,34 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             train_step_single=train_step_single,
             # The rows were checked and split before the run; a class may have no retained row left.
             check_data=lambda self, X, y=None: None,
+            _own_callbacks=callbacks,
             get_split_datasets=lambda self, X, y=None, **kwargs: (X, request.valid),
         ):
             totals = [n_epochs * len(batches(net, rows)) for rows, _, n_epochs in phases]
-            callbacks = list(callbacks)
-            if cosine and not any(isinstance(cb, LRScheduler) for _, cb in net.callbacks_):
+            has_schedule = any(isinstance(cb, LRScheduler) for _, cb in net.callbacks_)
+            if cosine and not has_schedule and hasattr(net, "optimizer_"):
                 schedule = torch.optim.lr_scheduler.CosineAnnealingLR
                 callbacks.append(
                     LRScheduler(schedule, T_max=max(sum(totals), 1), step_every="batch")
                 )
-            users = net.callbacks_
+            users, module = net.callbacks_, net.module_
             net.callbacks_ = [(type(cb).__name__, cb.initialize()) for cb in callbacks] + users
-            net.notify("on_train_begin", X=request.retain, y=None)
-            for (rows, step, n_epochs), total in zip(phases, totals):  # noqa: B007
-                done = 0
-                net.fit_loop(rows, epochs=n_epochs)
-            net.notify("on_train_end", X=request.retain, y=None)
+            with training(net, request.retain, request.retain.y):
+                if net.module_ is not module:
+                    raise ValueError(
+                        "a callback of estimator has made its module anew in on_train_begin, which "
+                        "would undo its training; set the module's sizes with module__... instead."
+                    )
+                for (rows, step, n_epochs), total in zip(phases, totals):  # noqa: B007
+                    done = 0
+                    net.fit_loop(rows, epochs=n_epochs)
             net.callbacks_ = users
-        # Momentum and gradients were made from the forget rows.
-        net.optimizer_.zero_grad(set_to_none=True)
-        net.initialize_optimizer()
+        if hasattr(net, "optimizer_"):
+            # Momentum and gradients were made from the forget rows, and a scheduler of the user's
+            # still holds this optimiser.
+            net.optimizer_.zero_grad(set_to_none=True)
+            net.optimizer_.state.clear()
+            net.initialize_optimizer()
         return net
 
     def _train_from_scratch(self, rows):
@@ -408,12 +443,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             unseen = rows_for(
                 template, original, val[0], encode_labels(val[1], self.classes_, "y_val")
             )
-        valid = unseen
-        if valid is None and original is not None and template.train_split and len(retain):
-            kept, valid = template.get_split_datasets(retain, retain.y)
-            if isinstance(kept, Subset) and kept.dataset is retain:
-                retain = retain.take(kept.indices)
         with self._seeded(seed, template):
+            valid = unseen
+            if valid is None and "original" in self.needs and template.train_split and len(retain):
+                kept, valid = template.get_split_datasets(retain, retain.y)
+                if isinstance(kept, Subset) and kept.dataset is retain:
+                    retain = retain.take(kept.indices)
             net = self._unlearn(Request(original, retain, forget, unseen, valid))
             if "original" in self.needs:
                 self._check_changed(original, net, forget)
@@ -424,11 +459,16 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """Warn of a run that did nothing, on a few of the rows that it was to forget."""
         few = forget.take(np.arange(min(len(forget), 256)))
         moved = np.abs(predict_proba(net, few) - predict_proba(original, few)).max()
+        if not np.isfinite(moved):
+            raise ValueError(
+                f"{type(self).__name__} has diverged: the network's probabilities are not numbers "
+                "any more. Nothing was changed; use a smaller lr or fewer epochs."
+            )
         if moved < 0.001:
             warnings.warn(
                 f"{type(self).__name__} has changed almost nothing: no class probability of "
-                f"{len(few)} rows to forget moved by more than {moved:.2g}. Try a larger learning "
-                "rate or more epochs.",
+                f"{len(few)} rows to forget moved by more than {moved:.2g}. Use stronger "
+                "settings, such as a larger learning rate or more epochs where it has them.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -436,10 +476,18 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _fit_original(self, template, data, codes, seed):
         """The network trained on every row, from the cache where there is one."""
         check_fresh(template)
-        memory = check_memory(self.memory)
-        key = None
+        memory, key = check_memory(self.memory), None
         if getattr(memory, "location", self.memory) is not None:
-            key = joblib_hash([cache_key(template), getattr(data, "X", data), codes, seed])
+            if self.random_state is None:
+                memory = check_memory(None)
+                warnings.warn(
+                    "memory is not used with random_state=None: every original is another one. "
+                    "Give random_state an integer.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            else:
+                key = cache_key(template, data, codes, seed)
 
         def train():
             with self._seeded(seed, template):
@@ -477,7 +525,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         return net
 
     def _check_X(self, X, reset=False):
-        if is_lazy(X):
+        if is_lazy(self.estimator_, X):
             return X
         return validate_data(self, X, reset=reset, allow_nd=True)
 
@@ -486,12 +534,15 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         net = self._check_estimator()
 
         def check(X, y, reset, x_name, y_name):
-            if is_lazy(X):
+            if is_lazy(net, X):
+                if reset:
+                    for name in ("n_features_in_", "feature_names_in_"):
+                        vars(self).pop(name, None)
                 data = as_dataset(net, X)
                 if y is None:
                     if not is_dataset(X):
                         raise ValueError(f"{y_name} must be given unless {x_name} yields pairs.")
-                    y = np.asarray([data[i][1] for i in range(len(data))])
+                    y = labels_of(data)
                 y = np.asarray(y)
                 if len(y) != len(data):
                     raise ValueError(
@@ -552,10 +603,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """The labels, in the order of the network's output columns."""
         if y.ndim == 2:
             return np.arange(y.shape[1])
-        if getattr(template, "classes", None) is not None:
-            return np.asarray(template.classes)
+        classes = np.asarray(getattr(template, "classes", None))
+        if classes.ndim and not (self._is_frozen() and classes.dtype.kind in "iufb"):
+            return classes
         if self._is_frozen():
-            # skorch has no labels of its own: a network trained outside answers column numbers.
+            # skorch trains on numbers as they are: those of a network trained outside are columns,
+            # whatever its parameter classes says. Names it says are those of the columns.
             return np.arange(
                 count_columns(template, rows_for(template, template, data, np.zeros(len(data))))
             )
@@ -574,17 +627,23 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     @contextlib.contextmanager
     def _seeded(self, seed, net):
         """Seed every global generator, and put each back afterwards."""
-        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
         device = torch.device(net.device or "cpu")
-        try:
-            with torch.random.fork_rng([] if device.type == "cpu" else [device]):
-                torch.manual_seed(seed)
-                np.random.seed(seed)  # noqa: NPY002
-                random.seed(seed)
-                yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)
+        on_cpu = device.type == "cpu"
+        # The generators are the process's: another thread that seeds them would mix into this run.
+        with _SEEDING:
+            numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+            try:
+                with torch.random.fork_rng(
+                    [] if on_cpu else [device], device_type="cuda" if on_cpu else device.type
+                ):
+                    # torch.manual_seed would reseed accelerators too.
+                    (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
+                    np.random.seed(seed)  # noqa: NPY002
+                    random.seed(seed)
+                    yield
+            finally:
+                np.random.set_state(numpy_state)  # noqa: NPY002
+                random.setstate(python_state)
 
     @contextlib.contextmanager
     def _all_or_nothing(self):
@@ -603,6 +662,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
         )
         return tags
+
+    def __deepcopy__(self, memo):
+        # Unlike a pickle, a copy stays where the original is, and keeps its parameters.
+        copy = type(self).__new__(type(self))
+        vars(copy).update(deepcopy(vars(self), memo))
+        return copy
 
     def __getstate__(self):
         # A pickle must not carry the original's weights to where the request should have effect.

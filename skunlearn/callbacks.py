@@ -13,7 +13,7 @@ from .metrics import forgetting_score, sample_log_loss
 class ForgettingMonitor(Callback):
     """Record the forgetting score during training.
 
-    The score is measured before the first batch and then every `every` batches, on at most
+    The score is measured before the first batch and before every `every`-th after it, on at most
     `n_rows` forget rows and as many unseen ones, the same each time: its cost does not grow with
     the data.
     It is recorded in the batch history as ``forgetting_score``.
@@ -50,18 +50,20 @@ class ForgettingMonitor(Callback):
             for rows in (self.forget, self.unseen)
         ]
         self._n_batches = 0
-        self.score_ = self._measure(net)
 
-    def on_batch_end(self, net, batch=None, training=False, **kwargs):
-        if not training:
-            return
-        self._n_batches += 1
-        if self._n_batches % self.every == 0:
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        if training and self._n_batches % self.every == 0:
             self.score_ = self._measure(net)
             net.history.record_batch("forgetting_score", self.score_)
+        self._n_batches += training
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         del self._rows
+
+    def __getstate__(self):
+        # A network that is pickled in mid-run, as Checkpoint does, must not take rows along.
+        rows = ("forget", "unseen", "_rows")
+        return {name: value for name, value in vars(self).items() if name not in rows}
 
     def _measure(self, net):
         losses = []

@@ -9,11 +9,16 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from skorch.callbacks import Callback
-from torch import nn
 from torch.nn.functional import kl_div, log_softmax
-from torch.utils.data import ConcatDataset
 
-from ._network import assemble, logits, parts_of, sizes_from_data
+from ._network import (
+    assemble,
+    logits,
+    parts_of,
+    reinitialise,
+    sizes_from_data,
+    trainable_instances,
+)
 from ._validation import check_number
 from .base import BaseUnlearner
 
@@ -140,15 +145,17 @@ class BadTeacher(BaseUnlearner):
 
         # Labels are free to say which rows are to be forgotten: those below 0.
         forget = request.forget.relabel(-1 - request.forget.y)
-        rows = ConcatDataset([request.retain, forget])
+        rows = request.retain.join(forget)
         return self._train(net, request, (rows, step, net.max_epochs))
 
     def _untrained(self, request):
         """A network like the original, with fresh weights."""
         template, n_classes = self._check_estimator(), len(self.classes_)
-        if isinstance(template.module, nn.Module) and not template.get_params_for("module"):
+        if trainable_instances(template):
             net = assemble(template, deepcopy(parts_of(request.original)), n_classes)
-            _reinitialise(net.module_)
+            # From the inside: a module that also sets its children's weights has the last word.
+            for name, layer in reversed(list(net.module_.named_modules())):
+                reinitialise(name, layer)
             return net
         net = clone(template)
         net.set_params(**sizes_from_data(template, request.retain, n_classes))
@@ -392,18 +399,3 @@ def _divergence(expected, scores, temperature):
         reduction="batchmean",
         log_target=True,
     )
-
-
-def _reinitialise(module):
-    """Draw all weights anew, each layer's its own way; a layer that has none is a ValueError."""
-    for name, layer in reversed(list(module.named_modules())):  # a parent has the last word
-        reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
-        if reset is not None:
-            reset()
-        elif own := [own for own, _ in layer.named_parameters(recurse=False)]:
-            raise ValueError(
-                "BadTeacher needs a network with fresh weights, but estimator was built on a "
-                f"module instance whose layer {name!r}, a {type(layer).__name__}, has no "
-                f"reset_parameters() to draw {own} anew. Give it one, or pass the module's class "
-                f"(module={type(module).__name__}, module__...=...)."
-            )

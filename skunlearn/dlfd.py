@@ -9,7 +9,7 @@ import torch
 from skorch.utils import to_device
 from torch.optim.swa_utils import update_bn
 
-from ._network import cycle
+from ._network import cycle, running
 from ._validation import check_number
 from .base import BaseUnlearner
 from .callbacks import ForgettingMonitor
@@ -24,7 +24,8 @@ from .features import (
 )
 from .transport import METHODS, transport_distance
 
-_SAMPLE = 128  # rows of each kind that are looked at before the run
+_SAMPLE = 256  # rows of each kind, at most, that are looked at before the run
+_FEWEST = 20  # rows of each kind below which a forgetting score says nothing
 
 
 class DLFD(BaseUnlearner):
@@ -80,7 +81,8 @@ class DLFD(BaseUnlearner):
         keeps those of the run, as published.
     forgetting_threshold : float, default=0.05
         While the forgetting score is below this, batches are trained on as they are (dynamic
-        forgetting). Needs held-out rows: without `X_val`, no batch is exempt. 0 turns it off.
+        forgetting). Needs at least 20 rows to forget and as many held-out ones: with fewer, or
+        without `X_val`, no batch is exempt. 0 turns it off.
     check_every : int, default=10
         Batches between two measurements of the forgetting score.
     check_rows : int, default=200
@@ -112,10 +114,10 @@ class DLFD(BaseUnlearner):
 
     Notes
     -----
-    The published recipe is ``clean_weight=0, bn_batches=0`` with several small steps. The clean term and the re-estimated
-    statistics are this library's additions: without them the network is trained on nothing but rows
-    off the data's distribution. The perturbation is computed in evaluation mode, which leaves
-    batch-normalisation statistics alone.
+    The published recipe is ``clean_weight=0, bn_batches=0`` with several small steps. The clean
+    term and the re-estimated statistics are this library's additions: without them the network is
+    trained on nothing but rows off the data's distribution. The perturbation is computed in
+    evaluation mode, which leaves batch-normalisation statistics alone.
 
     References
     ----------
@@ -220,7 +222,8 @@ class DLFD(BaseUnlearner):
         perturbation = _Perturbation(self, net, request)
         forget_batches = cycle(net, request.forget)
         monitor = None
-        if request.unseen is not None and self.forgetting_threshold:
+        n_rows = min(len(request.forget), len(request.unseen or ()))
+        if self.forgetting_threshold and n_rows >= _FEWEST:
             monitor = ForgettingMonitor(
                 request.forget, request.unseen, every=self.check_every, n_rows=self.check_rows
             )
@@ -228,18 +231,19 @@ class DLFD(BaseUnlearner):
         def step(net, X, y, progress):
             if monitor is not None and monitor.score_ < self.forgetting_threshold:
                 y_pred = net.infer(X)
-                return net.get_loss(y_pred, y), y_pred
+                return net.get_loss(y_pred, y, X=X, training=True), y_pred
             X_forget, _ = to_device(next(forget_batches), net.device)
             span = self.ce_weight_end - self.ce_weight_start
             delta = perturbation.find(X, y, X_forget, self.ce_weight_start + progress * span)
-            net.module_.train()
+            net._set_training(True)
             with perturbation.added(X, delta) as X_far:
                 y_pred = net.infer(X_far)
-            loss = net.get_loss(y_pred, y)
+            loss = net.get_loss(y_pred, y, X=X, training=True)
             if self.clean_weight:
                 net.backward(loss)  # now, so that only one pass is in memory at a time
                 y_pred = net.infer(X)
-                loss = loss.detach() + self.clean_weight * net.get_loss(y_pred, y)
+                clean = net.get_loss(y_pred, y, X=X, training=True)
+                loss = loss.detach() + self.clean_weight * clean
             return loss, y_pred
 
         self._train(
@@ -250,7 +254,8 @@ class DLFD(BaseUnlearner):
         )
         if self.bn_batches:
             clean = itertools.islice(cycle(net, request.retain), self.bn_batches)
-            update_bn(([X] for X, _ in clean), _Inference(net))
+            with running(net):
+                update_bn(([X] for X, _ in clean), _Inference(net))
         return net
 
 
@@ -270,7 +275,9 @@ class _Perturbation:
     def __init__(self, params, net, request):
         self.params = params
         self.net = net
-        X = _sample(net, request.retain, 2 * _SAMPLE)
+        net._set_training(False)
+        n_rows = min(_SAMPLE, 2 * net.batch_size) if net.batch_size > 0 else _SAMPLE
+        X = _sample(net, request.retain, n_rows)
         self.layer = feature_layer(net, params.feature_layer, X)
         self.at = None
         if params.perturb_at != "input":
@@ -282,8 +289,9 @@ class _Perturbation:
         else:
             self.low, self.high = torch.tensor(params.clip).to(values)
         self.unit = params.step_size * (self.high - self.low)
+        self._check_order(to_device(request.retain.batch([0, 0])[0], net.device))
         if params.perturb_steps and params.ot_weight:
-            self._check_apart(X, _sample(net, request.forget, _SAMPLE))
+            self._check_apart(X, _sample(net, request.forget, n_rows))
 
     def _values(self, X):
         """What the perturbation is added to."""
@@ -297,16 +305,29 @@ class _Perturbation:
             f"output can be perturbed, such as an embedding: {layer_names(self.net)}."
         )
 
+    def _check_order(self, X):
+        """Raise a ValueError if the features do not depend on what is perturbed."""
+        delta = torch.zeros_like(self._values(X)).requires_grad_()
+        with self.added(X, delta) as X_far, reading(*self.layer) as read:
+            self.net.infer(X_far)
+        if not read[-1].requires_grad or (
+            torch.autograd.grad(read[-1].sum(), delta, allow_unused=True)[0] is None
+        ):
+            raise ValueError(
+                f"perturb_at={self.params.perturb_at!r} must come before the feature layer, "
+                f"feature_layer={self.params.feature_layer!r}, for features to depend on it."
+            )
+
     def _check_apart(self, X, X_forget):
         """Warn where transport has no direction to push in."""
-        if len(X) < 2:
-            return
         retain = extract(self.net, X, self.layer)
+        if len(retain) < 2:
+            return
         first, second = retain.chunk(2)
         forget = extract(self.net, X_forget, self.layer)
         apart = float(transport_distance(forget, retain, method="exact"))
         spread = float(transport_distance(second, first, method="exact"))
-        if apart <= max(0.5 * spread, 1e-5):
+        if apart <= max(0.1 * spread, 1e-5):
             warnings.warn(
                 "Forget and retained features cannot be told apart: the transport distance "
                 f"between {len(forget)} forget and {len(retain)} retained rows is {apart:.3g}, "
@@ -332,8 +353,15 @@ class _Perturbation:
         params, net = self.params, self.net
         z_forget = extract(net, X_forget, self.layer)
         values = self._values(X)
+        if not torch.isfinite(z_forget).all():
+            raise ValueError(
+                "DLFD has diverged: the network's features are not finite any more. Nothing was "
+                "changed; use a smaller lr."
+            )
+        # A row that lies outside the limits already is not pulled in.
+        low, high = torch.minimum(self.low, values), torch.maximum(self.high, values)
         delta = torch.zeros_like(values)
-        net.module_.eval()
+        net._set_training(False)
         with constant_parameters(net.module_):
             for _ in range(params.perturb_steps):
                 delta.requires_grad_()
@@ -347,8 +375,7 @@ class _Perturbation:
                 with torch.no_grad():
                     delta = delta + self.unit * gradient.sign()
                     if params.clip is not None:
-                        far = torch.maximum(torch.minimum(values + delta, self.high), self.low)
-                        delta = far - values
+                        delta = (values + delta).clamp(low, high) - values
         if params.perturb_steps:
             net.history.record_batch("transport", distance.item())
         return delta

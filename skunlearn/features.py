@@ -70,11 +70,12 @@ def reading(module, takes_input):
     read = []
 
     def keep(activation):
-        activation = activation[0] if isinstance(activation, tuple) else activation
-        read.append(activation)
+        read.append(activation[0] if isinstance(activation, tuple) else activation)
 
     if takes_input:
-        handle = module.register_forward_pre_hook(lambda module, args: keep(args))
+        handle = module.register_forward_pre_hook(
+            lambda module, args, kwargs: keep(args or tuple(kwargs.values())), with_kwargs=True
+        )
     else:
         handle = module.register_forward_hook(lambda module, args, output: keep(output))
     try:
@@ -116,4 +117,6 @@ def extract(net, X, layer):
     """Activations at a layer for a batch, in evaluation mode and without gradient."""
     with reading(*layer) as read:
         net.evaluation_step((X, None))
+    if not read:
+        raise ValueError(f"{type(layer[0]).__name__} is a layer that does not run in this network.")
     return read[-1]

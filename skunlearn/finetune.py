@@ -4,10 +4,10 @@ import math
 import numbers
 from typing import ClassVar
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ._network import reinitialise
 from ._validation import check_number
 from .base import BaseUnlearner
 from .features import constant_parameters
@@ -346,7 +346,7 @@ class EUk(CFk):
         # From the output, so that a module that also sets its children's weights has the last word.
         for name, layer in reversed(tail):
             if _is_trainable(layer):
-                _reinitialise(name, layer)
+                reinitialise(name, layer)
             elif isinstance(layer, _NormBase):
                 layer.reset_running_stats()
         net.initialize_optimizer()  # a layer may have made itself new parameters
@@ -482,24 +482,3 @@ def _tail(module, k):
             f"that own trainable parameters; got {k!r}."
         )
     return named[starts[-n_layers] :]
-
-
-def _reinitialise(name, layer):
-    """Draw the parameters that a layer owns anew, its own way."""
-    reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
-    if reset is not None:
-        with torch.no_grad():
-            for parameter in layer.parameters(recurse=False):
-                parameter.fill_(torch.nan)  # to find those that reset() leaves out
-            reset()
-    left = [
-        own
-        for own, parameter in layer.named_parameters(recurse=False)
-        if reset is None or parameter.isnan().any()
-    ]
-    if left:
-        raise ValueError(
-            f"k reaches the layer {name!r}, a {type(layer).__name__} that cannot be "
-            f"re-initialised: it has no reset_parameters() that draws {left} anew. Give it one, or "
-            "use a smaller k."
-        )

@@ -9,7 +9,6 @@ from skorch.utils import to_device
 from torch.nn.functional import cross_entropy
 from torch.utils.data import ConcatDataset, TensorDataset
 
-from ._data import Rows
 from ._network import logits
 from ._validation import check_number
 from .base import BaseUnlearner
@@ -115,7 +114,7 @@ class RandomLabel(BaseUnlearner):
         phases = []
         for _ in range(net.max_epochs):
             forget = request.forget.relabel(draw_wrong(request.forget.y, len(self.classes_)))
-            phases.append((ConcatDataset([request.retain, forget]), None, 1))
+            phases.append((request.retain.join(forget), None, 1))
         return self._train(net, request, *phases)
 
 
@@ -253,7 +252,7 @@ class AMUN(BaseUnlearner):
         X, y = self._find_adversarial(net, request)
         kept = [request.retain, request.forget] if self.with_forget else [request.retain]
         # A data set of the user's own may yield arrays, which do not go in a batch with tensors.
-        kept = [Rows(rows.data, rows.y, rows.index, X.dtype) for rows in kept]
+        kept = [rows.cast(X.dtype) for rows in kept]
         rows = ConcatDataset([*kept, TensorDataset(X, y)])
         return self._train(net, request, (rows, None, net.max_epochs))
 

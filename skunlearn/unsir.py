@@ -5,7 +5,6 @@ from typing import ClassVar
 import torch
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from ._data import Rows
 from ._validation import check_number
 from .base import BaseUnlearner
 from .features import constant_parameters
@@ -146,8 +145,7 @@ class UNSIR(BaseUnlearner):
         n_drawn = max(1, round(self.noise_ratio * len(request.retain)))
         drawn = Subset(noise, torch.randint(len(noise), (n_drawn,)).tolist())
         # A data set of the user's own may yield NumPy rows, which do not batch with tensors.
-        dtype = noise.tensors[0].dtype
-        retain = Rows(request.retain.data, request.retain.y, request.retain.index, dtype)
+        retain = request.retain.cast(noise.tensors[0].dtype)
         return self._train(
             net,
             request,

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import warnings
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,8 @@ from skorch.callbacks import Callback, EpochScoring, LRScheduler, ProgressBar
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from skunlearn import FineTune, Retrain, all_unlearners
+from skunlearn import SCRUB, EUk, FineTune, Retrain, all_unlearners
+from skunlearn.metrics import get_scorer
 
 from .networks import MLP, ConvNet, make_net
 
@@ -34,6 +36,7 @@ def each(condition=lambda unlearner: True):
 
 every_unlearner = each()
 approximate = each(lambda unlearner: "original" in unlearner.needs)
+trained_in_a_run = each(lambda unlearner: "max_epochs" in unlearner(None).get_params(deep=False))
 needing_retained = each(lambda unlearner: "retain" in unlearner.needs)
 
 
@@ -198,7 +201,7 @@ ARMED = {"on": False}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("from a callback")])
-@every_unlearner
+@trained_in_a_run
 def test_interrupted_unlearning_leaves_the_estimator_as_it_was(unlearner, problem, error):
     X, y, forget = problem
     net = make_net(callbacks=[StopAt(error)], batch_size=5)
@@ -233,13 +236,16 @@ def test_pickle_holds_no_forgotten_row_and_no_original_weight(unlearner, frozen,
     _, y, forget = problem
     net = make_net(callbacks=[LRScheduler(), ("acc", EpochScoring("accuracy", on_train=True))])
     original = FineTune(net, random_state=0).fit(X, y).estimator_
-    old = [p.detach().numpy() for p in original.module_.parameters()]
+    old = dict(original.module_.named_parameters())
     if frozen:
         unlearned = unlearner(FrozenEstimator(original), random_state=1)
     else:
         unlearned = unlearner(net, random_state=0).fit(X, y)
-    assert any(chunk in pickle.dumps(original) for chunk in chunks(old))
     unlearned.unlearn(X, y, forget=forget, X_val=X[:20], y_val=y[:20])
+    new = dict(unlearned.estimator_.module_.named_parameters())
+    # What a method leaves alone by definition, such as the first layers, it may keep.
+    old = [p.detach().numpy() for name, p in old.items() if not torch.equal(p, new[name])]
+    assert any(chunk in pickle.dumps(original) for chunk in chunks(old))
     pickled = pickle.dumps(unlearned)
     assert not any(chunk in pickled for chunk in chunks(old))
     assert not any(chunk in pickled for chunk in chunks(X[forget]))
@@ -252,8 +258,8 @@ def test_pickle_holds_no_forgotten_row_and_no_original_weight(unlearner, frozen,
 def test_a_run_that_changes_nothing_warns(unlearner, problem, trained):
     X, y, forget = problem
     model = unlearner(FrozenEstimator(trained), random_state=0)
-    if "lr" not in model.get_params():
-        pytest.skip("has no learning rate to make too small")
+    if "lr" not in model.get_params() or unlearner is EUk:
+        pytest.skip("does not depend on a learning rate alone")
     with pytest.warns(UserWarning, match="has changed almost nothing"):
         model.set_params(lr=1e-12).unlearn(X, y, forget=forget)
 
@@ -269,7 +275,7 @@ def test_requests_can_follow_one_another(unlearner, problem):
     assert not same(first, weights(fitted.estimator_))
 
 
-@every_unlearner
+@trained_in_a_run
 def test_an_unlearning_run_is_a_skorch_run(unlearner, problem, capsys):
     X, y, forget = problem
     seen = []
@@ -292,7 +298,6 @@ def test_an_unlearning_run_is_a_skorch_run(unlearner, problem, capsys):
     fitted.fit(X, y, forget=forget, X_val=X[:20], y_val=y[:20])
     history = fitted.unlearning_history_
     assert history is fitted.estimator_.history
-    assert len(history) >= 1
     assert {"train_loss", "dur"} <= set(history[-1])
     assert any(net is fitted.estimator_ and training for net, training in seen)
     assert type(fitted.estimator_).__mro__ == type(net).__mro__
@@ -300,7 +305,7 @@ def test_an_unlearning_run_is_a_skorch_run(unlearner, problem, capsys):
         assert {"valid_loss", "unseen_acc"} <= set(history[-1])
 
 
-@approximate
+@trained_in_a_run
 def test_networks_own_validation_split_is_used_without_held_out_rows(unlearner, problem):
     X, y, forget = problem
     net = make_net(train_split=ValidSplit(4, stratified=True))
@@ -379,7 +384,7 @@ def test_in_a_pipeline(unlearner, problem):
     pipe = make_pipeline(StandardScaler(), unlearner(make_net(), random_state=0))
     name = unlearner.__name__.lower()
     pipe.fit(X, y, **{f"{name}__forget": forget})
-    assert len(pipe[-1].unlearning_history_) >= 1
+    assert hasattr(pipe[-1], "unlearning_history_")
     assert pipe.predict(X).shape == (120,)
 
 
@@ -489,7 +494,7 @@ def test_run_settings_replace_the_networks_own(unlearner, problem, trained):
     assert isinstance(net.optimizer_, torch.optim.Adam)
     assert net.optimizer_.param_groups[0]["lr"] == 0.003
     assert net.optimizer_.param_groups[0]["betas"] == (0.5, 0.9)
-    assert len(model.unlearning_history_) == 2
+    assert len(model.unlearning_history_) == (4 if unlearner is SCRUB else 2)  # F and R in turn
     assert max(model.unlearning_history_[0, "batches", :, "train_batch_size"]) <= 30
     assert trained.optimizer is torch.optim.SGD
 
@@ -510,3 +515,45 @@ def test_module_instance_in_a_trained_network(unlearner, problem):
         assert model.estimator_.module is model.estimator_.module_
         assert not same(before, weights(model.estimator_))
     assert same(before, weights(net))
+
+
+@pytest.fixture(scope="module")
+def attributes(problem):
+    """Rows with two attributes each, in place of one label."""
+    X, _, forget = problem
+    return X, np.stack([X[:, 0] > 0, X[:, 1] > 0.3], axis=1).astype(int), forget
+
+
+@each(lambda unlearner: unlearner.multilabel)
+def test_a_row_may_have_several_labels(unlearner, attributes):
+    X, Y, forget = attributes
+    net = make_net(criterion=nn.BCEWithLogitsLoss, max_epochs=20)
+    fitted = unlearner(net, random_state=0).fit(X, Y)
+    assert (fitted.predict(X) == Y).mean() > 0.9
+    with torch.no_grad():
+        by_hand = fitted.estimator_.module_(torch.as_tensor(X)).sigmoid().numpy()
+    assert np.allclose(fitted.predict_proba(X), by_hand, atol=1e-6)
+    with warnings.catch_warnings():
+        # The rows to forget may be so easy that a method rightly finds nothing to change.
+        warnings.filterwarnings("ignore", message=".*has changed almost nothing")
+        fitted.unlearn(X, Y, forget=forget, X_val=X[:20], y_val=Y[:20])
+    assert fitted.predict(X).shape == (120, 2)
+    scorer = get_scorer("nomus")
+    assert 0 < scorer(fitted, X, Y, forget=forget) < 1
+
+
+@each(lambda unlearner: not unlearner.multilabel)
+def test_several_labels_are_refused_by_methods_that_need_one(unlearner, attributes):
+    X, Y, _ = attributes
+    with pytest.raises(ValueError, match="works with one label per row"):
+        unlearner(make_net(criterion=nn.BCEWithLogitsLoss)).fit(X, Y)
+
+
+@every_unlearner
+def test_labels_must_suit_the_criterion(unlearner, attributes):
+    X, Y, _ = attributes
+    if unlearner.multilabel:
+        with pytest.raises(ValueError, match=r"is an indicator matrix .* CrossEntropyLoss"):
+            unlearner(make_net()).fit(X, Y)
+    with pytest.raises(ValueError, match=r"is not an indicator matrix .* BCEWithLogitsLoss"):
+        unlearner(make_net(criterion=nn.BCEWithLogitsLoss)).fit(X, Y[:, 0])

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from skunlearn import SCRUB, BadTeacher
-from skunlearn.distillation import _divergence, _reinitialise, _Rewind
+from skunlearn._network import reinitialise
+from skunlearn.distillation import _divergence, _Rewind
 
 from .networks import MLP, make_net
 
@@ -142,14 +143,15 @@ def test_reinitialise_draws_everything_anew():
     with torch.no_grad():
         for value in module.state_dict().values():
             value.fill_(7)
-    _reinitialise(module)
+    for name, layer in reversed(list(module.named_modules())):
+        reinitialise(name, layer)
     for name, value in module.state_dict().items():
         assert not (value == 7).any(), name
 
 
 def test_module_instance_that_cannot_be_reinitialised_is_refused():
     net = make_net(TwoWeights()).initialize()
-    with pytest.raises(ValueError, match=r"TwoWeights, has no reset_parameters\(\).*'weight'"):
+    with pytest.raises(ValueError, match=r"TwoWeights, cannot be re-initialised.*'weight'"):
         BadTeacher(FrozenEstimator(net)).unlearn(X, Y, forget=FORGET)
 
 

@@ -448,7 +448,7 @@ def test_euk_refuses_a_layer_that_it_cannot_reinitialise(layer, names):
     X, y = column(*range(8)), np.arange(8) % 2
     frozen = FrozenEstimator(prefit(scaled, layer))
     EUk(frozen, k=1, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
-    message = rf"the layer '1', a {layer.__name__} that cannot be .* draws \[{names}\]"
+    message = rf"layer '1' of .* a {layer.__name__}, cannot be .* draws \[{names}\]"
     with pytest.raises(ValueError, match=message):
         EUk(frozen, k=2).unlearn(X, y, forget=np.arange(8) < 2)
     CFk(frozen, k=2, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
