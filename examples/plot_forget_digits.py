@@ -23,7 +23,7 @@ from skorch.callbacks import Callback
 from torch import nn
 from tqdm.auto import tqdm
 
-from skunlearn import DLFD, FineTune, NegGrad, Retrain
+from skunlearn import FineTune, Retrain, all_unlearners
 from skunlearn.metrics import (
     forgetting_score,
     membership_inference_accuracy,
@@ -107,19 +107,21 @@ bar = tqdm(desc="Original", total=EPOCHS, unit="epoch", leave=False)
 original = FineTune(net, random_state=0).fit(X_train, y_train)
 trained = FrozenEstimator(original.estimator_)
 
-models, seconds = {"Original": original}, {}
-for name, unlearner in {
+methods = {
     "Retrain": Retrain(net, random_state=1),
     "Retrain, half the epochs": Retrain(net, max_epochs=EPOCHS // 2, random_state=1),
-    "FineTune": FineTune(trained, random_state=1),
-    "NegGrad": NegGrad(trained, random_state=1),
-    "DLFD": DLFD(trained, random_state=1),
-}.items():
+}
+for name, method in all_unlearners():
+    if "original" in method.needs:
+        methods[name] = method(trained, random_state=1)
+
+models, seconds = {"Original": original}, {}
+for name, unlearner in methods.items():
     bar.reset(total=unlearner.get_params().get("max_epochs") or EPOCHS)
     bar.set_description(name)
-    fit = unlearner.fit if isinstance(unlearner, Retrain) else unlearner.unlearn
+    run = unlearner.fit if isinstance(unlearner, Retrain) else unlearner.unlearn
     start = time.perf_counter()
-    models[name] = fit(X_train, y_train, forget=forget, X_val=X_val, y_val=y_val)
+    models[name] = run(X_train, y_train, forget=forget, X_val=X_val, y_val=y_val)
     seconds[name] = time.perf_counter() - start
 bar.close()
 
@@ -156,7 +158,7 @@ for name, model in models.items():
 # the two boxes of a method lie apart, the forgotten rows give themselves away, whichever of them is
 # the higher. The retrained network shows what to aim for.
 
-figure, axes = plt.subplots(figsize=(7, 0.6 * len(models) + 1.2), layout="constrained")
+figure, axes = plt.subplots(figsize=(7, 0.45 * len(models) + 1.2), layout="constrained")
 for shift, color, label in [(-0.18, "#E69F00", "forget"), (0.18, "#0072B2", "unseen")]:
     axes.boxplot(
         [losses[name][label == "unseen"] for name in models],

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from skorch.dataset import Dataset
-from skorch.helper import SliceDataset
 from skorch.utils import is_dataset
 from torch.utils.data import TensorDataset, default_collate
 
@@ -38,6 +37,8 @@ class Rows(Dataset):
     @property
     def X(self):
         """The inputs alone, where skorch's scoring callbacks look for them."""
+        from skorch.helper import SliceDataset  # which imports much that is not needed before
+
         return SliceDataset(self, 0)
 
     @property
