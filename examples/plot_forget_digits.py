@@ -154,9 +154,9 @@ for name, model in models.items():
     print(line)
 
 # %%
-# The losses behind the attack: half of the rows are in a box, nine in ten between the whiskers. Where
-# the two boxes of a method lie apart, the forgotten rows give themselves away, whichever of them is
-# the higher. The retrained network shows what to aim for.
+# The losses behind the attack: half of the rows are in a box, nine in ten between the whiskers.
+# Where the two boxes of a method lie apart, the forgotten rows give themselves away, whichever of
+# them is the higher. The retrained network shows what to aim for.
 
 figure, axes = plt.subplots(figsize=(7, 0.45 * len(models) + 1.2), layout="constrained")
 for shift, color, label in [(-0.18, "#E69F00", "forget"), (0.18, "#0072B2", "unseen")]:
@@ -177,5 +177,5 @@ axes.invert_yaxis()
 axes.set_xscale("log")
 axes.set_xlabel("cross-entropy of a row (log scale)")
 axes.set_title("Can the forgotten rows be told from unseen ones?")
-axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2, frameon=False)
+figure.legend(loc="outside upper center", ncols=2, frameon=False)
 figure.savefig("forget_digits.png", dpi=150)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import skunlearn
 
@@ -33,3 +34,13 @@ def test_all_unlearners_are_sorted_and_can_be_made():
     for name, cls in listed:
         assert cls.__name__ == name
         assert cls.needs <= {"original", "retain", "forget", "forget_labels", "unseen"}
+
+
+def test_the_readme_says_what_each_method_needs():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in readme.splitlines() if line.startswith("| `")]
+    table = {row[1].strip(" `"): [mark.strip() == "✓" for mark in row[4:7]] for row in rows}
+    assert table == {
+        name: [need in cls.needs for need in ("retain", "forget", "forget_labels")]
+        for name, cls in skunlearn.all_unlearners()
+    }
