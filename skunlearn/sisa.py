@@ -1,0 +1,759 @@
+"""Exact unlearning made cheap beforehand: an ensemble in which few models have seen a row."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import ClassVar
+
+import joblib
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from scipy.sparse import issparse
+from sklearn.base import clone, is_classifier
+from sklearn.dummy import DummyClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    check_memory,
+    validate_data,
+)
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.history import History
+from torch import nn
+
+from ._data import Rows, as_dataset, encode_labels, input_dtype, is_lazy
+from ._network import (
+    cache_key,
+    check_fresh,
+    configure,
+    fit_network,
+    is_multilabel,
+    parts_of,
+    predict_proba,
+    rows_for,
+    running,
+    sizes_from_data,
+    training,
+)
+from ._validation import check_forget, check_number
+from .base import BaseUnlearner, _trained
+from .model_selection import _check_groups
+
+
+class SISA(BaseUnlearner):
+    """Sharded, Isolated, Sliced, Aggregated training.
+
+    The rows are dealt out to shards, each of which trains a model of its own; the models vote. A
+    row to forget was seen by one model only, and only that one is trained again. Within a shard the
+    rows come in slices, with a checkpoint of the model before each, so that the training is
+    repeated from the first slice that loses a row. The result is, bit for bit, the ensemble that
+    never had the rows.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or scikit-learn classifier
+        What each shard trains. A network's module must be given as a class (or a function), never
+        as an instance, whose weights could not be made fresh.
+    n_shards : int, default=5
+        Models of the ensemble. More make a request cheaper and each model weaker.
+    n_slices : int, default=1
+        Slices of each shard. More than one needs a network, or a classifier with ``partial_fit``;
+        see Notes.
+    aggregate : {"mean_proba", "vote"}, default="mean_proba"
+        Whether `predict_proba` returns the mean of the models' probabilities, or the share of the
+        models that chose each class. `predict` takes the largest.
+    checkpoint_dir : str or path-like, default=None
+        Folder to keep checkpoints in, made if need be; None keeps them in memory. Weights of
+        networks are written as state dicts, which are read back with ``weights_only=True``;
+        scikit-learn classifiers are pickled by joblib, so nobody else should be able to write to
+        the folder. Files of forgotten rows are deleted by `unlearn`, all earlier ones by the
+        next `fit`. Copies and pickles of the ensemble refer to the same files.
+    n_jobs : int, default=None
+        Shards trained at a time, by joblib: inside ``joblib.parallel_config(backend="dask")`` the
+        cluster trains them. Threads of one process take turns, since they share what is seeded.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained shards; see :class:`~skunlearn.base.BaseUnlearner`. Not used with
+        ``random_state=None``.
+    random_state : int, RandomState or None, default=None
+        Seeds the dealing out, weights and batches.
+
+    Attributes
+    ----------
+    estimators_ : list of length n_shards
+        The fitted model of each shard; None for a shard with fewer than two rows, which has no
+        vote.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        What the last request (or a `fit` with one) trained: an entry for each epoch of a network
+        and each call of a classifier's ``fit`` or ``partial_fit``, with its ``shard``, ``slice``
+        and ``n_rows``.
+
+    See Also
+    --------
+    Retrain : One model, trained again as a whole.
+    skunlearn.model_selection.forget_mask : From the names of people to `forget`.
+
+    Notes
+    -----
+    *Where a row goes* is computed from a keyed hash of its contents, or of its group where `groups`
+    is given: all rows of a person are in the same slice of the same shard. So the other rows stay
+    where they are when one is forgotten, in whatever order rows come; sizes are balanced only on
+    average. Of the rows, the ensemble keeps 64-bit digests, which tell it what it was trained on;
+    those of forgotten rows are dropped. Each time it is given a row, its content must be the same:
+    a data set that augments at random does not qualify (augment in the module, or in a callback).
+
+    *Networks* train on the first slice, then go on with the first two together, and so on, for
+    ``2 / (n_slices + 1)`` of their ``max_epochs`` each (rounded), so that slices cost nothing. Each
+    of these is a run of its own: optimiser and schedules start anew. A checkpoint holds
+    weights only. *Classifiers with* ``partial_fit`` are handed one slice after the other, once:
+    as good as ``fit`` for naive Bayes, but a single pass for gradient descent. Other classifiers
+    are fitted whole. A shard whose rows are all of one class answers that class.
+
+    A single row's request costs ``1 / n_shards`` of the training, and slices save at most a third
+    of that, for `n_slices` times the memory; `expected_cost` tells beforehand. Many rows at random
+    hit every shard: there is then nothing to gain over `Retrain`. Rows that share a person should
+    be given by `groups`, or a person's request hits as many shards as the person has rows.
+    Held-out rows are of no use to it.
+
+    What a model remembers is diluted by the others: the mean of the ensemble hides most of it from
+    an attack on losses, so that the forgetting score is near 0 before a request already, and moves
+    within its noise. That rows are forgotten follows from how it works, not from that score.
+
+    In a pipeline, the steps before have seen the rows too, and what they make of the others changes
+    when they forget them: put the pipeline into the ensemble, not the ensemble into the pipeline.
+
+    Results agree bit for bit between runs with the same number of threads; worker processes may
+    have another number of them than the main one.
+
+    References
+    ----------
+    .. [1] Machine Unlearning. arXiv:1912.03817.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skunlearn import SISA
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> forget = np.arange(200) == 7
+    >>> unlearner = SISA(DecisionTreeClassifier(), random_state=0).fit(X, y)
+    >>> round(unlearner.expected_cost(X, y, forget=forget), 2)
+    0.22
+    >>> unlearner.unlearn(X, y, forget=forget).predict(X[:3]).tolist()
+    ['yes', 'no', 'no']
+    """
+
+    __metadata_request__fit: ClassVar = {"groups": True}
+
+    needs: ClassVar[frozenset] = frozenset({"retain"})
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        n_shards=5,
+        n_slices=1,
+        aggregate="mean_proba",
+        checkpoint_dir=None,
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.n_shards = n_shards
+        self.n_slices = n_slices
+        self.aggregate = aggregate
+        self.checkpoint_dir = checkpoint_dir
+        self.n_jobs = n_jobs
+
+    # The hook turns one network into another; here there are many, and the rows decide which.
+    _unlearn = None
+
+    # -- what a user calls -------------------------------------------------------------------------
+
+    def fit(self, X, y=None, *, forget=None, groups=None, X_val=None, y_val=None):
+        """Train the ensemble on the rows that `forget` does not mark.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Training rows; sparse matrices and data frames reach a scikit-learn classifier as they
+            are.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or an indicator matrix if the criterion of a network takes one. May be left out
+            if `X` is a data set that yields pairs.
+        forget : array-like of bool of shape (n_samples,), default=None
+            True for the rows to forget, which are then not trained on in the first place.
+        groups : array-like of shape (n_samples,), default=None
+            The person, or other group, of each row. Rows of a group stay together.
+        X_val, y_val : array-like, default=None
+            Held-out rows, which are checked and not used.
+
+        Returns
+        -------
+        self : object
+            The fitted ensemble.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described; what was fitted before is kept.
+        """
+        stale = self._files()
+        with self._all_or_nothing():
+            self._check_hyperparameters()
+            template = self._check_estimator()
+            data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=True)
+            self.classes_ = self._check_classes(template, data, y)
+            if val is not None:
+                encode_labels(val[1], self.classes_, "y_val")
+            unlearns = mask is not None and mask.any()
+            if unlearns:
+                self._check_needs(mask, val)
+            if mask is not None and not unlearns:
+                warnings.warn(
+                    "forget marks no row: this was a plain fit and nothing was unlearned. In a "
+                    "search, use ForgetKFold, which keeps every forget row in every fold.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            self._seed = self._draw_seed()
+            self._checkpoints = [[None] * (self.n_slices - 1)] * self.n_shards
+            self.estimators_ = [None] * self.n_shards
+            deal = self._deal(data, encode_labels(y, self.classes_), groups)
+            keep = np.ones(len(y), dtype=bool) if mask is None else ~mask
+            shards = np.unique(deal.shard[keep]).tolist()
+            history = self._train_shards(data, deal, keep, dict.fromkeys(shards, 0))
+            vars(self).pop("unlearning_history_", None)
+            if unlearns:
+                self.unlearning_history_ = history
+        _delete(stale)
+        return self
+
+    def unlearn(self, X, y=None, *, forget, groups=None, X_val=None, y_val=None):
+        """Make the ensemble one that never had the rows that `forget` marks.
+
+        Can be called again for the next request. If it fails or is interrupted, the estimator stays
+        as it was. `n_shards` and `n_slices` are those of the last `fit`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            The rows that the ensemble was trained on, in any order. Those that it has forgotten
+            before may be there if `forget` marks them again.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or an indicator matrix if the criterion of a network takes one. May be left out
+            if `X` is a data set that yields pairs.
+        forget : array-like of bool of shape (n_samples,)
+            True for the rows to forget; at least one.
+        groups : array-like of shape (n_samples,), default=None
+            As given to `fit`.
+        X_val, y_val : array-like, default=None
+            Held-out rows, which are checked and not used.
+
+        Returns
+        -------
+        self : object
+            The ensemble, without the rows.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        ValueError
+            If an argument is not as described, or the rows are not those of the training.
+        """
+        stale = self._files()
+        with self._all_or_nothing():
+            data, deal, keep, first = self._plan(X, y, forget, groups, X_val, y_val)
+            self.unlearning_history_ = self._train_shards(data, deal, keep, first)
+            stale -= self._files()
+        _delete(stale)
+        return self
+
+    def expected_cost(self, X, y=None, *, forget, groups=None):
+        """What a request would cost, as a share of training the whole ensemble again.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Rows, as for `unlearn`.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or an indicator matrix if the criterion of a network takes one. May be left out
+            if `X` is a data set that yields pairs.
+        forget : array-like of bool of shape (n_samples,)
+            True for the rows to forget.
+        groups : array-like of shape (n_samples,), default=None
+            As given to `fit`.
+
+        Returns
+        -------
+        cost : float
+            Rows times epochs that `unlearn` would train, divided by those of a training of every
+            shard on the retained rows: 0 if there is nothing to do, 1 if all of it is repeated.
+        """
+        _, deal, keep, first = self._plan(X, y, forget, groups)
+        n_slices = self._fitted_slices()
+        repeated = everything = 0
+        for shard in np.unique(deal.shard[keep]):
+            slices = deal.slice[keep & (deal.shard == shard)]
+            costs = self._costs(np.bincount(slices, minlength=n_slices))
+            everything += costs.sum()
+            repeated += costs[first.get(shard, n_slices) :].sum()
+        return float(repeated / max(everything, 1))
+
+    def predict_proba(self, X):
+        """Class probabilities: the models' mean, or the share of their votes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        X = self._check_X(X)
+        return np.mean([self._opinion(m, X) for m in self.estimators_ if m is not None], axis=0)
+
+    def predict(self, X):
+        """Predicted labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The label with the largest probability, the first of them where there are several; the
+            indicators of those with a probability above 0.5, for a network with several labels per
+            row.
+        """
+        proba = self.predict_proba(X)
+        codes = self._decide(proba, self.aggregate == "mean_proba")
+        return codes if codes.ndim == 2 else self.classes_[codes]
+
+    # -- the ensemble's opinion --------------------------------------------------------------------
+
+    def _opinion(self, model, X):
+        """The probabilities or the vote of one model, with a column for each of `classes_`."""
+        n_classes = len(self.classes_)
+        if isinstance(model, NeuralNet):
+            proba = predict_proba(model, as_dataset(model, X))
+            if self.aggregate == "mean_proba":
+                return proba
+            votes = self._decide(proba, True)
+            return votes if votes.ndim == 2 else np.eye(n_classes)[votes]
+        if self.aggregate == "vote":
+            return np.eye(n_classes)[encode_labels(model.predict(X), self.classes_)]
+        proba = model.predict_proba(X)
+        if proba.shape[1] == n_classes:
+            return proba
+        full = np.zeros((len(proba), n_classes))
+        full[:, encode_labels(model.classes_, self.classes_)] = proba
+        return full
+
+    def _decide(self, proba, are_probabilities):
+        """Positions in `classes_`, or indicators where a row may have several labels."""
+        net = self.estimator
+        if isinstance(net, NeuralNet) and is_multilabel(net):
+            return (proba > 0.5).astype(int)
+        if are_probabilities and isinstance(net, NeuralNetBinaryClassifier):
+            return (proba[:, 1] > net.threshold).astype(int)
+        return proba.argmax(axis=1)
+
+    # -- rows, shards and slices -------------------------------------------------------------------
+
+    def _plan(self, X, y, forget, groups, X_val=None, y_val=None):
+        """Validated rows, and the first slice to train again of each shard that a request hits."""
+        check_is_fitted(self)
+        self._check_hyperparameters()
+        self._check_estimator()
+        data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=False)
+        if mask is None or not mask.any():
+            raise ValueError(
+                "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
+                f"({len(y)},) that is True for the rows to forget."
+            )
+        self._check_needs(mask, val)
+        if val is not None:
+            encode_labels(val[1], self.classes_, "y_val")
+        deal = self._deal(data, encode_labels(y, self.classes_), groups)
+        trained = Counter(self._members.tolist())
+        kept = Counter(deal.digest[~mask].tolist())
+        unknown = (kept - trained).total()
+        missing = (trained - Counter(deal.digest.tolist())).total()
+        if unknown or missing:
+            raise ValueError(
+                "X, y and groups must be the rows that the ensemble was trained on: "
+                f"{unknown} of the {kept.total()} rows to retain are not, or not any more, among "
+                f"them, and {missing} of the {trained.total()} it was trained on are missing. Pass "
+                "what fit was given; rows that were forgotten since may be left out, or marked "
+                "by forget again."
+            )
+        gone = np.array(list(trained - kept), dtype=np.uint64)
+        hit = mask & np.isin(deal.digest, gone)
+        first = {
+            int(shard): int(deal.slice[hit & (deal.shard == shard)].min())
+            for shard in np.unique(deal.shard[hit])
+        }
+        return data, deal, ~mask, first
+
+    def _deal(self, data, codes, groups):
+        """Where each row belongs, by its contents or its group alone."""
+        n_shards, n_slices = len(self.estimators_), self._fitted_slices()
+        key = self._seed.to_bytes(8, "little")
+
+        def digest(*contents):
+            text = b"".join(_as_bytes(content) for content in contents)
+            return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little")
+
+        if groups is None:
+            names = itself = [digest(x, code) for x, code in zip(_each_row(data), codes)]
+        else:
+            groups = _check_groups(groups)
+            check_consistent_length(codes, groups)
+            names = [digest(group) for group in groups]
+            itself = [
+                digest(x, code, group) for x, code, group in zip(_each_row(data), codes, groups)
+            ]
+        names = np.array(names, dtype=np.uint64)
+        return _Deal(
+            codes,
+            np.array(itself, dtype=np.uint64),
+            (names % n_shards).astype(int),
+            (names // n_shards % n_slices).astype(int),
+        )
+
+    def _fitted_slices(self):
+        return len(self._checkpoints[0]) + 1
+
+    def _costs(self, n_rows):
+        """Rows times epochs of the training of each slice, from the number of rows in each."""
+        template = self._check_estimator()
+        is_network = isinstance(template, NeuralNet)
+        if not is_network and len(n_rows) > 1:
+            return n_rows
+        n_rows = n_rows.cumsum()
+        epochs = _epochs(template, len(n_rows)) if is_network else 1
+        return np.where(n_rows > 1, n_rows, 0) * epochs
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def _train_shards(self, data, deal, keep, first):
+        """Train shards on the rows to keep, each from its given first slice on."""
+        template = self._check_estimator()
+        is_network = isinstance(template, NeuralNet)
+        rows = rows_for(template, None, data, deal.codes) if is_network else None
+        # Without random_state, the next fit deals out the rows in another way.
+        memory = check_memory(None if self.random_state is None else self.memory)
+        is_cached = getattr(memory, "location", self.memory) is not None
+        train = delayed(memory.cache(_trained, ignore=["train"]))
+        worker = clone(self)  # has the settings, and none of the weights or digests
+        n_slices = self._fitted_slices()
+
+        def task(shard, start):
+            index = np.flatnonzero(keep & (deal.shard == shard))
+            index = index[np.lexsort((deal.digest[index], deal.slice[index]))]
+            ends = np.searchsorted(deal.slice[index], np.arange(n_slices), side="right")
+            seeds = [
+                int(np.random.SeedSequence([self._seed, shard, s]).generate_state(1)[0])
+                for s in range(n_slices)
+            ]
+            key = None
+            if is_cached:
+                content = deal.digest[index], deal.codes[index], self.classes_, ends, seeds, start
+                key = (
+                    cache_key(template, *content)
+                    if is_network
+                    else joblib.hash([template, *content])
+                )
+            some = (
+                rows.take(index)
+                if is_network
+                else (_safe_indexing(data, index), self.classes_[deal.codes[index]])
+            )
+            state = _load(self._checkpoints[shard][start - 1]) if start else None
+            work = partial(worker._train_shard, some, ends, self.classes_, seeds, start, state)
+            return train(key, work)
+
+        history = History()
+        estimators, checkpoints = list(self.estimators_), list(self._checkpoints)
+        written = []
+        try:
+            results = Parallel(n_jobs=self.n_jobs, return_as="generator")(
+                task(shard, start) for shard, start in first.items()
+            )
+            with contextlib.closing(results):
+                for (shard, start), (model, states, log) in zip(first.items(), results):
+                    estimators[shard] = model
+                    checkpoints[shard] = checkpoints[shard][:start] + [
+                        self._save(state, f"shard{shard}-slice{start + i}", written)
+                        for i, state in enumerate(states)
+                    ]
+                    history.extend({**entry, "shard": shard} for entry in log)
+            if all(model is None for model in estimators):
+                raise ValueError(
+                    f"n_shards={len(estimators)} leaves no shard with two of the "
+                    f"{np.count_nonzero(keep)} retained rows; fit with fewer shards."
+                )
+        except BaseException:
+            _delete(written)
+            raise
+        self.estimators_, self._checkpoints = estimators, checkpoints
+        self._members = np.sort(deal.digest[keep])
+        return history
+
+    def _train_shard(self, rows, ends, classes, seeds, start, state):
+        """Train one shard; return its model, the states before later slices, and a log.
+
+        What comes out of a slice depends on nothing but the state before it, its rows and its seed.
+        """
+        template = self._check_estimator()
+        train = self._train_network if isinstance(template, NeuralNet) else self._train_classifier
+        device = SimpleNamespace(device=getattr(template, "device", "cpu"))
+        model, states, log = None, [], []
+        for s in range(start, len(ends)):
+            with self._seeded(seeds[s], device):
+                model, state, entries = train(template, rows, ends, classes, s, state)
+            states.append(state)
+            log += [{**entry, "slice": s} for entry in entries]
+        return model, states[:-1], log
+
+    def _train_network(self, template, rows, ends, classes, s, state):
+        n_rows = int(ends[s])
+        if n_rows < 2:  # batch normalisation could not train on it; it waits for the next slice
+            return None, None, []
+        rows = rows.take(np.arange(n_rows))
+        epochs = _epochs(template, len(ends))
+        if state is None:
+            net = fit_network(template, rows, len(classes), max_epochs=epochs)
+        else:
+            net = _continue_network(template, rows, len(classes), state, max_epochs=epochs)
+        return net, _state_of(net), [{**entry, "n_rows": n_rows} for entry in net.history]
+
+    def _train_classifier(self, template, rows, ends, classes, s, state):
+        X, y = rows
+        before = int(ends[s - 1]) if s else 0
+        n_rows = int(ends[s]) - before
+        if len(ends) > 1:
+            if n_rows:
+                state = clone(template) if state is None else deepcopy(state)
+                some = slice(before, before + n_rows)
+                state.partial_fit(_safe_indexing(X, some), y[some], classes=classes)
+        elif n_rows > 1:
+            several = (y != y[0]).any()
+            state = (clone(template) if several else DummyClassifier(strategy="prior")).fit(X, y)
+        trained = n_rows > (len(ends) == 1)
+        return state, state, [{"n_rows": n_rows}] * trained
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def _save(self, state, name, written):
+        """Keep the state of a model; return it, or the path of the file it is in."""
+        if state is None or self.checkpoint_dir is None:
+            return state
+        os.makedirs(self.checkpoint_dir, exist_ok=True)
+        is_network = isinstance(state, dict)
+        handle, path = tempfile.mkstemp(
+            ".pt" if is_network else ".joblib", f"sisa-{name}-", os.fspath(self.checkpoint_dir)
+        )
+        os.close(handle)
+        written.append(path)
+        (torch.save if is_network else joblib.dump)(state, path)
+        return path
+
+    def _files(self):
+        """Paths of the checkpoints that are kept on disk."""
+        kept = getattr(self, "_checkpoints", [])
+        return {state for states in kept for state in states if isinstance(state, str)}
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        if hasattr(self.estimator, "fit") and not isinstance(self.estimator, NeuralNet):
+            tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("n_shards", self.n_shards, 1, integer=True)
+        check_number("n_slices", self.n_slices, 1, integer=True)
+        if self.aggregate not in ("mean_proba", "vote"):
+            raise ValueError(f"aggregate must be 'mean_proba' or 'vote'; got {self.aggregate!r}.")
+        if not isinstance(self.checkpoint_dir, str | os.PathLike | None):
+            raise ValueError(
+                "checkpoint_dir must be the path of a folder, or None to keep checkpoints in "
+                f"memory; got {self.checkpoint_dir!r}."
+            )
+
+    def _check_estimator(self):
+        if isinstance(self.estimator, FrozenEstimator):
+            raise ValueError(
+                "estimator must be one that SISA can train, shard by shard; got a FrozenEstimator. "
+                "Pass what is in it."
+            )
+        if isinstance(self.estimator, NeuralNet):
+            check_fresh(self.estimator)
+            return super()._check_estimator()
+        name = type(self.estimator).__name__
+        if not hasattr(self.estimator, "fit") or not is_classifier(self.estimator):
+            raise ValueError(
+                "estimator must be a skorch network that classifies, such as "
+                "skorch.NeuralNetClassifier, or a scikit-learn classifier; "
+                f"got {self.estimator!r}."
+            )
+        if self.n_slices > 1 and not hasattr(self.estimator, "partial_fit"):
+            raise ValueError(
+                f"n_slices must be 1 for an estimator that cannot go on with its training; got "
+                f"n_slices={self.n_slices} and {name}, which has no partial_fit."
+            )
+        if self.aggregate == "mean_proba" and not hasattr(self.estimator, "predict_proba"):
+            raise ValueError(
+                "aggregate must be 'vote' for an estimator without predict_proba; got "
+                f"aggregate='mean_proba' and {name}."
+            )
+        return self.estimator
+
+    def _check_X(self, X, reset=False):
+        if isinstance(self.estimator, NeuralNet):
+            lazy = is_lazy(self.estimator, X)
+            return X if lazy else validate_data(self, X, reset=reset, allow_nd=True)
+        return self._check_raw(X, reset=reset)
+
+    def _check_raw(self, X, *y, reset):
+        """Validate as the classifier's tags say it would; a frame is left as it is.
+
+        Not leaving it to the classifier: a shard of one class or with a single row has none.
+        """
+        is_frame = hasattr(X, "columns")
+        is_text = (
+            hasattr(X, "__iter__")
+            and not (is_frame or issparse(X))
+            and isinstance(next(iter(X), None), str)
+        )
+        tags = get_tags(self.estimator).input_tags
+        finite = not is_frame and ("allow-nan" if tags.allow_nan else True)
+        checked = validate_data(
+            self,
+            X,
+            *y,
+            reset=reset,
+            dtype=None,
+            accept_sparse="csr" if tags.sparse else False,
+            ensure_all_finite=finite,
+            ensure_2d=not is_text,
+            allow_nd=tags.three_d_array,
+        )
+        if not is_frame:
+            return checked
+        return (X, checked[1]) if y else X
+
+    def _check_rows(self, X, y, forget, X_val, y_val, reset):
+        if isinstance(self.estimator, NeuralNet):
+            return super()._check_rows(X, y, forget, X_val, y_val, reset)
+        data, y = self._check_raw(X, y, reset=reset)
+        check_classification_targets(y)
+        mask = None if forget is None else check_forget(forget, len(y))
+        if (X_val is None) != (y_val is None):
+            given, other = ("X_val", "y_val") if y_val is None else ("y_val", "X_val")
+            raise ValueError(f"{given} was given without {other}; pass both or neither.")
+        val = None if X_val is None else self._check_raw(X_val, y_val, reset=False)
+        return data, y, mask, val
+
+
+@dataclass(frozen=True)
+class _Deal:
+    """Code of the label, digest, shard and slice of each row."""
+
+    codes: np.ndarray
+    digest: np.ndarray
+    shard: np.ndarray
+    slice: np.ndarray
+
+
+def _each_row(data):
+    """The rows one by one, of whatever a classifier or a network reads."""
+    if issparse(data):
+        data = data.sorted_indices()
+        for lo, hi in zip(data.indptr, data.indptr[1:]):
+            yield data.indices[lo:hi], data.data[lo:hi]
+    elif isinstance(data, torch.utils.data.Dataset):
+        for i in range(len(data)):
+            yield data[i][0]
+    else:
+        yield from np.asarray(data)
+
+
+def _as_bytes(content):
+    """Bytes that are the same however it is stored: as float32 or float64, array or tensor."""
+    if isinstance(content, Mapping):
+        content = [part for key in sorted(content) for part in (key, content[key])]
+    if isinstance(content, tuple | list):
+        return b"".join(_as_bytes(part) for part in content)
+    content = np.asarray(content)
+    if content.dtype.kind in "biuf":
+        return (content.astype(np.float64) + 0.0).tobytes()  # + 0.0: there is a negative zero
+    return "\0".join(map(str, content.ravel().tolist())).encode()
+
+
+def _epochs(net, n_slices):
+    """Epochs of each slice, so that all of them cost what training without slices does."""
+    return max(1, round(2 * net.max_epochs / (n_slices + 1)))
+
+
+def _state_of(net):
+    parts = {name: part for kind in parts_of(net).values() for name, part in kind.items()}
+    return {name: part.state_dict() for name, part in parts.items() if isinstance(part, nn.Module)}
+
+
+def _continue_network(template, rows, n_classes, state, **settings):
+    """A clone of `template` with the weights of `state`, trained on `rows` as skorch would."""
+    net = configure(clone(template), settings)
+    net.set_params(**sizes_from_data(template, rows, n_classes))
+    with running(net):
+        net.initialize()
+        for name, part in state.items():
+            getattr(net, f"{name}_").load_state_dict(part)
+        dtype = input_dtype(net, rows.data)
+        rows = Rows(rows.data, rows.y, rows.index, dtype, rows.collate)
+        with training(net, rows, rows.y):
+            net.fit_loop(rows, rows.y)
+    net.classes_inferred_ = np.arange(n_classes)
+    return net
+
+
+def _load(state):
+    """A state as it was given to be kept, from its file if it is in one."""
+    if not isinstance(state, str):
+        return state
+    if state.endswith(".pt"):
+        return torch.load(state, map_location="cpu", weights_only=True)
+    return joblib.load(state)
+
+
+def _delete(paths):
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
