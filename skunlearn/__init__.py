@@ -10,6 +10,7 @@ from .finetune import CFk, EUk, FineTune, L1Sparse
 from .pipeline import unlearn_pipeline
 from .relabel import AMUN, RandomLabel
 from .selective import SSD, SalUn
+from .sisa import SISA
 from .unsir import UNSIR
 
 __version__ = "0.1.0.dev0"
