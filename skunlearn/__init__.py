@@ -19,6 +19,7 @@ __all__ = [
     "AMUN",
     "DLFD",
     "SCRUB",
+    "SISA",
     "SSD",
     "UNSIR",
     "AdvancedNegGrad",
