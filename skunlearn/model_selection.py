@@ -1,27 +1,36 @@
 """Splitters that know which rows are to be forgotten, and helpers that make the mask."""
 
+from numbers import Integral, Real
+from typing import NamedTuple
+
 import numpy as np
+from sklearn.metrics.cluster import contingency_matrix
 from sklearn.model_selection import (
     BaseCrossValidator,
     GroupKFold,
     KFold,
+    ShuffleSplit,
     StratifiedGroupKFold,
     StratifiedKFold,
+    StratifiedShuffleSplit,
 )
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, check_consistent_length
 
-from skunlearn._validation import check_forget
+from skunlearn._validation import check_forget, check_number
 
-__all__ = ["ForgetKFold", "forget_mask"]
+__all__ = ["ForgetKFold", "ForgetShuffleSplit", "ForgetSplit", "forget_mask", "forget_split"]
 
 
 class _ForgetSplitter(BaseCrossValidator):
     """A splitter that holds out retain rows only; subclasses say how to draw them.
 
-    A subclass has `n_splits`, `forget` and `forget_in_test`, and a method
-    ``_splitter(y, groups)`` that returns a scikit-learn splitter for the
-    rows that can be held out; each of the two is None where it is not to be used.
+    A subclass has `n_splits`, `forget` and `forget_in_test`, and two methods:
+    ``_needed()`` returns how many rows or groups there have to be and what needs them, and
+    ``_draw(n_rows, y, groups)`` yields, for each split, the positions of the kept and of the
+    held-out ones among the `n_rows` rows that can be held out. `y` holds class labels or is
+    None; `groups` may be None.
     """
 
     __metadata_request__split = {"forget": True, "groups": True}  # noqa: RUF012
@@ -63,27 +72,27 @@ class _ForgetSplitter(BaseCrossValidator):
             holdable &= ~np.isin(groups, groups[mask])
         rows = np.flatnonzero(holdable)
         n_units = len(rows) if groups is None else len(np.unique(groups[rows]))
-        if n_units < self.n_splits:
+        who, least = self._needed()
+        if n_units < least:
             units = "retain rows" if groups is None else "groups without a forget row"
             raise ValueError(
-                f"n_splits={self.n_splits} needs at least {self.n_splits} {units} to hold out; "
+                f"{who} needs at least {least} {units} to hold out; "
                 f"got {n_units}, with {np.count_nonzero(mask)} of {n_samples} rows to forget."
             )
-        y = None if y is None else np.asarray(y)
         if y is not None:
             check_consistent_length(X, y)
-            y = y[rows] if self._can_stratify(y[rows]) else None
+            y = np.asarray(y)[rows]
+            y = y if _are_classes(y) else None
         groups = None if groups is None else groups[rows]
-        for _, held_out in self._splitter(y, groups).split(rows, y, groups):
-            test = np.zeros(n_samples, dtype=bool)
-            test[rows[held_out]] = True
-            train = ~test
+        for kept, held_out in self._draw(len(rows), y, groups):
+            train, test = ~holdable, np.zeros(n_samples, dtype=bool)
+            train[rows[kept]] = test[rows[held_out]] = True
             if self.forget_in_test:
                 test |= mask
             yield np.flatnonzero(train), np.flatnonzero(test)
 
     def get_n_splits(self, X=None, y=None, groups=None, forget=None):
-        """Return the number of folds; no argument is looked at.
+        """Return the number of splits; no argument is looked at.
 
         Parameters
         ----------
@@ -115,12 +124,6 @@ class _ForgetSplitter(BaseCrossValidator):
                 "Where there is nothing to forget, use scikit-learn's own splitters."
             )
         return masks[0]
-
-    def _can_stratify(self, y):
-        """Whether `y` holds classes of which one at least is large enough for each fold."""
-        if type_of_target(y) not in ("binary", "multiclass"):
-            return False
-        return np.unique(y, return_counts=True)[1].max() >= self.n_splits
 
 
 class ForgetKFold(_ForgetSplitter):
@@ -166,9 +169,17 @@ class ForgetKFold(_ForgetSplitter):
 
     See Also
     --------
+    ForgetShuffleSplit : Random splits, of any number and size.
     forget_mask : A mask from the names of people.
     skunlearn.metrics.get_scorer : Scorers for these folds.
     sklearn.model_selection.StratifiedGroupKFold : Folds without forget rows.
+
+    Notes
+    -----
+    The halving searches of scikit-learn, with ``resource="n_samples"``, draw rows of their own from
+    each part, forget rows included: some of those under attack have then not been in training,
+    which makes every candidate seem to forget, the more so the fewer rows there are. With a
+    parameter as the resource, such as ``resource="max_epochs"``, folds stay as they are.
 
     References
     ----------
@@ -197,17 +208,144 @@ class ForgetKFold(_ForgetSplitter):
         self.random_state = random_state
         self.forget = forget
         self.forget_in_test = forget_in_test
-        self._splitter(None, None)  # scikit-learn's splitters check these at construction
+        self._splitter(False, False)  # scikit-learn's splitters check these at construction
 
-    def _splitter(self, y, groups):
+    def _needed(self):
+        return f"n_splits={self.n_splits}", self.n_splits
+
+    def _draw(self, n_rows, y, groups):
+        if y is not None and np.unique(y, return_counts=True)[1].max() < self.n_splits:
+            y = None
+        splitter = self._splitter(y is not None, groups is not None)
+        return splitter.split(np.zeros(n_rows), y, groups)
+
+    def _splitter(self, stratified, grouped):
         kinds = {
             (False, False): KFold,
             (True, False): StratifiedKFold,
             (False, True): GroupKFold,
             (True, True): StratifiedGroupKFold,
         }
-        kind = kinds[y is not None, groups is not None]
+        kind = kinds[stratified, grouped]
         return kind(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
+
+
+class ForgetShuffleSplit(_ForgetSplitter):
+    """Random splits of the retain rows, with every forget row in every split.
+
+    The parts are those of `ForgetKFold`, but each split draws its held-out rows anew: their number
+    does not depend on the number of splits, and those of two splits may overlap.
+
+    * train = retain rows that are not held out + **all** forget rows;
+    * test = the held-out retain rows + **all** forget rows.
+
+    Splits are stratified by y where y holds class labels, every class has at least two of the rows
+    that can be held out, and both parts have room for one row of each class.
+
+    With `groups` (people, speakers, patients), whole groups are drawn, and sizes are numbers or
+    shares of groups; a group counts as of the class that most of its rows have. The retain rows of
+    a group that also has forget rows are never held out: they stay in every training part.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        Number of splits, at least 1.
+    test_size : float or int, default=None
+        How many of the retain rows (or groups without a forget row) are held out: a share between 0
+        and 1, or a number. None is what `train_size` leaves, or 0.1 if that is None too.
+    train_size : float or int, default=None
+        How many of the same are kept for training; the others are in neither part. None is what
+        `test_size` leaves.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draws. The halving searches ask for an int.
+    forget : array-like of bool of shape (n_samples,), default=None
+        True for the rows to forget. With metadata routing, leave it None: `split`
+        requests `forget`, and a search passes it on. Without routing, give it here.
+    forget_in_test : bool, default=True
+        Whether the test part holds the forget rows too. Set it to False for scorers that take
+        every test row for unseen: those bound to forget rows, and scikit-learn's own.
+
+    Raises
+    ------
+    ValueError
+        If `n_splits` is less than 1. Sizes are checked by `split`, which knows of how many.
+
+    See Also
+    --------
+    ForgetKFold : Every retain row held out once; its notes on halving searches hold here too.
+    forget_split : One split of a whole data set by people, forget set included.
+    sklearn.model_selection.GroupShuffleSplit : Splits without forget rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skunlearn.model_selection import ForgetShuffleSplit
+    >>> X = np.zeros((8, 2))
+    >>> forget = np.arange(8) < 2
+    >>> cv = ForgetShuffleSplit(2, test_size=2, random_state=0)
+    >>> for train, test in cv.split(X, forget=forget):
+    ...     print(train, test)
+    [0 1 2 3 5 6] [0 1 4 7]
+    [0 1 2 4 6 7] [0 1 3 5]
+    """
+
+    def __init__(
+        self,
+        n_splits=10,
+        *,
+        test_size=None,
+        train_size=None,
+        random_state=None,
+        forget=None,
+        forget_in_test=True,
+    ):
+        check_number("n_splits", n_splits, 1, integer=True)
+        self.n_splits = n_splits
+        self.test_size = test_size
+        self.train_size = train_size
+        self.random_state = random_state
+        self.forget = forget
+        self.forget_in_test = forget_in_test
+
+    def _needed(self):
+        return type(self).__name__, 2
+
+    def _draw(self, n_rows, y, groups):
+        if groups is not None:
+            person = np.unique(groups, return_inverse=True)[1]
+            y = None if y is None else _class_of_each(person, y)
+        n_units = n_rows if groups is None else person.max() + 1
+        try:
+            draws = _draw_units(
+                n_units, y, self.n_splits, self.test_size, self.train_size, self.random_state
+            )
+        except ValueError as error:
+            units = "retain rows" if groups is None else "groups without a forget row"
+            raise ValueError(f"{n_units} {units} can be held out. {error}") from error
+        for parts in draws:
+            yield parts if groups is None else [np.isin(person, units) for units in parts]
+
+
+def _draw_units(n_units, y, n_splits, test_size, train_size, random_state):
+    """Pairs of positions, (kept, drawn), by classes if there are any and they are large enough."""
+    sizes = {"test_size": test_size, "train_size": train_size}
+    kept, drawn = next(ShuffleSplit(1, **sizes, random_state=0).split(np.zeros(n_units)))
+    kind = ShuffleSplit
+    if y is not None:
+        counts = np.unique(y, return_counts=True)[1]
+        if counts.min() > 1 and min(len(kept), len(drawn)) >= len(counts):
+            kind = StratifiedShuffleSplit
+    return kind(n_splits, **sizes, random_state=random_state).split(np.zeros(n_units), y)
+
+
+def _class_of_each(person, y):
+    """The most frequent label of each person, as a position among the labels."""
+    counts = contingency_matrix(person, column_or_1d(y), sparse=True)
+    return np.asarray(counts.argmax(axis=1)).ravel()
+
+
+def _are_classes(y):
+    return type_of_target(y) in ("binary", "multiclass")
 
 
 def forget_mask(groups, identities):
@@ -234,6 +372,7 @@ def forget_mask(groups, identities):
     See Also
     --------
     ForgetKFold : Takes the mask, and the groups too.
+    forget_split : Draws the people, and those to hold out as well.
 
     Examples
     --------
@@ -252,6 +391,135 @@ def forget_mask(groups, identities):
             f"groups holds {len(set(people))} others, such as {people[0]!r}."
         )
     return np.array([who in wanted for who in people])
+
+
+class ForgetSplit(NamedTuple):
+    """What `forget_split` returns: four masks of shape (n_samples,), of which each row is in one.
+
+    Attributes
+    ----------
+    retain : ndarray of bool of shape (n_samples,)
+        The rows to train on and to keep.
+    forget : ndarray of bool of shape (n_samples,)
+        The rows to train on and to forget.
+    val : ndarray of bool of shape (n_samples,)
+        Unseen rows for tuning.
+    test : ndarray of bool of shape (n_samples,)
+        Unseen rows for reporting.
+    """
+
+    retain: np.ndarray
+    forget: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+    @property
+    def train(self):
+        """The rows to train on, `retain` and `forget` together."""
+        return self.retain | self.forget
+
+
+def forget_split(
+    groups, *, forget_size=0.1, val_size=0.2, test_size=0.2, stratify=None, random_state=None
+):
+    """Split a data set by people into rows to retain, to forget, for tuning and for reporting.
+
+    Nobody is in two parts. The people for reporting are drawn first, then those for tuning, then
+    those to forget: with the same seed, another `forget_size` leaves the unseen rows as they are.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+        The person, or other group, of each row.
+    forget_size, val_size, test_size : float or int, default=0.1, 0.2 and 0.2
+        How many people are to be forgotten, held out for tuning and held out for reporting: a share
+        of all people, below 1, or a number. A share is rounded, to at least one person; 0 is
+        nobody, which `forget_size` must not be. All others are retained, at least one.
+    stratify : array-like of shape (n_samples,), default=None
+        Class labels to stratify by: each part has people of all classes in like proportions. A
+        person counts as of the class that most of their rows have. A part without room for a
+        person of each class is drawn from all people alike.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draws.
+
+    Returns
+    -------
+    split : ForgetSplit
+        A named tuple of four boolean masks of shape (n_samples,), `retain`, `forget`, `val` and
+        `test`; ``split.train`` is the first two together.
+
+    Raises
+    ------
+    ValueError
+        If a size is neither a share nor a number of people, nobody is to be forgotten or nobody
+        would be retained, `groups` is empty, not of one dimension or has missing values, or
+        `stratify` does not hold a class label for each row.
+
+    See Also
+    --------
+    forget_mask : The mask of people who are known by name.
+    ForgetShuffleSplit : Repeated splits for a search, with a forget set that is given.
+    sklearn.model_selection.train_test_split : Two parts, by rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skunlearn.model_selection import forget_split
+    >>> groups = np.repeat(["ann", "bob", "cat", "dan", "eve"], 2)
+    >>> split = forget_split(groups, forget_size=1, random_state=0)
+    >>> {name: groups[mask].tolist() for name, mask in split._asdict().items()}
+    {'retain': ['bob', 'bob', 'dan', 'dan'], 'forget': ['eve', 'eve'],
+     'val': ['ann', 'ann'], 'test': ['cat', 'cat']}
+
+    The rows to fit on, and the mask that goes with them:
+
+    >>> groups[split.train], split.forget[split.train]
+    (array(['bob', 'bob', 'dan', 'dan', 'eve', 'eve'], dtype='<U3'),
+     array([False, False, False, False,  True,  True]))
+    """
+    people, person = np.unique(_check_groups(groups), return_inverse=True)
+    sizes = {"test_size": test_size, "val_size": val_size, "forget_size": forget_size}
+    counts = {name: _count_people(name, size, len(people)) for name, size in sizes.items()}
+    if counts["forget_size"] == 0:
+        raise ValueError(f"forget_size must be at least one person; got {forget_size!r}.")
+    if sum(counts.values()) >= len(people):
+        given = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
+        raise ValueError(
+            f"{given} take {sum(counts.values())} of {len(people)} people and leave nobody to "
+            "retain; use smaller sizes."
+        )
+    classes = None
+    if stratify is not None:
+        check_consistent_length(groups, stratify)
+        stratify = np.asarray(stratify)
+        if not _are_classes(stratify):
+            raise ValueError(
+                "stratify must hold one class label for each row; got values of kind "
+                f"{type_of_target(stratify)!r}, shape {stratify.shape}."
+            )
+        classes = _class_of_each(person, stratify)
+    rng = check_random_state(random_state)
+    left, parts = np.arange(len(people)), {}
+    for name, count in counts.items():
+        drawn = np.array([], dtype=int)
+        if count:
+            strata = None if classes is None else classes[left]
+            _, drawn = next(_draw_units(len(left), strata, 1, count, None, rng))
+        parts[name] = np.isin(person, left[drawn])
+        left = np.delete(left, drawn)
+    return ForgetSplit(
+        np.isin(person, left), parts["forget_size"], parts["val_size"], parts["test_size"]
+    )
+
+
+def _count_people(name, size, n_people):
+    if isinstance(size, Integral) and not isinstance(size, bool) and size >= 0:
+        return int(size)
+    if isinstance(size, Real) and not isinstance(size, Integral) and 0 <= size < 1:
+        return max(1, round(size * n_people)) if size else 0
+    raise ValueError(
+        f"{name} must be a number of people, or a share of them that is below 1; got {size!r}."
+    )
 
 
 def _check_groups(groups):
