@@ -101,8 +101,8 @@ net = NeuralNetClassifier(
 
 # %%
 # The original is trained once. It goes to the approximate methods as a ``FrozenEstimator``, which
-# is never trained again. SISA has a training of its own, which is not counted here. Every method has
-# its default settings.
+# is never trained again. SISA has a training of its own, which is not counted. All methods have
+# their default settings.
 
 bar = tqdm(desc="Original", total=EPOCHS, unit="epoch", leave=False)
 original = FineTune(net, random_state=0).fit(X_train, y_train)
