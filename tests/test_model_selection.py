@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,70 +6,155 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import KFold, StratifiedKFold, cross_validate
+from sklearn.model_selection import (
+    GroupShuffleSplit,
+    KFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_validate,
+)
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from skunlearn._validation import check_forget
-from skunlearn.model_selection import ForgetKFold, forget_mask
+from skunlearn.model_selection import (
+    ForgetKFold,
+    ForgetShuffleSplit,
+    forget_mask,
+    forget_split,
+)
+
+
+def rows(draw, strategy, n_samples):
+    return np.array(draw(st.lists(strategy, min_size=n_samples, max_size=n_samples)))
 
 
 @st.composite
 def problems(draw):
     n_samples = draw(st.integers(6, 60))
-    n_splits = draw(st.integers(2, 4))
-
-    def rows(strategy):
-        return np.array(draw(st.lists(strategy, min_size=n_samples, max_size=n_samples)))
-
-    forget = rows(st.booleans())
+    forget = rows(draw, st.booleans(), n_samples)
     forget[draw(st.integers(0, n_samples - 1))] = True
-    y = draw(st.sampled_from([None, "classes", "numbers"]))
-    y = {"classes": rows(st.integers(0, 3)), "numbers": rows(st.floats(0, 1)), None: None}[y]
-    groups = rows(st.integers(0, 12)) if draw(st.booleans()) else None
-    shuffle = draw(st.booleans())
-    seed = draw(st.integers(0, 9)) if shuffle else None
-    return n_splits, shuffle, seed, forget, y, groups
-
-
-@settings(max_examples=300, deadline=None)
-@given(problems())
-def test_fold_invariants(problem):
-    n_splits, shuffle, seed, forget, y, groups = problem
+    y = draw(st.sampled_from([None, st.integers(0, 3), st.sampled_from("abc"), st.floats(0, 1)]))
+    y = None if y is None else rows(draw, y, n_samples)
+    groups = rows(draw, st.integers(0, 12), n_samples) if draw(st.booleans()) else None
     holdable = ~forget
     if groups is not None:
         holdable &= ~np.array([g in set(groups[forget]) for g in groups])
+    return forget, y, groups, holdable
+
+
+@st.composite
+def k_folds(draw):
+    shuffle = draw(st.booleans())
+    seed = draw(st.integers(0, 9)) if shuffle else None
+    return ForgetKFold, {
+        "n_splits": draw(st.integers(2, 4)),
+        "shuffle": shuffle,
+        "random_state": seed,
+    }
+
+
+@st.composite
+def shuffle_splits(draw):
+    sizes = st.sampled_from([None, 0.1, 0.4, 1, 2])
+    return ForgetShuffleSplit, {
+        "n_splits": draw(st.integers(1, 4)),
+        "test_size": draw(sizes),
+        "train_size": draw(sizes),
+        "random_state": draw(st.integers(0, 9)),
+    }
+
+
+def sizes_are_possible(params, units):
+    try:
+        next(ShuffleSplit(**params).split(units))
+    except ValueError:
+        return False
+    return True
+
+
+@settings(max_examples=400, deadline=None)
+@given(problems(), k_folds() | shuffle_splits())
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
+def test_split_invariants(problem, splitter):
+    forget, y, groups, holdable = problem
+    kind, params = splitter
+    n_samples = len(forget)
     units = np.flatnonzero(holdable) if groups is None else np.unique(groups[holdable])
-    cv = ForgetKFold(n_splits, shuffle=shuffle, random_state=seed)
-    X = np.zeros((len(forget), 1))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        if len(units) < n_splits:
-            with pytest.raises(ValueError, match="n_splits"):
-                list(cv.split(X, y, groups, forget))
-            return
-        folds = list(cv.split(X, y, groups, forget))
-        without = list(
-            ForgetKFold(
-                n_splits, shuffle=shuffle, random_state=seed, forget=forget, forget_in_test=False
-            ).split(X, y, groups)
-        )
-    assert len(folds) == cv.get_n_splits(X, y, groups, forget) == n_splits
-    held_out = np.zeros(len(forget), dtype=int)
-    for (train, test), (train_without, test_without) in zip(folds, without):
-        assert set(np.flatnonzero(forget)) <= set(train)
-        assert set(np.flatnonzero(forget)) <= set(test)
+    X = np.zeros((n_samples, 1))
+    cv = kind(**params)
+    least = params["n_splits"] if kind is ForgetKFold else 2
+    if len(units) < least:
+        with pytest.raises(ValueError, match=f"needs at least {least} .* got {len(units)}"):
+            next(cv.split(X, y, groups, forget))
+        return
+    if kind is ForgetShuffleSplit and not sizes_are_possible(params, units):
+        with pytest.raises(ValueError, match=f"^{len(units)} .* can be held out"):
+            next(cv.split(X, y, groups, forget))
+        return
+    splits = list(cv.split(X, y, groups, forget))
+    assert len(splits) == cv.get_n_splits(X, y, groups, forget) == params["n_splits"]
+    without = kind(**params, forget=forget, forget_in_test=False).split(X, y, groups)
+    members = set(np.flatnonzero(forget))
+    held_out = np.zeros(n_samples, dtype=int)
+    for (train, test), (train_without, test_without) in zip(splits, without, strict=True):
+        for part in (train, test):
+            np.testing.assert_array_equal(part, np.unique(part))
+            assert members <= set(part)
         unseen = np.setdiff1d(test, np.flatnonzero(forget))
         assert len(unseen) > 0
         assert not set(unseen) & set(train)
-        assert set(unseen) | set(train) == set(range(len(forget)))
-        for part in (train, test):
-            np.testing.assert_array_equal(part, np.unique(part))
+        assert set(np.flatnonzero(~holdable)) <= set(train)
+        if params.get("train_size") is None:
+            assert len(unseen) + len(train) == n_samples
+        else:
+            assert set(train) > set(np.flatnonzero(~holdable))
         if groups is not None:
             assert not set(groups[unseen]) & set(groups[train])
         held_out[unseen] += 1
         np.testing.assert_array_equal(train, train_without)
         np.testing.assert_array_equal(unseen, test_without)
-    np.testing.assert_array_equal(held_out, holdable.astype(int))
+    assert not held_out[~holdable].any()
+    if kind is ForgetKFold:
+        assert (held_out[holdable] == 1).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.data(),
+    st.integers(4, 30),
+    st.integers(1, 4),
+    st.sampled_from([0, 1, 0.1, 0.3]),
+    st.sampled_from([0, 1, 0.2]),
+    st.integers(0, 9),
+)
+def test_forget_split_invariants(data, n_people, forget_size, val_size, test_size, seed):
+    groups = np.concatenate([np.arange(n_people), rows(data.draw, st.integers(0, n_people - 1), 9)])
+    y = rows(data.draw, st.integers(0, 3), len(groups)) if data.draw(st.booleans()) else None
+
+    def count(size):
+        return size if size in (0, 1) else max(1, round(size * n_people))
+
+    def run():
+        return forget_split(
+            groups,
+            forget_size=forget_size,
+            val_size=val_size,
+            test_size=test_size,
+            stratify=y,
+            random_state=seed,
+        )
+
+    if forget_size + count(val_size) + count(test_size) >= n_people:
+        with pytest.raises(ValueError, match="leave nobody to retain"):
+            run()
+        return
+    split = run()
+    np.testing.assert_array_equal(np.sum(split, axis=0), 1)  # each row in one part
+    people = [set(groups[mask]) for mask in split]
+    assert sum(map(len, people)) == n_people  # and each person
+    assert [len(who) for who in people[1:]] == [forget_size, count(val_size), count(test_size)]
+    np.testing.assert_array_equal(split.train, split.retain | split.forget)
+    np.testing.assert_array_equal(split, run())
 
 
 def test_folds_are_stratified_by_class():
@@ -80,6 +163,78 @@ def test_folds_are_stratified_by_class():
     for _, test in ForgetKFold(5).split(np.zeros(60), y, forget=forget):
         unseen = test[~forget[test]]
         assert np.unique(y[unseen], return_counts=True)[1].tolist() == [6, 3]
+
+
+def test_random_splits_are_stratified_by_class():
+    y = np.repeat(["a", "b"], [40, 20])
+    forget = np.arange(60) % 4 == 0  # leaves 30 of a, 15 of b
+    cv = ForgetShuffleSplit(5, test_size=9, train_size=12, random_state=0)
+    for train, test in cv.split(y, y, forget=forget):
+        for part, counts in ((train, [8, 4]), (test, [6, 3])):
+            retained = part[~forget[part]]
+            assert np.unique(y[retained], return_counts=True)[1].tolist() == counts
+
+
+def test_random_splits_of_people_are_stratified_by_their_usual_class():
+    groups = np.arange(120) // 4
+    y = np.where(groups % 3, "a", "b")
+    y[::4] = "b"  # one row in four of each person
+    forget = groups < 6
+    cv = ForgetShuffleSplit(5, test_size=0.25, random_state=0)
+    for _, test in cv.split(y, y, groups, forget):
+        people = np.unique(groups[test[~forget[test]]])
+        assert np.sum(people % 3 > 0) == 4
+        assert np.sum(people % 3 == 0) == 2
+
+
+@pytest.mark.parametrize(
+    "y", [np.r_[np.zeros(19, int), 1], np.arange(20) // 5, np.linspace(0, 1, 20), np.eye(20)]
+)
+def test_labels_that_allow_no_strata_leave_random_splits_plain(y):
+    y, forget = np.concatenate([y[:1], y]), np.arange(21) == 0
+    cv = ForgetShuffleSplit(2, test_size=3, random_state=0)
+    plain = ShuffleSplit(2, test_size=3, random_state=0).split(np.zeros(20))
+    for (_, test), (_, expected) in zip(cv.split(y, y, forget=forget), plain, strict=True):
+        np.testing.assert_array_equal(test[1:], np.sort(expected) + 1)
+
+
+@pytest.mark.parametrize("size", [{"test_size": 0.3}, {"test_size": 2, "train_size": 3}])
+def test_random_splits_of_people_are_those_of_scikit_learn(size):
+    groups = np.random.RandomState(0).randint(12, size=80)
+    forget = groups < 3
+    retain = np.flatnonzero(~forget)
+    theirs = GroupShuffleSplit(4, **size, random_state=5).split(retain, groups=groups[retain])
+    ours = ForgetShuffleSplit(4, **size, random_state=5).split(groups, None, groups, forget)
+    for (kept, expected), (train, test) in zip(theirs, ours, strict=True):
+        np.testing.assert_array_equal(test[~forget[test]], retain[expected])
+        np.testing.assert_array_equal(train[~forget[train]], retain[kept])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"test_size": 5}, r"^4 retain rows can be held out. test_size=5 should be"),
+        ({"test_size": 1.5}, "test_size=1.5 should be"),
+        ({"test_size": 2, "train_size": 3}, "sum of train_size and test_size = 5"),
+        ({"test_size": 0.9}, "train set will be empty"),
+    ],
+)
+def test_sizes_that_cannot_be_drawn_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        next(ForgetShuffleSplit(**sizes).split(np.zeros(6), forget=np.arange(6) < 2))
+
+
+def test_random_splits_repeat_only_with_a_seed():
+    def draw(cv):
+        return [tuple(test) for _, test in cv.split(np.zeros(60), forget=np.arange(60) < 9)]
+
+    assert draw(ForgetShuffleSplit(3, random_state=1)) == draw(
+        ForgetShuffleSplit(3, random_state=1)
+    )
+    drawn = draw(ForgetShuffleSplit(3, random_state=1)) + draw(
+        ForgetShuffleSplit(3, random_state=2)
+    )
+    assert len(set(drawn)) == 6
 
 
 def test_folds_of_people_are_stratified_too():
@@ -176,6 +331,9 @@ def test_a_mask_that_cannot_work_is_refused(forget, message):
     for cv, mask in ((ForgetKFold(2), forget), (ForgetKFold(2, forget=forget), None)):
         with pytest.raises(ValueError, match=message):
             next(cv.split(np.zeros(6), forget=mask))
+    message = message.replace("n_splits=2", "ForgetShuffleSplit")
+    with pytest.raises(ValueError, match=message):
+        next(ForgetShuffleSplit(2).split(np.zeros(6), forget=forget))
 
 
 def test_two_different_masks_are_refused():
@@ -214,9 +372,16 @@ def test_construction_refuses_what_scikit_learn_refuses(arguments):
         ForgetKFold(**arguments)
 
 
-def test_mask_and_groups_are_requested_by_default():
+@pytest.mark.parametrize("n_splits", [0, 2.5, True])
+def test_random_splits_of_no_number_are_refused(n_splits):
+    with pytest.raises(ValueError, match="n_splits must be an integer"):
+        ForgetShuffleSplit(n_splits)
+
+
+@pytest.mark.parametrize("kind", [ForgetKFold, ForgetShuffleSplit])
+def test_mask_and_groups_are_requested_by_default(kind):
     with sklearn.config_context(enable_metadata_routing=True):
-        requests = get_routing_for_object(ForgetKFold()).split.requests
+        requests = get_routing_for_object(kind()).split.requests
     assert requests == {"forget": True, "groups": True}
 
 
@@ -271,3 +436,57 @@ def test_forget_mask_takes_one_person():
 def test_forget_mask_refuses_people_who_are_not_there(groups, identities, message):
     with pytest.raises(ValueError, match=message):
         forget_mask(groups, identities)
+
+
+PEOPLE = np.repeat(np.arange(40), 3)
+
+
+def test_parts_of_a_data_set_hold_people_of_all_classes():
+    y = np.where(PEOPLE % 4, "a", "b")
+    y[::3] = "c"  # nobody's most frequent class
+    split = forget_split(PEOPLE, forget_size=4, stratify=y, random_state=0)
+    counts = [np.sum(np.unique(PEOPLE[mask]) % 4 == 0) for mask in split]
+    assert counts == [5, 1, 2, 2]  # of 20, 4, 8 and 8 people
+
+
+def test_more_people_to_forget_leave_the_unseen_rows_as_they_are():
+    few, many = (forget_split(PEOPLE, forget_size=n, random_state=0) for n in (1, 20))
+    np.testing.assert_array_equal(few.val, many.val)
+    np.testing.assert_array_equal(few.test, many.test)
+    assert forget_split(PEOPLE, random_state=1).test.tolist() != few.test.tolist()
+
+
+def test_one_person_too_few_for_the_classes_is_still_drawn():
+    split = forget_split(PEOPLE, forget_size=1, stratify=PEOPLE % 4, random_state=0)
+    assert split.forget.sum() == 3
+
+
+def test_split_does_not_depend_on_the_order_of_rows():
+    names = np.array([f"p{who:02}" for who in PEOPLE])
+    shuffled = np.random.RandomState(0).permutation(120)
+    split = forget_split(names, random_state=0)
+    again = forget_split(names[shuffled], random_state=0)
+    np.testing.assert_array_equal(np.array(split)[:, shuffled], again)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"forget_size": 0}, "forget_size must be at least one person; got 0"),
+        ({"forget_size": 0.0}, "forget_size must be at least one person; got 0.0"),
+        ({"forget_size": 1.0}, "forget_size must be a number of people.*got 1.0"),
+        ({"val_size": -1}, "val_size must be .*got -1"),
+        ({"test_size": True}, "test_size must be .*got True"),
+        ({"test_size": None}, "test_size must be .*got None"),
+        ({"val_size": float("nan")}, "val_size must be .*got nan"),
+        ({"forget_size": 24}, "take 40 of 40 people and leave nobody to retain"),
+        ({"stratify": [0, 1]}, "inconsistent numbers of samples"),
+        ({"stratify": np.linspace(0, 1, 120)}, "one class label for each row; got .*continuous"),
+        ({"stratify": np.eye(120)}, "one class label for each row; got .*multilabel"),
+        ({"groups": []}, "groups must have shape"),
+        ({"groups": np.where(PEOPLE == 3, np.nan, PEOPLE)}, "missing values"),
+    ],
+)
+def test_a_split_that_cannot_work_is_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        forget_split(**({"groups": PEOPLE} | params))
