@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import issparse
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset
-from torch.utils.data import TensorDataset, default_collate
+from torch.utils.data import Subset, TensorDataset, default_collate
 
 
 class Rows(Dataset):
@@ -51,15 +51,16 @@ class Rows(Dataset):
 
     def __getitem__(self, i):
         x = self.data[int(self.index[i])][0]
+        if isinstance(x, np.ndarray) and not x.flags.writeable:
+            x = x.copy()  # torch warns of arrays that are read-only, as memory maps are
         if self.dtype is not None:
-            # np.array copies: torch warns of arrays that are read-only, as memory maps are.
-            x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))).to(self.dtype)
+            x = torch.as_tensor(x).to(self.dtype)
         return x, self.y[i]
 
     def __getitems__(self, which):
         # A batch at once where rows are simply those of an array: row by row takes longer than a
         # small network does.
-        if self.dtype is None or type(self.data) is not Dataset:
+        if self.dtype is None or not _holds_array(self.data):
             return [self[i] for i in which]
         x = self.data.X[self.index[which]]
         x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
@@ -91,16 +92,25 @@ class Rows(Dataset):
 
 def is_lazy(net, X):
     """Whether `X` is left to skorch: a data set, a dict, or what a custom one is made of."""
+    from skorch.helper import SliceDataset  # which imports much that is not needed before
+
     return (
-        is_dataset(X) or (isinstance(X, Mapping) and not issparse(X)) or net.dataset is not Dataset
+        is_dataset(X)
+        or isinstance(X, SliceDataset)
+        or (isinstance(X, Mapping) and not issparse(X))
+        or net.dataset is not Dataset
     )
 
 
 def labels_of(data):
     """The labels that a data set yields, without reading its rows where it keeps them apart."""
-    for name in ("y", "targets"):
-        if getattr(data, name, None) is not None:
-            return np.asarray(getattr(data, name))
+    if isinstance(data, Subset):
+        return labels_of(data.dataset)[data.indices]
+    # torchvision's data sets keep the labels as they were before a transformation.
+    if getattr(data, "target_transform", None) is None:
+        for name in ("y", "targets"):
+            if getattr(data, name, None) is not None:
+                return np.asarray(getattr(data, name))
     if isinstance(data, TensorDataset):
         return np.asarray(data.tensors[1])
     return np.asarray([data[i][1] for i in range(len(data))])
@@ -111,6 +121,11 @@ def as_dataset(net, X):
     return X if is_dataset(X) else net.get_dataset(X)
 
 
+def _holds_array(data):
+    """Whether the rows of a data set are simply those of an array."""
+    return type(data) is Dataset and isinstance(data.X, np.ndarray | torch.Tensor)
+
+
 def input_dtype(net, data):
     """What rows must be cast to before `net` can read them; None where they are left alone.
 
@@ -118,7 +133,7 @@ def input_dtype(net, data):
     and a network takes exactly one floating-point type. Only plain arrays are cast: token ids for
     an embedding stay integers, and a data set of the user's own yields what the user meant.
     """
-    if type(data) is not Dataset or not isinstance(data.X, np.ndarray | torch.Tensor):
+    if not _holds_array(data):
         return None
     is_integer = np.asarray(data.X[:0]).dtype.kind in "iu"
     embeds = any(
