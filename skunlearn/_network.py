@@ -1,29 +1,20 @@
 """Making, copying and training the skorch networks that unlearners work on."""
 
 import contextlib
-import functools
 import inspect
 
-import joblib
 import numpy as np
 import torch
 from scipy.special import expit
 from sklearn.base import clone
 from skorch import NeuralNetBinaryClassifier
-from skorch.callbacks import (
-    BatchScoring,
-    EarlyStopping,
-    EpochScoring,
-    EpochTimer,
-    PassthroughScoring,
-    PrintLog,
-    ProgressBar,
-)
+from skorch.callbacks import EarlyStopping
 from skorch.utils import to_numpy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import default_collate
 
+from ._cache import cache_key as cache_key
 from ._data import Rows, input_dtype
 
 SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
@@ -31,14 +22,6 @@ _INDICATOR_LOSSES = (
     nn.BCELoss,
     nn.BCEWithLogitsLoss,
     nn.MultiLabelSoftMarginLoss,
-)
-_WATCHING_CALLBACKS = (
-    BatchScoring,
-    EpochScoring,
-    EpochTimer,
-    PassthroughScoring,
-    PrintLog,
-    ProgressBar,
 )
 
 
@@ -145,54 +128,6 @@ def fit_network(template, rows, n_classes, **settings):
             net.fit_loop(rows, rows.y)
     net.classes_inferred_ = np.arange(n_classes)  # rows may lack some
     return net
-
-
-def cache_key(net, *content):
-    """A digest of what a trained original depends on: network, rows, labels and seed.
-
-    Callbacks that only watch, and verbosity, are left out. Classes and functions count with their
-    source, since an edited one keeps its name; what they call in turn does not.
-    """
-    params = net.get_params(deep=False)
-    params.pop("verbose")
-    if isinstance(params["callbacks"], list):
-        params["callbacks"] = [
-            cb
-            for cb in params["callbacks"]
-            if not isinstance(cb[1] if isinstance(cb, tuple) else cb, _WATCHING_CALLBACKS)
-        ]
-    return joblib.hash(_described([type(net), params, *content]))
-
-
-def _described(obj):
-    """The same in terms whose digest is stable, where joblib's is not or cannot be."""
-    if isinstance(obj, torch.Tensor):
-        return obj.detach().cpu().numpy()
-    if isinstance(obj, dict):
-        return {name: _described(value) for name, value in obj.items()}
-    if isinstance(obj, list | tuple):
-        return [_described(item) for item in obj]
-    if isinstance(obj, functools.partial):
-        return _described([obj.func, obj.args, obj.keywords])
-    if isinstance(obj, nn.Module):
-        return _described([type(obj), obj.state_dict()])
-    if isinstance(obj, torch.utils.data.Dataset):
-        return _described([type(obj), vars(obj)])
-    if inspect.isclass(obj):
-        libraries = ("builtins", "sklearn", "skorch", "torch")
-        own = [c for c in obj.__mro__ if c.__module__.split(".")[0] not in libraries]
-        return [obj.__module__, obj.__qualname__, [_source(c) for c in own]]
-    if inspect.isfunction(obj):
-        return [obj.__module__, obj.__qualname__, _source(obj)]
-    return obj
-
-
-def _source(obj):
-    try:
-        return inspect.getsource(obj)
-    except (OSError, TypeError):  # typed into an interpreter
-        code = getattr(obj, "__code__", None)
-        return code and [code.co_code, repr(code.co_consts), code.co_names]
 
 
 def sizes_from_data(net, rows, n_classes):

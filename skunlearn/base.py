@@ -22,12 +22,12 @@ from skorch.utils import is_dataset, to_device
 from torch import nn
 from torch.utils.data import Subset
 
+from ._cache import train_once
 from ._data import Rows, as_dataset, encode_labels, is_lazy, labels_of
 from ._network import (
     SIZES,
     assemble,
     batches,
-    cache_key,
     check_fresh,
     count_columns,
     fit_network,
@@ -94,8 +94,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         taken as trained already and never trained again.
     memory : str, joblib.Memory or None, default=None
         Where to keep trained originals, so that each is trained once per network, rows and seed.
-        The folder then holds networks that remember the rows to forget; ``memory.clear()`` (or
-        deleting the folder) removes them.
+        The folder then holds networks that remember the rows to forget;
+        ``joblib.Memory("folder").clear()`` removes all of them. They are pickles, which can run
+        any code when they are loaded: use a folder that nobody else writes to. Classes and
+        functions count with their code, and a data set that reads its rows when asked counts with
+        its attributes only (such as file names): clear the folder after changing the files.
     random_state : int, RandomState or None, default=None
         Seeds initial weights, batches and everything a method draws. An int makes `fit` and
         `unlearn` repeatable on one machine. The global generators are left as they were.
@@ -476,18 +479,15 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _fit_original(self, template, data, codes, seed):
         """The network trained on every row, from the cache where there is one."""
         check_fresh(template)
-        memory, key = check_memory(self.memory), None
-        if getattr(memory, "location", self.memory) is not None:
-            if self.random_state is None:
-                memory = check_memory(None)
-                warnings.warn(
-                    "memory is not used with random_state=None: every original is another one. "
-                    "Give random_state an integer.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            else:
-                key = cache_key(template, data, codes, seed)
+        memory = check_memory(self.memory)
+        if getattr(memory, "location", memory) is not None and self.random_state is None:
+            memory = check_memory(None)
+            warnings.warn(
+                "memory is not used with random_state=None: every original is another one. "
+                "Give random_state an integer.",
+                UserWarning,
+                stacklevel=3,
+            )
 
         def train():
             with self._seeded(seed, template):
@@ -495,7 +495,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 net = fit_network(template, rows, len(self.classes_))
             return parts_of(net), net.history
 
-        parts, history = memory.cache(_trained, ignore=["train"])(key, train)
+        parts, history = train_once(memory, (template, data, codes, seed), train)
         n_classes = len(self.classes_)
         net = assemble(template, parts, n_classes, **sizes_from_data(template, data, n_classes))
         net.history = history

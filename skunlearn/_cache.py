@@ -1,0 +1,245 @@
+"""Keeping trained originals: what one depends on, and training each of them once."""
+
+import contextlib
+import dis
+import io
+import pickle
+import sys
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import joblib
+import numpy as np
+import skorch
+import torch
+from filelock import FileLock
+from joblib.hashing import NumpyHasher
+from skorch.callbacks import (
+    BatchScoring,
+    EpochScoring,
+    EpochTimer,
+    PassthroughScoring,
+    PrintLog,
+    ProgressBar,
+)
+
+_LIBRARIES = {*sys.stdlib_module_names, "joblib", "numpy", "scipy", "sklearn", "skorch", "torch"}
+_LIBRARIES -= {"__main__"}
+_NUMBERS = (int, float, complex, np.ndarray, torch.Tensor)
+_CONSTANTS = (*_NUMBERS, str, bytes, type, FunctionType)
+_DISPLAYS = (EpochTimer, PrintLog, ProgressBar)
+_SCORES = (BatchScoring, EpochScoring, PassthroughScoring)
+
+
+def train_once(memory, content, train):
+    """Return what ``train()`` returns, from the cache where it is kept.
+
+    Parameters
+    ----------
+    memory : joblib.Memory or object with a method `cache`
+        Where results are kept. A process that finds another at work on the same one waits for it,
+        if the memory is a folder.
+    content : tuple
+        What the result depends on: the network or other estimator, followed by anything else.
+    train : callable
+        Called without arguments; its result must be picklable.
+
+    Returns
+    -------
+    result : object
+        What ``train()`` returned, now or earlier.
+
+    Raises
+    ------
+    ValueError
+        If the result cannot be pickled.
+    """
+    if getattr(memory, "location", memory) is None:
+        return train()
+    hasher = _Hasher()
+    key = hasher.hash(_settled(*content))
+
+    def keep():
+        result = train()
+        try:
+            return _dumps(result, hasher.met)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"memory cannot keep this network, for it cannot be pickled: {error}. Use "
+                "memory=None, or define its classes where they can be imported from."
+            ) from error
+
+    cached, lock = memory.cache(_kept, ignore=["train"]), contextlib.nullcontext()
+    is_folder = isinstance(memory, joblib.Memory) and memory.backend == "local"
+    # What is kept already is read without a lock, and may lie where nothing can be written.
+    if is_folder and not cached.check_call_in_cache(key, keep):
+        # In a folder of its own: Memory.clear() removes folders and leaves single files. The
+        # system lets go of the lock when its holder dies; the empty file that stays locks nobody.
+        locks = Path(memory.store_backend.location, "locks")
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / key)
+    with lock:
+        kept = cached(key, keep)
+    return _loads(kept, hasher.met)
+
+
+def cache_key(net, *content):
+    """A digest of what a trained network depends on: its settings, the rows, labels and seed.
+
+    Verbosity and callbacks that only show something are left out; so are those that only score,
+    unless there are others, which may act on the scores. Classes and functions count with their
+    code, and with that of what they refer to by name in their own package, for an edited one keeps
+    its name. A data set that reads its rows when asked counts with its attributes only.
+    """
+    return _Hasher().hash(_settled(net, *content))
+
+
+def _kept(key, train):
+    """Train an original; cached by its key alone."""
+    return train()
+
+
+def _settled(net, *content):
+    """The content of a key, without what makes no difference to the training."""
+    versions = (sys.version_info[:2], torch.__version__, skorch.__version__)
+    if not isinstance(net, skorch.NeuralNet):
+        return versions, net, content
+    params = net.get_params(deep=False)
+    del params["verbose"], params["_params_to_validate"]
+    given = params.pop("callbacks")
+    given = [] if given == "disable" else [*net.get_default_callbacks(), *(given or [])]
+    given = [cb if isinstance(cb, tuple) else (None, cb) for cb in given]
+
+    def scores(cb):
+        # A prediction of its own draws from the generator that shuffles the batches.
+        own = getattr(cb, "use_caching", True) if net.use_caching == "auto" else net.use_caching
+        return own and _is_a(cb, _SCORES)
+
+    alone = all(_is_a(cb, _DISPLAYS) or scores(cb) for _, cb in given)
+    idle = [(name, cb) for name, cb in given if _is_a(cb, _DISPLAYS) or (alone and scores(cb))]
+    names = {name for name, _ in idle}
+    params = {
+        name: value
+        for name, value in params.items()
+        if not (name.startswith("callbacks__") and name.split("__")[1] in names)
+    }
+    return versions, type(net), params, [item for item in given if item not in idle], content
+
+
+def _is_a(cb, kinds):
+    return issubclass(cb if isinstance(cb, type) else type(cb), kinds)
+
+
+class _Hasher(NumpyHasher):
+    """joblib's hasher, for which classes and functions are what they do, and not just a name.
+
+    By their code, as their source is out of reach in worker processes and interpreters.
+    """
+
+    def __init__(self):
+        # The fastest that hashlib has, on processors that help with it.
+        super().__init__("sha1", coerce_mmap=True)
+        self.met = []
+        self._places = {}
+
+    def hash(self, obj):
+        self.dump(obj)
+        for met in self.met:  # which grows meanwhile
+            if met.__module__ is None or met.__module__.split(".")[0] not in _LIBRARIES:
+                self.save(_content(met))
+        self._hash.update(self.stream.getvalue())
+        return self._hash.hexdigest()
+
+    def save(self, obj):
+        if isinstance(obj, type | FunctionType):
+            place = self._places.setdefault(id(obj), len(self.met))
+            if place == len(self.met):
+                self.met.append(obj)
+            obj = (place, obj.__module__, obj.__qualname__)
+        elif isinstance(obj, CodeType):
+            obj = (obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars, obj.co_consts)
+        elif isinstance(obj, torch.Tensor):
+            values = obj.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            obj = (str(obj.dtype), tuple(obj.shape), values)
+        elif isinstance(obj, frozenset):
+            obj = set(obj)
+        super().save(obj)
+
+    def memoize(self, obj):
+        # Whether equal tuples are one object differs between processes.
+        if not isinstance(obj, tuple):
+            super().memoize(obj)
+
+
+def _content(obj):
+    """What a class or function consists of, as far as it can be told."""
+    if isinstance(obj, type):
+        members = {name: _unwrapped(value) for name, value in vars(obj).items()}
+        return obj.__bases__, {
+            name: value
+            for name, value in members.items()
+            if _is_constant(value) and (not name.startswith("__") or _is_code(value))
+        }
+    known = {}
+    for name, cell in zip(obj.__code__.co_freevars, obj.__closure__ or ()):
+        with contextlib.suppress(ValueError):  # nothing is in it yet
+            known[name] = cell.cell_contents
+    package = (obj.__module__ or "").split(".")[0]
+    for name in _global_names(obj.__code__):
+        value = obj.__globals__.get(name)
+        if _is_constant(value) and (
+            not isinstance(value, type | FunctionType)
+            or (value.__module__ or "").split(".")[0] == package
+        ):
+            known[name] = value
+    known = {name: value for name, value in known.items() if _is_constant(value)}
+    return obj.__code__, obj.__defaults__, obj.__kwdefaults__, known
+
+
+def _unwrapped(member):
+    if isinstance(member, property):
+        return member.fget, member.fset, member.fdel
+    return getattr(member, "__func__", member)
+
+
+def _is_code(value):
+    return any(
+        isinstance(part, FunctionType) for part in (value if isinstance(value, tuple) else [value])
+    )
+
+
+def _is_constant(value):
+    if isinstance(value, dict):
+        return all(map(_is_constant, value)) and all(map(_is_constant, value.values()))
+    if isinstance(value, tuple | list | set | frozenset):
+        return all(map(_is_constant, value))
+    return value is None or isinstance(value, _CONSTANTS)
+
+
+def _global_names(code):
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+    return names.union(*(_global_names(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+
+def _dumps(obj, met):
+    """Pickle `obj`; the classes and functions that were met stand as their place among them.
+
+    A worker process cannot look up by name those of the user's script or notebook.
+    """
+    places = {id(known): place for place, known in enumerate(met)}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj):
+            return places.get(id(obj))
+
+    buffer = io.BytesIO()
+    Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
+    return buffer.getvalue()
+
+
+def _loads(kept, met):
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, place):
+            return met[place]
+
+    return Unpickler(io.BytesIO(kept)).load()
