@@ -155,7 +155,7 @@ class _Hasher(NumpyHasher):
             place = self._places.setdefault(id(obj), len(self.met))
             if place == len(self.met):
                 self.met.append(obj)
-            obj = (place, obj.__module__, obj.__qualname__)
+            obj = (place, obj.__module__, obj.__name__)  # a worker's class has no __qualname__
         elif isinstance(obj, CodeType):
             obj = (obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars, obj.co_consts)
         elif isinstance(obj, torch.Tensor):

@@ -1,0 +1,352 @@
+"""Caching of originals: trained once, found again by what they depend on, and cleared for good."""
+
+import functools
+import runpy
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import sklearn
+import torch
+from sklearn.model_selection import GridSearchCV
+from skorch import NeuralNetClassifier
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+    ProgressBar,
+)
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from skunlearn import FineTune
+from skunlearn._cache import cache_key, train_once
+from skunlearn.metrics import get_scorer
+from skunlearn.model_selection import ForgetKFold
+
+from .networks import MLP, make_net
+
+
+class Log(Callback):
+    """Write a line to a file for each training, with its number of rows."""
+
+    def __init__(self, path, seconds=0):
+        self.path = path
+        self.seconds = seconds
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        time.sleep(self.seconds)
+        with open(self.path, "a") as file:
+            file.write(f"{len(X)}\n")
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 4)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(int)
+    return X, y, np.arange(90) % 3 == 0
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.estimator_.module_.parameters()])
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_search_trains_each_original_once_and_scores_the_same(problem, tmp_path, n_jobs):
+    X, y, forget = problem
+
+    class Block(nn.Linear):  # like those of a notebook, in no module that a worker could import
+        pass
+
+    class Net(nn.Module):
+        def __init__(self, n_features_in, n_classes):
+            super().__init__()
+            self.layer = Block(n_features_in, n_classes)
+
+        def forward(self, X):
+            return self.layer(X)
+
+    log = tmp_path / "log"
+    net = make_net(Net, max_epochs=2, callbacks=[Log(str(log))])
+    folder = str(tmp_path / "cache")
+
+    def search(memory, n_jobs):
+        log.write_text("")
+        grid = {"lr": [0.01, 0.1, 0.5], "max_epochs": [1, 2]}
+        with sklearn.config_context(enable_metadata_routing=True):
+            found = GridSearchCV(
+                FineTune(net, memory=memory, random_state=0),
+                grid,
+                cv=ForgetKFold(3),
+                scoring=get_scorer("nomus"),
+                n_jobs=n_jobs,
+            ).fit(X, y, forget=forget)
+        trainings = log.read_text().split()
+        # A fold has the 30 rows to forget and 40 others; those alone are of an unlearning run.
+        return found, trainings.count("70"), trainings.count("90"), trainings.count("40")
+
+    plain, *trainings = search(None, 1)
+    assert trainings == [18, 1, 18]
+    cached, *trainings = search(folder, n_jobs)
+    assert trainings == [3, 1, 18]
+    again, *trainings = search(folder, 1)
+    assert trainings == [0, 0, 18]
+    for found in (cached, again):
+        for name in ("split0_test_score", "split1_test_score", "split2_test_score"):
+            assert (found.cv_results_[name] == plain.cv_results_[name]).all()
+        assert torch.equal(weights(found.best_estimator_), weights(plain.best_estimator_))
+        assert type(found.best_estimator_.estimator_.module_) is Net
+
+
+def test_two_at_once_train_one_original(problem, tmp_path):
+    X, y, _ = problem
+    log = tmp_path / "log"
+    net = make_net(max_epochs=1, callbacks=[Log(str(log), seconds=0.3)])
+    memory = str(tmp_path / "cache")
+    models = joblib.Parallel(4, backend="threading")(
+        joblib.delayed(FineTune(net, memory=memory, random_state=0).fit)(X, y) for _ in range(4)
+    )
+    assert log.read_text() == "90\n"
+    assert all(torch.equal(weights(model), weights(models[0])) for model in models)
+
+
+def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path):
+    memory = joblib.Memory(tmp_path, verbose=0)
+    content = (1, "rows")
+    assert train_once(memory, content, lambda: "first") == "first"
+    (lock,) = (tmp_path / "locks").iterdir()
+    memory.clear(warn=False)
+    lock.parent.mkdir()
+    code = (
+        "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]):\n print(1, flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code + " time.sleep(60)", str(lock)], stdout=subprocess.PIPE
+    ) as holder:
+        holder.stdout.readline()
+        results = []
+        waiting = threading.Thread(
+            target=lambda: results.append(train_once(memory, content, lambda: "second"))
+        )
+        waiting.start()
+        time.sleep(0.3)
+        assert not results
+        holder.kill()
+        waiting.join(timeout=20)
+    assert results == ["second"]
+
+
+def test_clear_leaves_nothing(problem, tmp_path):
+    X, y, forget = problem
+    folder = str(tmp_path / "cache")
+    model = FineTune(make_net(max_epochs=1), memory=folder, random_state=0)
+    model.fit(X, y, forget=forget)
+    files = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert "output.pkl" in files
+    joblib.Memory(folder, verbose=0).clear(warn=False)
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert [path.name for path in left] == [".gitignore"]
+    assert torch.equal(weights(model.fit(X, y)), weights(model.fit(X, y)))
+
+
+def test_any_object_that_caches_will_do(problem):
+    X, y, _ = problem
+
+    class Memory:
+        calls = 0
+
+        def cache(self, func, ignore):
+            def cached(key, train):
+                assert ignore == ["train"]
+                self.calls += 1
+                self.kept = getattr(self, "kept", {})
+                if key not in self.kept:
+                    self.kept[key] = func(key, train)
+                return self.kept[key]
+
+            return cached
+
+    memory = Memory()
+    models = [FineTune(make_net(max_epochs=1), memory=memory, random_state=0) for _ in "ab"]
+    one, two = (model.fit(X, y) for model in models)
+    assert memory.calls == 2
+    assert len(memory.kept) == 1
+    assert torch.equal(weights(one), weights(two))
+    assert one.estimator_.module_ is not two.estimator_.module_
+
+
+def test_what_cannot_be_pickled_is_said(problem, tmp_path):
+    X, y, _ = problem
+
+    class Holder(MLP):
+        def __init__(self, n_features_in, n_classes):
+            super().__init__(n_features_in, n_classes)
+            self.lock = threading.Lock()
+
+    with pytest.raises(ValueError, match=r"memory cannot keep this network.*lock"):
+        FineTune(make_net(Holder, max_epochs=1), memory=str(tmp_path), random_state=0).fit(X, y)
+
+
+# -- the key ---------------------------------------------------------------------------------------
+
+
+def test_key_has_no_forget_mask(problem, tmp_path):
+    X, y, forget = problem
+    log = tmp_path / "log"
+    net = make_net(max_epochs=1, callbacks=[Log(str(log))])
+    for mask in (None, forget, np.roll(forget, 1)):
+        FineTune(net, memory=str(tmp_path / "cache"), random_state=0).fit(X, y, forget=mask)
+    assert log.read_text().split() == ["90", "60", "60"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"verbose": 1},
+        {"callbacks": [ProgressBar(), EpochScoring("f1", on_train=True)]},
+        {"callbacks": [("f1", BatchScoring("f1"))], "callbacks__f1__on_train": True},
+        {"callbacks": "disable"},
+        {"callbacks": []},
+        {"callbacks__print_log": None},
+        {"callbacks__valid_acc__on_train": True},
+    ],
+)
+def test_key_has_no_verbosity_and_no_watching_callbacks(problem, params):
+    assert cache_key(make_net(**params), *problem) == cache_key(make_net(), *problem)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"lr": 0.2},
+        {"module__hidden": 3},
+        {"module": functools.partial(MLP, hidden=3)},
+        {"criterion": nn.NLLLoss},
+        {"criterion__weight": torch.tensor([1.0, 2.0])},
+        {"callbacks": [LRScheduler("StepLR", step_size=1)]},
+        {"callbacks": [LRScheduler("LambdaLR", lr_lambda=lambda epoch: 0.5**epoch)]},
+        {"callbacks": [EpochScoring("f1", use_caching=False)]},
+        {"train_split": sklearn.model_selection.KFold},
+    ],
+)
+def test_key_has_what_changes_the_training(problem, params):
+    assert cache_key(make_net(**params), *problem) != cache_key(make_net(), *problem)
+    assert cache_key(make_net(**params), *problem) == cache_key(make_net(**params), *problem)
+
+
+def test_key_has_scores_that_another_callback_acts_on(problem):
+    keys = {
+        cache_key(make_net(callbacks=[EpochScoring(score, name="s"), EarlyStopping("s")]), *problem)
+        for score in ("f1", "accuracy")
+    }
+    assert len(keys) == 2
+    shown = [EpochScoring("f1", name="s"), EarlyStopping("s"), ProgressBar()]
+    assert cache_key(make_net(callbacks=shown), *problem) in keys
+
+
+def test_key_has_rows_labels_and_seed(problem):
+    X, y, _ = problem
+    other = X.copy()
+    other[5, 2] += 1e-6
+    contents = [(X, y, 0), (other, y, 0), (X, 1 - y, 0), (X, y, 1), (X[::-1], y, 0)]
+    contents += [(torch.as_tensor(X).bfloat16(), y, 0), (TensorDataset(torch.as_tensor(X)), y, 0)]
+    assert len({cache_key(make_net(), *content) for content in contents}) == len(contents)
+    assert cache_key(make_net(), X.copy(), y.copy(), 0) == cache_key(make_net(), X, y, 0)
+
+
+def test_key_of_mapped_rows_is_that_of_the_same_rows_in_memory(problem, tmp_path):
+    X, y, _ = problem
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert cache_key(make_net(), mapped, y) == cache_key(make_net(), X, y)
+
+
+SOURCE = """
+WIDTH = {width}
+
+def act(X):
+    return X.{act}()
+
+class Block(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.layer = nn.Linear(size, WIDTH)
+
+    def forward(self, X):
+        {comment}
+        return act(self.layer(X))
+
+class Net(nn.Module):
+    sizes = [{size}]
+
+    def __init__(self):
+        super().__init__()
+        self.block = Block(4)
+        self.head = nn.Linear(WIDTH, 2)
+
+    def forward(self, X):
+        def head(X):
+            return {head} * self.head(X)
+        return head(self.block(X))
+"""
+
+
+def defined(**changes):
+    """Run a module's source, as changed; return its network class."""
+    plain = {"width": 8, "act": "relu", "comment": "", "size": 1, "head": 1}
+    scope = {"nn": nn, "__name__": "users_module"}
+    exec(SOURCE.format(**plain | changes), scope)
+    return scope["Net"]
+
+
+@pytest.mark.parametrize("change", [{"width": 9}, {"act": "tanh"}, {"size": 2}, {"head": 2}])
+def test_key_has_the_code_of_a_module_and_of_what_it_refers_to(problem, change):
+    key = cache_key(make_net(defined()), *problem)
+    assert key == cache_key(make_net(defined(comment="# the same")), *problem)
+    assert key != cache_key(make_net(defined(**change)), *problem)
+
+
+def test_key_has_what_a_function_was_made_with(problem):
+    def maker(hidden):
+        def module(n_features_in, n_classes):
+            return MLP(n_features_in, n_classes, hidden)
+
+        return module
+
+    keys = [cache_key(make_net(maker(hidden)), *problem) for hidden in (3, 4, 3)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_key_has_the_code_of_a_users_network(problem):
+    def derived(power):
+        class Net(NeuralNetClassifier):
+            def get_loss(self, y_pred, y_true, **kwargs):
+                return super().get_loss(y_pred, y_true, **kwargs) ** power
+
+        return Net(MLP)
+
+    keys = [cache_key(derived(power), *problem) for power in (1, 2, 1)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_key_is_the_same_in_another_process(problem):
+    X, y, _ = problem
+    net = make_net(defined(), callbacks=[Log("log"), LRScheduler("StepLR", step_size=1)])
+    by_value = joblib.Parallel(2)(joblib.delayed(cache_key)(net, X, y) for _ in range(2))
+    assert set(by_value) == {cache_key(net, X, y)}
+
+
+def test_benchmark_prints_its_table(monkeypatch, capsys):
+    path = str(Path(__file__).parents[1] / "benchmarks" / "bench_cache.py")
+    tiny = f"--rows 60 --epochs 1 --digest-rows 40 --threads {torch.get_num_threads()}"
+    monkeypatch.setattr("sys.argv", [path, *tiny.split()])
+    runpy.run_path(path, run_name="__main__")
+    assert "same scores: True" in capsys.readouterr().out
