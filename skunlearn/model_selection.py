@@ -180,6 +180,8 @@ class ForgetKFold(_ForgetSplitter):
     each part, forget rows included: some of those under attack have then not been in training,
     which makes every candidate seem to forget, the more so the fewer rows there are. With a
     parameter as the resource, such as ``resource="max_epochs"``, folds stay as they are.
+    They also score training parts, unless told ``return_train_score=False``; scorers that are bound
+    to forget rows refuse those.
 
     References
     ----------

@@ -176,15 +176,15 @@ def test_random_splits_are_stratified_by_class():
 
 
 def test_random_splits_of_people_are_stratified_by_their_usual_class():
-    groups = np.arange(120) // 4
-    y = np.where(groups % 3, "a", "b")
-    y[::4] = "b"  # one row in four of each person
-    forget = groups < 6
+    groups = np.arange(160) // 4
+    y = np.array(["a", "b", "c", "c"])[groups % 4]
+    y[::4] = "a"  # one row in four of each person
+    forget = groups < 8
     cv = ForgetShuffleSplit(5, test_size=0.25, random_state=0)
     for _, test in cv.split(y, y, groups, forget):
         people = np.unique(groups[test[~forget[test]]])
-        assert np.sum(people % 3 > 0) == 4
-        assert np.sum(people % 3 == 0) == 2
+        usual = np.array(["a", "b", "c", "c"])[people % 4]
+        assert np.unique(usual, return_counts=True)[1].tolist() == [2, 2, 4]
 
 
 @pytest.mark.parametrize(
