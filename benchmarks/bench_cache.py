@@ -69,10 +69,11 @@ def search(args, memory):
     with sklearn.config_context(enable_metadata_routing=True):
         return GridSearchCV(
             DLFD(make_net(args.epochs), memory=memory, random_state=0),
-            {"perturb_steps": [1, 2, 3], "lr": [0.003, 0.01, 0.03, 0.1]},
+            {"perturb_steps": [1, 2, 3], "lr": [0.001, 0.002, 0.005, 0.01]},
             cv=ForgetKFold(3),
             scoring=get_scorer("nomus"),
             refit=False,
+            error_score="raise",
         ).fit(X, y, forget=forget)
 
 

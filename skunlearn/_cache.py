@@ -175,17 +175,20 @@ def _content(obj):
     """What a class or function consists of, as far as it can be told."""
     if isinstance(obj, type):
         members = {name: _unwrapped(value) for name, value in vars(obj).items()}
+        # What its methods set, such as a counter, is not how it was written.
+        codes = [f.__code__ for f in members.values() if isinstance(f, FunctionType)]
+        kept = set().union(*(_names(code, "STORE_ATTR") for code in codes))
         return obj.__bases__, {
             name: value
             for name, value in members.items()
-            if _is_constant(value) and (not name.startswith("__") or _is_code(value))
+            if _is_code(value) or (_is_constant(value) and name not in kept and name[:2] != "__")
         }
     known = {}
     for name, cell in zip(obj.__code__.co_freevars, obj.__closure__ or ()):
         with contextlib.suppress(ValueError):  # nothing is in it yet
             known[name] = cell.cell_contents
     package = (obj.__module__ or "").split(".")[0]
-    for name in _global_names(obj.__code__):
+    for name in _names(obj.__code__, "LOAD_GLOBAL") - _names(obj.__code__, "STORE_GLOBAL"):
         value = obj.__globals__.get(name)
         if _is_constant(value) and (
             not isinstance(value, type | FunctionType)
@@ -216,9 +219,12 @@ def _is_constant(value):
     return value is None or isinstance(value, _CONSTANTS)
 
 
-def _global_names(code):
-    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
-    return names.union(*(_global_names(c) for c in code.co_consts if isinstance(c, CodeType)))
+def _names(code, operation):
+    """What an operation is done to in a function and those within it."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == operation}
+    return names.union(
+        *(_names(inner, operation) for inner in code.co_consts if isinstance(inner, CodeType))
+    )
 
 
 def _dumps(obj, met):
