@@ -69,7 +69,7 @@ def search(args, memory):
     with sklearn.config_context(enable_metadata_routing=True):
         return GridSearchCV(
             DLFD(make_net(args.epochs), memory=memory, random_state=0),
-            {"perturb_steps": [1, 2, 3], "lr": [0.001, 0.002, 0.005, 0.01]},
+            {"perturb_steps": [1, 2, 3], "lr": [0.002, 0.005, 0.01, 0.02]},
             cv=ForgetKFold(3),
             scoring=get_scorer("nomus"),
             refit=False,

@@ -356,6 +356,7 @@ def test_key_is_the_same_in_another_process(problem):
     assert set(by_value) == {cache_key(net, X, y)}
 
 
+@pytest.mark.filterwarnings("ignore:DLFD has changed almost nothing")
 def test_benchmark_prints_its_table(monkeypatch, capsys):
     path = str(Path(__file__).parents[1] / "benchmarks" / "bench_cache.py")
     tiny = f"--rows 600 --epochs 1 --digest-rows 40 --threads {torch.get_num_threads()}"
