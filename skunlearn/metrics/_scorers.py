@@ -106,7 +106,8 @@ class _BoundScorer(_Scorer):
             raise ValueError(
                 "X must hold unseen rows only for a scorer that is bound to forget rows; got every "
                 "row of X_forget among them. Use ForgetKFold(..., forget=mask, "
-                "forget_in_test=False), or the scorer without X_forget and forget=mask."
+                "forget_in_test=False) and return_train_score=False, or the scorer without "
+                "X_forget and forget=mask."
             )
 
         def respond(method):
