@@ -9,8 +9,6 @@ from skorch.dataset import Dataset
 from skorch.utils import is_dataset
 from torch.utils.data import Subset, TensorDataset, default_collate
 
-_SMALL_ROW = 1024  # values
-
 
 class Rows(Dataset):
     """A view of some rows of a data set, read only when asked for.
@@ -60,14 +58,9 @@ class Rows(Dataset):
         return x, self.y[i]
 
     def __getitems__(self, which):
-        # A batch at once where rows are simply those of an array, and small: row by row takes
-        # longer than a small network does. Of large rows it takes no longer, and a batch that is
-        # cast at once would be a block of a size that glibc (before 2.38) does not use again.
-        if (
-            self.dtype is None
-            or not _holds_array(self.data)
-            or np.prod(self.data.X.shape[1:]) > _SMALL_ROW
-        ):
+        # A batch at once where rows are simply those of an array: row by row takes longer than a
+        # small network does.
+        if self.dtype is None or not _holds_array(self.data):
             return [self[i] for i in which]
         x = self.data.X[self.index[which]]
         x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)

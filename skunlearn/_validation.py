@@ -54,12 +54,15 @@ def check_forget(forget, n_samples):
     if mask.ndim == 0:
         raise ValueError(f"{wanted}; got {forget!r}.")
     if mask.dtype != bool:
-        hint = (
-            "; turn row indices into a mask with "
-            f"mask = np.zeros({n_samples}, dtype=bool); mask[indices] = True"
-            if np.issubdtype(mask.dtype, np.integer)
-            else "; compare or convert it to booleans first"
-        )
+        if mask.shape == (n_samples,) and np.isin(mask, (0, 1)).all():
+            hint = "; 0 and 1 become a mask with mask.astype(bool)"
+        elif np.issubdtype(mask.dtype, np.integer):
+            hint = (
+                "; turn row indices into a mask with "
+                f"mask = np.zeros({n_samples}, dtype=bool); mask[indices] = True"
+            )
+        else:
+            hint = "; compare or convert it to booleans first"
         raise ValueError(f"{wanted}; got an array of {mask.dtype}, shape {mask.shape}{hint}.")
     if mask.shape != (n_samples,):
         raise ValueError(

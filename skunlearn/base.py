@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -213,8 +214,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def unlearn(self, X, y=None, *, forget, X_val=None, y_val=None):
         """Make the fitted network forget the rows that `forget` marks.
 
-        Can be called again for the next request. If it fails or is interrupted, the estimator stays
-        as it was.
+        Can be called again for the next request, with the rows that are left: a row that was
+        forgotten earlier, and is in `X` without a mark, is a row to retain and is learnt again. If
+        `unlearn` fails or is interrupted, the estimator stays as it was.
 
         Parameters
         ----------
@@ -247,7 +249,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             template = self._check_estimator()
             first = not hasattr(self, "estimator_")
             if first and not self._is_frozen():
-                check_is_fitted(self)
+                raise NotFittedError(
+                    f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
+                    "network that is trained already in a FrozenEstimator."
+                )
             data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=first)
             if mask is None or not mask.any():
                 raise ValueError(
@@ -377,7 +382,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             if not torch.isfinite(result["loss"]):
                 raise ValueError(
                     f"{name} has diverged: the loss is {result['loss'].item()}. Nothing was "
-                    "changed; use a smaller lr or fewer epochs."
+                    "changed; use a smaller lr or fewer epochs, and make sure that the module "
+                    "returns what the criterion takes (NLLLoss takes probabilities in skorch)."
                 )
             done += 1
             return result

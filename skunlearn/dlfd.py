@@ -53,7 +53,7 @@ class DLFD(BaseUnlearner):
         Rows of each kind in a batch; None for the network's own.
     perturb_steps : int, default=1
         Signed gradient steps a batch. 0 leaves the rows as they are.
-    step_size : float, default=0.2
+    step_size : float, default=0.1
         Size of such a step, as a share of the range between the clip limits.
     perturb_at : str, default="input"
         Where the perturbation is added: to the input, or to the output of the submodule of this
@@ -156,7 +156,7 @@ class DLFD(BaseUnlearner):
         optimizer=None,
         batch_size=None,
         perturb_steps=1,
-        step_size=0.2,
+        step_size=0.1,
         perturb_at="input",
         clip="auto",
         transport="sinkhorn",
