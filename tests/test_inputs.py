@@ -1,9 +1,11 @@
 """What may be handed in as X: lazy rows of several kinds, none of which is ever loaded whole."""
 
+import gc
 import tracemalloc
 import weakref
 from functools import partial
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -24,7 +26,7 @@ from skunlearn._data import labels_of
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
 
-from .networks import ConvNet, make_net
+from .networks import MLP, ConvNet, make_net
 
 N = 80
 every_unlearner = pytest.mark.parametrize(
@@ -384,3 +386,81 @@ def test_weights_in_a_dict_count_in_fit_and_unlearn(unlearner):
     assert model.score(X, truth) > 0.9
     model.unlearn(X, y, forget=np.arange(200) < 20)
     assert model.score(X, truth) > 0.9
+
+
+# -- accelerated networks, many machines -----------------------------------------------------------
+
+
+@pytest.fixture
+def accelerated():
+    accelerate = pytest.importorskip("accelerate")
+    from skorch.hf import AccelerateMixin
+
+    class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
+        pass
+
+    return AcceleratedNet(
+        MLP,
+        accelerator=accelerate.Accelerator(cpu=True),
+        criterion=nn.CrossEntropyLoss,
+        train_split=None,
+        lr=0.1,
+        max_epochs=5,
+        batch_size=16,
+        iterator_train__shuffle=True,
+        callbacks__print_log__sink=print,
+        verbose=0,
+    )
+
+
+@pytest.mark.parametrize("unlearner", [FineTune, DLFD])
+def test_an_accelerated_network_fits_and_unlearns(unlearner, accelerated, pairs):
+    X, y, forget = pairs
+    X = np.hstack([X["left"], X["right"]])
+
+    def run(net):
+        model = unlearner(net, random_state=0).fit(X, y)
+        model.unlearn(X, y, forget=forget, X_val=X[:30], y_val=y[:30])
+        return model.predict_proba(X)
+
+    proba = run(accelerated)
+    assert np.array_equal(run(accelerated), proba)
+    plain = make_net(max_epochs=5, optimizer__momentum=0)
+    assert np.allclose(run(plain), proba, atol=1e-6)
+
+
+@pytest.mark.xfail(strict=True, reason="an Accelerator notes every module that it has prepared")
+@pytest.mark.parametrize("unlearner", [FineTune, DLFD])
+def test_an_accelerator_keeps_nothing_of_the_original(unlearner, accelerated, pairs):
+    X, y, forget = pairs
+    X = np.hstack([X["left"], X["right"]])
+    model = unlearner(accelerated, random_state=0).fit(X, y)
+    original = weakref.ref(model.estimator_.module_.head.weight)
+    model.unlearn(X, y, forget=forget, X_val=X[:30], y_val=y[:30])
+    gc.collect()
+    assert original() is None
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_search_on_a_dask_cluster_is_the_same(processes, pairs):
+    distributed = pytest.importorskip("distributed")
+    X, y, forget = pairs
+    X = np.hstack([X["left"], X["right"]])
+    search = GridSearchCV(
+        FineTune(make_net(max_epochs=2), random_state=0),
+        {"lr": [0.01, 0.1]},
+        cv=ForgetKFold(2),
+        scoring=get_scorer("nomus"),
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        here = clone(search).fit(X, y, forget=forget).cv_results_["mean_test_score"]
+        cluster = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=processes,
+            memory_limit="1GiB",
+            dashboard_address=None,
+        )
+        with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+            there = clone(search).fit(X, y, forget=forget).cv_results_["mean_test_score"]
+    assert there.tolist() == here.tolist()
