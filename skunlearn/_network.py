@@ -94,6 +94,23 @@ def running(net, **methods):
 
 
 @contextlib.contextmanager
+def released(net):
+    """Let an Accelerator keep nothing of what it is given meanwhile: weights, or loaders of rows.
+
+    It notes all that it has prepared, and is one and the same object for every copy of a network.
+    """
+    accelerator = getattr(net, "accelerator", None)
+    names = ("_models", "_optimizers", "_schedulers", "_dataloaders")
+    notes = [getattr(accelerator, name) for name in names if hasattr(accelerator, name)]
+    lengths = [len(note) for note in notes]
+    try:
+        yield
+    finally:
+        for note, length in zip(notes, lengths):
+            del note[length:]
+
+
+@contextlib.contextmanager
 def training(net, X, y):
     """Tell callbacks of the beginning and the end of a training, and let EarlyStopping end it.
 

@@ -94,7 +94,7 @@ class NegGrad(BaseUnlearner):
     def _unlearn(self, request):
         def step(net, X, y, progress):
             y_pred = net.infer(X)
-            return -net.get_loss(y_pred, y), y_pred
+            return -net.get_loss(y_pred, y, X=X, training=True), y_pred
 
         net = self._copy(request.original)
         return self._train(net, request, (request.forget, step, net.max_epochs))
@@ -236,11 +236,12 @@ class AdvancedNegGrad(BaseUnlearner):
                     y_pred = net.evaluation_step((X_unseen, None))
                     ceiling = net.get_loss(y_pred, y_unseen).item()
                 net.history.record_batch("unseen_loss", ceiling)
-                net.module_.train()
+                net._set_training(True)
             n_batches += 1
             X_forget, y_forget = to_device(next(forget_batches), net.device)
-            ascent = net.get_loss(net.infer(X_forget), y_forget).clamp(max=ceiling)
+            y_pred = net.infer(X_forget)
+            ascent = net.get_loss(y_pred, y_forget, X=X_forget, training=True).clamp(max=ceiling)
             y_pred = net.infer(X)
-            return net.get_loss(y_pred, y) - self.alpha * ascent, y_pred
+            return net.get_loss(y_pred, y, X=X, training=True) - self.alpha * ascent, y_pred
 
         return self._train(net, request, (request.retain, step, net.max_epochs))

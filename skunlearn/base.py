@@ -35,6 +35,7 @@ from ._network import (
     is_multilabel,
     parts_of,
     predict_proba,
+    released,
     rows_for,
     running,
     sizes_from_data,
@@ -281,7 +282,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             Columns in the order of `classes_`. They sum to 1, unless a row may have several labels.
         """
         check_is_fitted(self)
-        return predict_proba(self.estimator_, as_dataset(self.estimator_, self._check_X(X)))
+        with released(self.estimator_):
+            return predict_proba(self.estimator_, as_dataset(self.estimator_, self._check_X(X)))
 
     def predict(self, X):
         """Predicted labels.
@@ -654,8 +656,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     @contextlib.contextmanager
     def _all_or_nothing(self):
         before = vars(self).copy()
+        net = self.estimator.estimator if self._is_frozen() else self.estimator
         try:
-            yield
+            with released(net):
+                yield
         except BaseException:
             vars(self).clear()
             vars(self).update(before)

@@ -310,7 +310,7 @@ class SCRUB(BaseUnlearner):
 
         def obey(net, X, y, progress):
             y_pred = net.infer(X)
-            loss = self.gamma * net.get_loss(y_pred, y)
+            loss = self.gamma * net.get_loss(y_pred, y, X=X, training=True)
             return loss + self.alpha * divergence(net, X, y_pred), y_pred
 
         net = self._copy(request.original)

@@ -370,7 +370,8 @@ class _Perturbation:
                 distance = transport_distance(
                     read[-1], z_forget, method=params.transport, reg=params.reg
                 )
-                gain = params.ot_weight * distance - ce_weight * net.get_loss(y_pred, y)
+                loss = net.get_loss(y_pred, y, X=X)
+                gain = params.ot_weight * distance - ce_weight * loss
                 (gradient,) = torch.autograd.grad(gain, delta)
                 with torch.no_grad():
                     delta = delta + self.unit * gradient.sign()

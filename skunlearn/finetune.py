@@ -230,7 +230,7 @@ class CFk(BaseUnlearner):
             for norm in norms:  # skorch has just put the whole module in training mode
                 norm.eval()
             y_pred = net.infer(X)
-            return net.get_loss(y_pred, y), y_pred
+            return net.get_loss(y_pred, y, X=X, training=True), y_pred
 
         with constant_parameters(nn.ParameterList(frozen)):
             return self._train(net, request, (request.retain, step, net.max_epochs))
@@ -467,7 +467,8 @@ class L1Sparse(BaseUnlearner):
         def step(net, X, y, progress):
             y_pred = net.infer(X)
             norm = sum(p.abs().sum() for p in net.module_.parameters())
-            return net.get_loss(y_pred, y) + self.gamma * (1 - progress) * norm, y_pred
+            loss = net.get_loss(y_pred, y, X=X, training=True)
+            return loss + self.gamma * (1 - progress) * norm, y_pred
 
         net = self._copy(request.original)
         return self._train(net, request, (request.retain, step, net.max_epochs))
