@@ -12,7 +12,6 @@ import joblib
 import numpy as np
 import skorch
 import torch
-from filelock import FileLock
 from joblib.hashing import NumpyHasher
 from skorch.callbacks import (
     BatchScoring,
@@ -77,6 +76,8 @@ def train_once(memory, content, train):
         # system lets go of the lock when its holder dies; the empty file that stays locks nobody.
         locks = Path(memory.store_backend.location, "locks")
         locks.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock  # here, as skorch does not import it
+
         lock = FileLock(locks / key)
     with lock:
         kept = cached(key, keep)

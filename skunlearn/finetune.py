@@ -49,7 +49,7 @@ class FineTune(BaseUnlearner):
 
     Notes
     -----
-    Its defaults do not lower the forgetting score in ``examples/plot_forget_digits.py``: a
+    Its defaults hardly lower the forgetting score in ``examples/plot_forget_digits.py``: a
     network that was trained to the end fits the retained rows already, so that there is no gradient
     left to move it at the learning rate it ended with.
 

@@ -7,12 +7,12 @@ import pytest
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "bench_memory.py"
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="memory is read from /proc"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc"),
+]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("source", ["lazy", "memmap"])
 @pytest.mark.parametrize("name", ["FineTune", "DLFD", "NegGrad", "RandomLabel", "Retrain"])
 def test_100_000_images_take_less_than_a_gibibyte(name, source):
