@@ -34,7 +34,7 @@ def test_benchmark_prints_its_table(monkeypatch, capsys):
         "batch of a set of 240 rows over one of 120",
     ):
         assert row in printed
-    assert isinstance(benchmark["copies_in_a_process"](DLFD, 64, 2), float)
+    assert isinstance(benchmark["copies_in_a_process"]("DLFD", 64, 2), float)
 
 
 class CountingRows(torch.utils.data.Dataset):
