@@ -2,10 +2,27 @@
 
 import contextlib
 
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    MetaEstimatorMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from skorch import NeuralNet
+from skorch.dataset import unpack_data
 from torch import nn
 
+from ._data import Rows, as_dataset, input_dtype, is_lazy
+from ._network import parts_of, released
+from ._validation import check_number
 
-def feature_layer(net, layer, X):
+
+def feature_layer(net, layer, X, parameter="feature_layer"):
     """Find the layer whose activations are the features.
 
     Parameters
@@ -17,6 +34,8 @@ def feature_layer(net, layer, X):
         whose output is meant.
     X : torch.Tensor or dict
         A batch to find out which linear layer runs last.
+    parameter : str, default="feature_layer"
+        What the user knows `layer` as, for messages.
 
     Returns
     -------
@@ -31,7 +50,7 @@ def feature_layer(net, layer, X):
         If there is no such layer; the message lists the names that exist.
     """
     if layer != "auto":
-        return named_layer(net, layer, "feature_layer"), False
+        return named_layer(net, layer, parameter), False
     last = []
     linear = [m for m in net.module_.modules() if isinstance(m, nn.Linear)]
     with contextlib.ExitStack() as stack:
@@ -41,7 +60,7 @@ def feature_layer(net, layer, X):
         net.evaluation_step((X, None))
     if not last:
         raise ValueError(
-            "feature_layer='auto' takes the input of the network's last linear layer, but no "
+            f"{parameter}='auto' takes the input of the network's last linear layer, but no "
             f"torch.nn.Linear runs in {type(net.module_).__name__}. Name a layer whose output to "
             f"use: {layer_names(net)}."
         )
@@ -70,7 +89,8 @@ def reading(module, takes_input):
     read = []
 
     def keep(activation):
-        read.append(activation[0] if isinstance(activation, tuple) else activation)
+        activation = activation[0] if isinstance(activation, tuple) else activation
+        read.append(activation.clone())  # which a ReLU in place may be about to overwrite
 
     if takes_input:
         handle = module.register_forward_pre_hook(
@@ -120,3 +140,216 @@ def extract(net, X, layer):
     if not read:
         raise ValueError(f"{type(layer[0]).__name__} is a layer that does not run in this network.")
     return read[-1]
+
+
+@contextlib.contextmanager
+def _as_found(net):
+    """Put modules back into training or evaluation mode, as they were, and torch's generator."""
+    parts = [part for kind in parts_of(net).values() for part in kind.values()]
+    modes = [
+        (m, m.training) for part in parts if isinstance(part, nn.Module) for m in part.modules()
+    ]
+    try:
+        with torch.random.fork_rng([]), released(net):  # a data loader draws a seed
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+class FeatureExtractor(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator
+):
+    """Transform rows into a fitted network's activations at a named layer.
+
+    The network is used as it is: `fit` trains nothing, and `transform` can be called without it.
+
+    Parameters
+    ----------
+    estimator : unlearner, skorch.NeuralNet, Pipeline or FrozenEstimator of one of them
+        Fitted. Of an unlearner, its ``estimator_`` is read; of a pipeline, its last step, on rows
+        as the steps before it transform them. What clones the extractor, such as a search or
+        ``cross_val_score``, clones a bare `estimator` into an unfitted one; a
+        :class:`~sklearn.frozen.FrozenEstimator` stays fitted.
+    layer : str, default="auto"
+        Name of the submodule whose output is the features; ``"auto"`` takes the input of the linear
+        layer that runs last. A layer that runs several times is read at its last run.
+    batch_size : int, default=None
+        Rows that go through the network at a time; None for the network's own.
+
+    See Also
+    --------
+    skunlearn.metrics.correlation_collapse : How much of the features' correlation with the labels
+        was lost.
+    skunlearn.metrics.feature_transport_distance : How far two sets of features lie apart.
+
+    Notes
+    -----
+    Activations with several axes, as those of a convolution, are flattened in C order, nothing is
+    averaged: there is a feature for each channel at each position. They are many; the layer that
+    pools, if the network has one, gives fewer.
+
+    The network runs in evaluation mode, without gradient, one batch at a time; afterwards its
+    modules are in the modes that they were in, and there is no hook left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune
+    >>> from skunlearn.features import FeatureExtractor
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = FineTune(net, random_state=0).fit(X, y)
+    >>> FeatureExtractor(unlearner).transform(X).shape
+    (200, 8)
+    >>> probe = make_pipeline(FeatureExtractor(unlearner, layer="0"), LogisticRegression())
+    >>> probe.fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    def __init__(self, estimator, *, layer="auto", batch_size=None):
+        self.estimator = estimator
+        self.layer = layer
+        self.batch_size = batch_size
+
+    def fit(self, X, y=None):
+        """Check that the network is fitted, and note how many features the layer has.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), dict or torch.utils.data.Dataset
+            Rows, as the estimator predicts them; one is looked at.
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The extractor.
+
+        Raises
+        ------
+        NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If `estimator` is not of one network, or there is no such layer.
+        """
+        self._read(X, one_row=True)
+        return self
+
+    def transform(self, X):
+        """Read the activations.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), dict or torch.utils.data.Dataset
+            Rows, as the estimator predicts them.
+
+        Returns
+        -------
+        Z : ndarray of float32 of shape (n_samples, n_features)
+            The activations, flattened.
+
+        Raises
+        ------
+        NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If `estimator` is not of one network, there is no such layer, or it does not give each
+            row as many activations.
+        """
+        return self._read(X)
+
+    def _read(self, X, one_row=False):
+        estimator, net, X = self._network(X)
+        if self.batch_size is not None:
+            check_number("batch_size", self.batch_size, 1, integer=True)
+        if not is_lazy(net, X):
+            if estimator is net:
+                X = check_array(X, allow_nd=True)
+            else:
+                X = validate_data(estimator, X, reset=False, allow_nd=True)
+        data = as_dataset(net, X)
+        rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
+        if not len(rows):
+            raise ValueError("X must hold at least one row; got none.")
+        Z, done = None, 0
+        with _as_found(net):
+            # Two rows, for modules that squeeze a batch of one.
+            batch = next(iter(self._batches(net, rows.take([0, 0]))))
+            layer = feature_layer(net, self.layer, unpack_data(batch)[0], "layer")
+            if one_row:
+                rows = rows.take([0])
+            for batch in self._batches(net, rows):
+                X_batch, y_batch = unpack_data(batch)
+                z = extract(net, X_batch, layer)
+                n = len(y_batch)
+                if z.ndim == 0 or len(z) != n or (Z is not None and z[0].numel() != Z.shape[1]):
+                    raise ValueError(
+                        f"layer={self.layer!r} must give each row as many activations; got shape "
+                        f"{tuple(z.shape)} for a batch of {n} rows"
+                        + ("." if Z is None else f", after {Z.shape[1]} activations a row before.")
+                    )
+                if Z is None:  # filled as batches come, so that nothing is held twice
+                    Z = np.empty((len(rows), z[0].numel()), dtype=np.float32)
+                Z[done : done + n] = z.reshape(n, -1).float().cpu().numpy()
+                done += n
+        self._n_features_out = Z.shape[1]
+        return Z
+
+    def _batches(self, net, rows):
+        if self.batch_size is None:
+            return net.get_iterator(rows)
+        name = "iterator_valid__batch_size"
+        own = vars(net).get(name)
+        setattr(net, name, self.batch_size)
+        try:
+            return net.get_iterator(rows)
+        finally:
+            delattr(net, name) if own is None else setattr(net, name, own)
+
+    def _network(self, X):
+        """The innermost estimator, its network, and X as it is given to them."""
+        from sklearn.pipeline import Pipeline  # not loaded by skorch
+
+        estimator = self.estimator
+        try:
+            check_is_fitted(estimator)
+        except NotFittedError as error:
+            raise NotFittedError(
+                f"estimator must be fitted; got a {type(estimator).__name__} that is not. If it "
+                "was, it has been cloned since, by a search or by cross-validation: wrap it, as in "
+                "FeatureExtractor(FrozenEstimator(estimator))."
+            ) from error
+        while isinstance(estimator, FrozenEstimator | Pipeline):
+            if isinstance(estimator, FrozenEstimator):
+                estimator = estimator.estimator
+                continue
+            if len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator[-1]
+        net = getattr(estimator, "estimator_", estimator)
+        if not isinstance(net, NeuralNet):
+            raise ValueError(
+                "estimator must be a fitted skorch network, an unlearner with one (its "
+                "estimator_), a Pipeline that ends in one of these, or a FrozenEstimator of them; "
+                f"got {self.estimator!r}."
+            )
+        return estimator, net, X
+
+    def __sklearn_is_fitted__(self):
+        try:
+            check_is_fitted(self.estimator)
+        except NotFittedError:
+            return False
+        return True
