@@ -1,74 +1,286 @@
 """skorch callbacks that watch forgetting while it happens."""
 
+import contextlib
+import random
+
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
+from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Callback
-from torch.utils.data import StackDataset
+from skorch.utils import is_dataset
+from torch import nn
+from torch.utils.data import StackDataset, default_collate
 
-from ._network import predict_proba
-from .metrics import forgetting_score, sample_log_loss
+from ._data import Rows, as_dataset, encode_labels, input_dtype, is_lazy, labels_of
+from ._network import count_columns, is_multilabel, predict_proba
+from ._validation import check_number
+from .metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
+
+_SMALLER_IS_BETTER = {"forgetting_score": True, "nomus": False, "utility": False}
 
 
 class ForgettingMonitor(Callback):
-    """Record the forgetting score during training.
+    """Record forgetting score, NoMUS and utility while a network is trained or unlearned.
 
-    The score is measured before the first batch and before every `every`-th after it, on at most
-    `n_rows` forget rows and as many unseen ones, the same each time: its cost does not grow with
-    the data.
-    It is recorded in the batch history as ``forgetting_score``.
+    A callback of the network, in skorch's sense. At the end of each epoch it writes to the history
+
+    * ``forgetting_score``, from 0 to 0.5; smaller is better;
+    * ``nomus``, from 0 to 1; greater is better;
+    * ``utility``, the accuracy on the unseen rows, from 0 to 1; greater is better;
+    * ``forgetting_score_best``, ``nomus_best`` and ``utility_best``: whether the epoch is better
+      than every one before it.
+
+    So ``Checkpoint(monitor="nomus_best", load_best=True)`` keeps the epoch with the greatest NoMUS,
+    and ``EarlyStopping(monitor="forgetting_score")`` or ``EarlyStopping(monitor="nomus",
+    lower_is_better=False)`` stops when there is no progress any more. Both go after the monitor in
+    the list of callbacks.
+
+    With `every`, the values go to the history of batches instead, where
+    ``ProgressBar(postfix_keys=["train_loss", "forgetting_score"])`` finds them.
 
     Parameters
     ----------
-    forget, unseen : torch.utils.data.Dataset
-        The rows to forget and held-out rows, as pairs of an input and an encoded label.
-    every : int, default=10
-        Batches between two measurements.
+    X_forget, X_unseen : array-like or torch.utils.data.Dataset
+        The rows to forget, and held-out rows, in a form that the network's unlearner takes. At
+        least 2 of each.
+    y_forget, y_unseen : array-like of shape (n_rows,) or (n_rows, n_labels), or None
+        Their labels; None for data sets that yield pairs.
+    classes : array-like of shape (n_classes,), default=None
+        The label of each column of the network's output, as in the `classes_` of an unlearner. None
+        takes the network's own parameter `classes`, or else the sorted labels of `y_forget` and
+        `y_unseen`, if there are as many of them as columns.
+    every : int, default=None
+        Measure before the first batch of a run and before every `every`-th after it; each training
+        batch then holds the values measured last. None measures at the end of each epoch.
     n_rows : int, default=200
-        Rows of each kind that are looked at.
+        Rows of each kind, at most, that are looked at: the same ones each time, read at the
+        beginning of a run. The cost of a measurement does not grow with the data.
     random_state : int, default=0
         Seeds the choice of rows and the attack.
 
     Attributes
     ----------
-    score_ : float
-        The last score measured, in [0, 0.5].
+    scores_ : dict of str to float
+        What was measured last: ``forgetting_score``, ``nomus`` and ``utility``. They are NaN where
+        the network's probabilities are.
+
+    Raises
+    ------
+    ValueError
+        When a training begins: if a parameter is out of range, labels and rows do not fit, or a
+        callback that monitors one of these values comes before this one.
+
+    See Also
+    --------
+    skunlearn.metrics.forgetting_score : The score.
+    skunlearn.metrics.nomus_score : Utility and forgetting in one number.
+
+    Notes
+    -----
+    Watching changes nothing: the network is looked at in evaluation mode, and modes and global
+    random generators are put back, so that a run ends in the same weights with and without it.
+
+    A callback of the network is at work whenever the network is trained: in `fit` of an unlearner
+    also while the original is, which a `Checkpoint` or `EarlyStopping` beside it would keep from
+    learning the forget rows. To watch the unlearning alone, give the callbacks to a network that is
+    trained already, as in the example.
+
+    The values are noisy. With 200 rows of each kind the forgetting score of a network that has
+    forgotten all is 0.03 on average, and the best of many epochs is better than it is: report
+    figures on other rows.
+
+    The monitor is a parameter of the network and holds the rows that it was given, in pickles of
+    the network or the unlearner too. ``net.set_params(callbacks=None).initialize_callbacks()``
+    lets go of them after the run, for the unlearner's `estimator` and for its `estimator_`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune
+    >>> from skunlearn.callbacks import ForgettingMonitor
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 32), nn.ReLU(), nn.Linear(32, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1,
+    ...     max_epochs=20, batch_size=10,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(300, 8)), rng.choice(["no", "yes"], 300)
+    >>> X_val, y_val, X, y = X[:100], y[:100], X[100:], y[100:]
+    >>> forget = np.arange(200) < 100
+    >>> unlearner = FineTune(net, max_epochs=3, random_state=0).fit(X, y)
+    >>> monitor = ForgettingMonitor(X[forget], y[forget], X_val, y_val)
+    >>> unlearner.set_params(estimator__callbacks=[monitor]).unlearn(X, y, forget=forget)
+    FineTune(...)
+    >>> len(unlearner.unlearning_history_[:, "forgetting_score"])
+    3
     """
 
-    def __init__(self, forget, unseen, every=10, n_rows=200, random_state=0):
-        self.forget = forget
-        self.unseen = unseen
+    def __init__(
+        self,
+        X_forget,
+        y_forget,
+        X_unseen,
+        y_unseen,
+        *,
+        classes=None,
+        every=None,
+        n_rows=200,
+        random_state=0,
+    ):
+        self.X_forget = X_forget
+        self.y_forget = y_forget
+        self.X_unseen = X_unseen
+        self.y_unseen = y_unseen
+        self.classes = classes
         self.every = every
         self.n_rows = n_rows
         self.random_state = random_state
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        rng = check_random_state(self.random_state)
-        n = min(self.n_rows, len(self.forget), len(self.unseen))
-        self._rows = [
-            StackDataset(*zip(*(rows[i] for i in rng.permutation(len(rows))[:n])))
-            for rows in (self.forget, self.unseen)
-        ]
+        check_number("n_rows", self.n_rows, 2, integer=True)
+        if self.every is not None:
+            check_number("every", self.every, 1, integer=True)
+        names = [name + end for name in _SMALLER_IS_BETTER for end in ("", "_best")]
+        callbacks = [cb for _, cb in net.callbacks_]
+        for cb in callbacks[: callbacks.index(self)]:
+            if getattr(cb, "monitor", None) in names:
+                raise ValueError(
+                    f"callbacks must list ForgettingMonitor before {type(cb).__name__}("
+                    f"monitor={cb.monitor!r}), which reads what it records; got them the other way "
+                    "round."
+                )
+        self._rows = None
         self._n_batches = 0
 
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        if self._rows is None:  # not before other callbacks have set the module's sizes
+            with _unnoticed(net):
+                self._rows = self._load(net)
+
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        if training and self._n_batches % self.every == 0:
-            self.score_ = self._measure(net)
-            net.history.record_batch("forgetting_score", self.score_)
-        self._n_batches += training
+        if not training or self.every is None:
+            return
+        if self._n_batches % self.every == 0:
+            self.scores_ = self._measure(net)
+        self._n_batches += 1
+        for name, value in self.scores_.items():
+            net.history.record_batch(name, value)
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        if self.every is not None:
+            return
+        self.scores_ = self._measure(net)
+        for name, value in self.scores_.items():
+            before = [epoch[name] for epoch in net.history[:-1] if name in epoch]
+            smaller = _SMALLER_IS_BETTER[name]
+            is_best = all(value < other if smaller else value > other for other in before)
+            net.history.record(name, value)
+            net.history.record(f"{name}_best", bool(is_best))
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        del self._rows
+        self._rows = None
 
     def __getstate__(self):
-        # A network that is pickled in mid-run, as Checkpoint does, must not take rows along.
-        rows = ("forget", "unseen", "_rows")
-        return {name: value for name, value in vars(self).items() if name not in rows}
+        return {name: value for name, value in vars(self).items() if name != "_rows"}
+
+    def _load(self, net):
+        """The rows to look at, in memory, and their encoded labels: of each kind a pair."""
+        given, labels = [], []
+        for kind in ("forget", "unseen"):
+            X, y = getattr(self, f"X_{kind}"), getattr(self, f"y_{kind}")
+            if y is None and not is_dataset(X):
+                raise ValueError(
+                    f"y_{kind} must hold the labels of X_{kind}; got None, which is for data sets "
+                    f"that yield pairs, beside {type(X).__name__}."
+                )
+            data = as_dataset(net, X if is_lazy(net, X) else np.asarray(X))
+            y = np.asarray(labels_of(data) if y is None else y)
+            y = y if is_multilabel(net) else column_or_1d(y)
+            if len(y) != len(data) or len(y) < 2:
+                raise ValueError(
+                    f"X_{kind} must have at least 2 rows, and y_{kind} a label for each; got "
+                    f"{len(data)} rows and {len(y)} labels."
+                )
+            given.append(data)
+            labels.append(y)
+        collate = net.get_params_for("iterator_valid").get("collate_fn", default_collate)
+        read = [
+            Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data), collate=collate)
+            for data in given
+        ]
+        codes = self._encode(labels, net, count_columns(net, read[0]))
+        rng = check_random_state(self.random_state)
+        n = min(self.n_rows, *map(len, read))
+        chosen = [rng.permutation(len(rows))[:n] for rows in read]
+        return [
+            (StackDataset(*zip(*rows.__getitems__(which))), y[which])
+            for rows, y, which in zip(read, codes, chosen)
+        ]
+
+    def _encode(self, labels, net, n_columns):
+        if is_multilabel(net):
+            classes = np.arange(n_columns)
+        else:
+            classes = self.classes if self.classes is not None else getattr(net, "classes", None)
+            classes = np.unique(np.concatenate(labels)) if classes is None else np.asarray(classes)
+        if len(classes) != n_columns:
+            raise ValueError(
+                f"classes must name the {n_columns} columns of the network's output, in their "
+                f"order, as the classes_ of an unlearner do; got {classes.tolist()[:20]}"
+                + (" as the labels of y_forget and y_unseen." if self.classes is None else ".")
+            )
+        return [
+            encode_labels(y, classes, name) for y, name in zip(labels, ("y_forget", "y_unseen"))
+        ]
 
     def _measure(self, net):
-        losses = []
-        for rows in self._rows:
-            proba = predict_proba(net, rows)
-            y = torch.stack(rows.datasets[1]).long().numpy()
-            losses.append(sample_log_loss(y, proba, labels=np.arange(proba.shape[1])))
-        return forgetting_score(*losses, random_state=self.random_state)
+        with _unnoticed(net):
+            probas = [predict_proba(net, rows) for rows, _ in self._rows]
+        if not all(np.isfinite(proba).all() for proba in probas):
+            return dict.fromkeys(_SMALLER_IS_BETTER, float("nan"))
+        losses = [
+            sample_log_loss(y, proba, labels=np.arange(proba.shape[1]))
+            for (_, y), proba in zip(self._rows, probas)
+        ]
+        utility = utility_score(self._rows[1][1], predicted(net, probas[1]))
+        forgetting = forgetting_score(*losses, random_state=self.random_state)
+        return {
+            "forgetting_score": forgetting,
+            "nomus": nomus_score(utility, forgetting),
+            "utility": utility,
+        }
+
+
+def predicted(net, proba):
+    """The column that `net` predicts for each row of probabilities, or the row's indicators."""
+    if is_multilabel(net):
+        return (proba > 0.5).astype(int)
+    if isinstance(net, NeuralNetBinaryClassifier):
+        return (proba[:, 1] > net.threshold).astype(int)
+    return proba.argmax(axis=1)
+
+
+@contextlib.contextmanager
+def _unnoticed(net):
+    """Put global generators and the modes of all modules back afterwards."""
+    parts = [getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)]
+    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    modes = [m.training for m in modules]
+    device = torch.device(net.device or "cpu")
+    on_cpu = device.type == "cpu"
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        # Every data loader draws a seed.
+        with torch.random.fork_rng(
+            [] if on_cpu else [device], device_type="cuda" if on_cpu else device.type
+        ):
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+        for module, mode in zip(modules, modes):
+            module.training = mode

@@ -5,6 +5,7 @@ import itertools
 import warnings
 from typing import ClassVar
 
+import numpy as np
 import torch
 from skorch.utils import to_device
 from torch.optim.swa_utils import update_bn
@@ -100,7 +101,8 @@ class DLFD(BaseUnlearner):
         The labels, in the order of the columns of `predict_proba`.
     unlearning_history_ : skorch.History
         The history of the last unlearning run. Its batches hold ``transport`` (the distance at the
-        last perturbation step) and ``forgetting_score`` where it was measured.
+        last perturbation step) and what the
+        :class:`~skunlearn.callbacks.ForgettingMonitor` has measured.
 
     Warns
     -----
@@ -225,11 +227,20 @@ class DLFD(BaseUnlearner):
         n_rows = min(len(request.forget), len(request.unseen or ()))
         if self.forgetting_threshold and n_rows >= _FEWEST:
             monitor = ForgettingMonitor(
-                request.forget, request.unseen, every=self.check_every, n_rows=self.check_rows
+                request.forget,
+                None,
+                request.unseen,
+                None,
+                classes=np.arange(len(self.classes_)),  # the labels are encoded
+                every=self.check_every,
+                n_rows=self.check_rows,
             )
 
         def step(net, X, y, progress):
-            if monitor is not None and monitor.score_ < self.forgetting_threshold:
+            if (
+                monitor is not None
+                and monitor.scores_["forgetting_score"] < self.forgetting_threshold
+            ):
                 y_pred = net.infer(X)
                 return net.get_loss(y_pred, y, X=X, training=True), y_pred
             X_forget, _ = to_device(next(forget_batches), net.device)
