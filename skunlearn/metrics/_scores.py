@@ -136,6 +136,7 @@ def sample_log_loss(y_true, y_proba, *, labels=None):
 
     See Also
     --------
+    attack_signal : This and other signals of membership.
     membership_inference_accuracy : How well these losses tell members.
     sklearn.metrics.log_loss : The mean of these values over rows.
 
@@ -147,53 +148,55 @@ def sample_log_loss(y_true, y_proba, *, labels=None):
     >>> sample_log_loss([[1, 0]], [[0.5, 0.5]])
     array([0.693...])
     """
+    y_proba, column = _check_proba(y_true, y_proba, labels)
+    return -np.log(_clip(_proba_of_truth(y_true, y_proba, column))).mean(axis=1)
+
+
+def _check_proba(y_true, y_proba, labels, name="y_proba"):
+    """Return probabilities as floats, and the column of each row's class (None for indicators)."""
     y_true = _check_array(
         "y_true",
         y_true,
         (1, 2),
         "class labels of shape (n_samples,) or indicators of (n, n_labels)",
     )
-    y_proba = _check_array(
-        "y_proba", y_proba, (2,), "probabilities of shape (n_samples, n_classes)"
-    )
+    y_proba = _check_array(name, y_proba, (2,), "probabilities of shape (n_samples, n_classes)")
     if y_proba.dtype.kind != "f":
         y_proba = y_proba.astype(float)
     if not (y_proba.min() >= 0 and y_proba.max() <= 1):
         raise ValueError(
-            "y_proba must hold probabilities from 0 to 1; got values from "
+            f"{name} must hold probabilities from 0 to 1; got values from "
             f"{y_proba.min():.4g} to {y_proba.max():.4g}. Apply a softmax or sigmoid to logits."
         )
     if len(y_true) != len(y_proba):
         raise ValueError(
-            f"y_proba must have one row for each of the {len(y_true)} values of y_true; "
+            f"{name} must have one row for each of the {len(y_true)} values of y_true; "
             f"got shape {y_proba.shape}."
         )
-    eps = np.finfo(y_proba.dtype).eps
     if y_true.ndim == 2:
         _check_indicator("y_true", y_true)
         if y_true.shape != y_proba.shape:
             raise ValueError(
-                f"y_proba must have the shape of the indicators in y_true, {y_true.shape}; "
+                f"{name} must have the shape of the indicators in y_true, {y_true.shape}; "
                 f"got {y_proba.shape}."
             )
-        p_true = np.where(y_true == 1, y_proba, 1 - y_proba)
-        return -np.log(np.clip(p_true, eps, 1 - eps), dtype=float).mean(axis=1)
+        return y_proba, None
     if labels is None:
         raise ValueError(
-            "labels must name the class of each column of y_proba, as in the classes_ of a "
+            f"labels must name the class of each column of {name}, as in the classes_ of a "
             "classifier; got None."
         )
     labels = np.asarray(labels)
     if labels.shape != (y_proba.shape[1],):
         raise ValueError(
-            f"labels must name the {y_proba.shape[1]} columns of y_proba; "
+            f"labels must name the {y_proba.shape[1]} columns of {name}; "
             f"got an array of shape {labels.shape}."
         )
     totals = y_proba.sum(axis=1, dtype=float)
     # Loose enough for half precision, tight enough to catch what is not a distribution.
     if abs(totals - 1).max() > 1e-2:
         raise ValueError(
-            "the rows of y_proba must sum to 1; got sums from "
+            f"the rows of {name} must sum to 1; got sums from "
             f"{totals.min():.4g} to {totals.max():.4g}."
         )
     columns = {label: column for column, label in enumerate(labels.tolist())}
@@ -203,9 +206,20 @@ def sample_log_loss(y_true, y_proba, *, labels=None):
             f"y_true holds classes that are not among labels: {unknown[:5]}; "
             f"labels are {labels.tolist()[:20]}."
         )
-    column = [columns[label] for label in y_true.tolist()]
-    p_true = y_proba[np.arange(len(y_true)), column]
-    return -np.log(np.clip(p_true, eps, 1 - eps), dtype=float)
+    return y_proba, np.array([columns[label] for label in y_true.tolist()])
+
+
+def _proba_of_truth(y_true, y_proba, column):
+    """Probability of the truth, of shape (n_samples, n_labels), or (n_samples, 1) for classes."""
+    if column is None:
+        return np.where(np.asarray(y_true) == 1, y_proba, 1 - y_proba)
+    return np.take_along_axis(y_proba, column[:, None], axis=1)
+
+
+def _clip(proba):
+    """Probabilities in double precision, at least the eps of their dtype away from 0 and 1."""
+    eps = np.finfo(proba.dtype).eps
+    return np.clip(proba, eps, 1 - eps).astype(float)
 
 
 def _fit_logistic(x, y, precision):
@@ -285,9 +299,14 @@ def membership_inference_accuracy(loss_forget, loss_unseen, *, n_splits=10, rand
     See Also
     --------
     forgetting_score : The distance of this number from 0.5.
+    attack_signal : Other signals to attack with; this function takes any of them as the losses.
+    membership_inference_report : This accuracy, the AUC and the TPR, with their intervals.
 
     Notes
     -----
+    Where forget rows and unseen rows differ in themselves, as those of different people do, a
+    network that saw neither is not at 0.5 either; see `calibrated_signal`.
+
     The attack on few rows is noisy. With losses of the same distribution on both sides it is on
     average 0.04 away from 0.5 at 100 rows a side, 0.03 at 200 and 0.02 at 500, so compare
     with the number of a retrained network.
@@ -307,18 +326,36 @@ def membership_inference_accuracy(loss_forget, loss_unseen, *, n_splits=10, rand
     >>> membership_inference_accuracy(memorised, unseen, random_state=0) > 0.75
     True
     """
-    check_number("n_splits", n_splits, 1, integer=True)
-    losses = []
-    for name, loss in (("loss_forget", loss_forget), ("loss_unseen", loss_unseen)):
+    losses = _check_sides(loss_forget=loss_forget, loss_unseen=loss_unseen)
+    correct, _ = _attack(*losses, n_splits, check_random_state(random_state))
+    return float(correct.mean())
+
+
+def _check_sides(**sides):
+    """Return what is known of forget rows and of unseen rows as two arrays of floats."""
+    arrays = []
+    for name, values in sides.items():
         what = "numbers of shape (n_rows,) with at least 2 rows"
-        array = _check_array(name, loss, (1,), what)
+        array = _check_array(name, values, (1,), what)
         if len(array) < 2 or array.dtype.kind not in "fiu":
             raise ValueError(f"{name} must be {what}; got {array.dtype} of shape {array.shape}.")
-        losses.append(array.astype(float))
-    rng = check_random_state(random_state)
-    size = min(map(len, losses))
+        arrays.append(array.astype(float))
+    return arrays
+
+
+def _attack(forget, unseen, n_splits, rng):
+    """Run the attack of `membership_inference_accuracy`.
+
+    Returns whether each guess was right and which row it was of, both of shape (n_splits, n_test).
+    Rows are counted after balancing: first those to forget, then as many unseen ones.
+    """
+    check_number("n_splits", n_splits, 1, integer=True)
+    size = min(len(forget), len(unseen))
     x = np.concatenate(
-        [loss if len(loss) == size else rng.choice(loss, size, replace=False) for loss in losses]
+        [
+            side if len(side) == size else rng.choice(side, size, replace=False)
+            for side in (forget, unseen)
+        ]
     )
     y = np.repeat([1, 0], size)
     # scikit-learn's default share, but never less than a row of each class.
@@ -331,7 +368,7 @@ def membership_inference_accuracy(loss_forget, loss_unseen, *, n_splits=10, rand
     x = (x - x.mean()) / scale
     weight, intercept = _fit_logistic(x[train], y[train], 1 / scale**2)
     guess = weight[:, None] * x[test] + intercept[:, None] > 0
-    return float(np.mean(guess == y[test]))
+    return guess == y[test], test
 
 
 def forgetting_score(loss_forget, loss_unseen, *, n_splits=10, random_state=None):
