@@ -1,5 +1,14 @@
 """Numbers that say how well a network forgot: functions of arrays, and scorers for searches."""
 
+from skunlearn.metrics._attacks import (
+    Interval,
+    attack_signal,
+    calibrated_signal,
+    membership_inference_auc,
+    membership_inference_report,
+    membership_inference_tpr,
+)
+from skunlearn.metrics._per_example import PerExampleAttack, klom, rmia, u_lira
 from skunlearn.metrics._scorers import get_scorer, get_scorer_names
 from skunlearn.metrics._scores import (
     forgetting_score,
@@ -10,11 +19,21 @@ from skunlearn.metrics._scores import (
 )
 
 __all__ = [
+    "Interval",
+    "PerExampleAttack",
+    "attack_signal",
+    "calibrated_signal",
     "forgetting_score",
     "get_scorer",
     "get_scorer_names",
+    "klom",
     "membership_inference_accuracy",
+    "membership_inference_auc",
+    "membership_inference_report",
+    "membership_inference_tpr",
     "nomus_score",
+    "rmia",
     "sample_log_loss",
+    "u_lira",
     "utility_score",
 ]
