@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import default_collate
 
-from ._cache import cache_key as cache_key
 from ._data import Rows, input_dtype
 
 SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")

@@ -232,9 +232,10 @@ class AdvancedNegGrad(BaseUnlearner):
         def step(net, X, y, progress):
             nonlocal ceiling, n_batches
             if self.ceiling is not None and n_batches % _CHECK_EVERY == 0:
+                net._set_training(False)
                 with torch.no_grad():
-                    y_pred = net.evaluation_step((X_unseen, None))
-                    ceiling = net.get_loss(y_pred, y_unseen).item()
+                    y_pred = net.infer(X_unseen)
+                    ceiling = net.get_loss(y_pred, y_unseen, X=X_unseen).item()
                 net.history.record_batch("unseen_loss", ceiling)
                 net._set_training(True)
             n_batches += 1

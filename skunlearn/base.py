@@ -686,7 +686,3 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             state = {**state, "estimator": FrozenEstimator(self.estimator_)}
         return state
 
-
-def _trained(key, train):
-    """Train an original; cached by its key alone."""
-    return train()

@@ -300,7 +300,7 @@ def _gradients(net, X, y, weights):
     """Gradients of the loss of a batch in evaluation mode."""
     net._set_training(False)
     X, y = to_device((X, y), net.device)
-    loss = net.get_loss(net.infer(X), y)
+    loss = net.get_loss(net.infer(X), y, X=X)
     return torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
 
 

@@ -33,9 +33,9 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.history import History
 from torch import nn
 
+from ._cache import train_once
 from ._data import Rows, as_dataset, encode_labels, input_dtype, is_lazy
 from ._network import (
-    cache_key,
     check_fresh,
     configure,
     fit_network,
@@ -48,7 +48,7 @@ from ._network import (
     training,
 )
 from ._validation import check_forget, check_number
-from .base import BaseUnlearner, _trained
+from .base import BaseUnlearner
 from .model_selection import _check_groups
 
 
@@ -467,8 +467,6 @@ class SISA(BaseUnlearner):
         rows = rows_for(template, None, data, deal.codes) if is_network else None
         # Without random_state, the next fit deals out the rows in another way.
         memory = check_memory(None if self.random_state is None else self.memory)
-        is_cached = getattr(memory, "location", self.memory) is not None
-        train = delayed(memory.cache(_trained, ignore=["train"]))
         worker = clone(self)  # has the settings, and none of the weights or digests
         n_slices = self._fitted_slices()
 
@@ -480,14 +478,7 @@ class SISA(BaseUnlearner):
                 int(np.random.SeedSequence([self._seed, shard, s]).generate_state(1)[0])
                 for s in range(n_slices)
             ]
-            key = None
-            if is_cached:
-                content = deal.digest[index], deal.codes[index], self.classes_, ends, seeds, start
-                key = (
-                    cache_key(template, *content)
-                    if is_network
-                    else joblib.hash([template, *content])
-                )
+            content = deal.digest[index], deal.codes[index], self.classes_, ends, seeds, start
             some = (
                 rows.take(index)
                 if is_network
@@ -495,7 +486,7 @@ class SISA(BaseUnlearner):
             )
             state = _load(self._checkpoints[shard][start - 1]) if start else None
             work = partial(worker._train_shard, some, ends, self.classes_, seeds, start, state)
-            return train(key, work)
+            return delayed(train_once)(memory, (template, *content), work)
 
         history = History()
         estimators, checkpoints = list(self.estimators_), list(self._checkpoints)

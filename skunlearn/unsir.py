@@ -172,6 +172,6 @@ class UNSIR(BaseUnlearner):
                 for _ in range(self.noise_steps):
                     adam.zero_grad()
                     penalty = self.noise_penalty * n.flatten(1).square().sum(1).mean()
-                    (penalty - net.get_loss(net.infer(n), y)).backward()
+                    (penalty - net.get_loss(net.infer(n), y, X=n)).backward()
                     adam.step()
         return TensorDataset(noise.cpu(), labels)

@@ -21,7 +21,17 @@ from skorch.utils import to_device
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
-from skunlearn import AMUN, DLFD, UNSIR, FineTune, NegGrad, RandomLabel, Retrain, all_unlearners
+from skunlearn import (
+    AMUN,
+    DLFD,
+    UNSIR,
+    AdvancedNegGrad,
+    FineTune,
+    NegGrad,
+    RandomLabel,
+    Retrain,
+    all_unlearners,
+)
 from skunlearn._data import labels_of
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
@@ -349,13 +359,8 @@ class IgnoresWeight(nn.Module):
 
 @pytest.mark.parametrize(
     "unlearner",
-    [
-        FineTune,
-        RandomLabel,
-        Retrain,
-        DLFD,
-        NegGrad,
-    ],
+    [cls for name, cls in all_unlearners() if name not in ("UNSIR", "AMUN")],  # which make up rows
+    ids=lambda cls: cls.__name__,
 )
 def test_weights_in_a_dict_count_in_fit_and_unlearn(unlearner):
     rng = np.random.default_rng(0)
@@ -408,7 +413,10 @@ def accelerated():
     )
 
 
-@pytest.mark.parametrize("unlearner", [FineTune, DLFD])
+@pytest.mark.parametrize(
+    "unlearner",
+    [cls for _, cls in all_unlearners()] + [partial(AdvancedNegGrad, ceiling="unseen")],
+)
 def test_an_accelerated_network_fits_and_unlearns(unlearner, accelerated, pairs):
     X, y, forget = pairs
     X = np.hstack([X["left"], X["right"]])
