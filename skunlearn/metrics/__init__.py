@@ -8,6 +8,15 @@ from skunlearn.metrics._attacks import (
     membership_inference_report,
     membership_inference_tpr,
 )
+from skunlearn.metrics._closeness import (
+    average_gap,
+    jensen_shannon_distance,
+    overshoot_score,
+    prediction_agreement,
+    relative_jensen_shannon_distance,
+    tug_of_war_score,
+    zero_retrain_forgetting_score,
+)
 from skunlearn.metrics._per_example import PerExampleAttack, klom, rmia, u_lira
 from skunlearn.metrics._scorers import get_scorer, get_scorer_names
 from skunlearn.metrics._scores import (
@@ -22,18 +31,25 @@ __all__ = [
     "Interval",
     "PerExampleAttack",
     "attack_signal",
+    "average_gap",
     "calibrated_signal",
     "forgetting_score",
     "get_scorer",
     "get_scorer_names",
+    "jensen_shannon_distance",
     "klom",
     "membership_inference_accuracy",
     "membership_inference_auc",
     "membership_inference_report",
     "membership_inference_tpr",
     "nomus_score",
+    "overshoot_score",
+    "prediction_agreement",
+    "relative_jensen_shannon_distance",
     "rmia",
     "sample_log_loss",
+    "tug_of_war_score",
     "u_lira",
     "utility_score",
+    "zero_retrain_forgetting_score",
 ]
