@@ -158,7 +158,7 @@ class ForgettingMonitor(Callback):
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         if self._rows is None:  # not before other callbacks have set the module's sizes
-            with _unnoticed(net):
+            with unnoticed(net):
                 self._rows = self._load(net)
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
@@ -238,7 +238,7 @@ class ForgettingMonitor(Callback):
         ]
 
     def _measure(self, net):
-        with _unnoticed(net):
+        with unnoticed(net):
             probas = [predict_proba(net, rows) for rows, _ in self._rows]
         if not all(np.isfinite(proba).all() for proba in probas):
             return dict.fromkeys(_SMALLER_IS_BETTER, float("nan"))
@@ -265,7 +265,7 @@ def predicted(net, proba):
 
 
 @contextlib.contextmanager
-def _unnoticed(net):
+def unnoticed(net):
     """Put global generators and the modes of all modules back afterwards."""
     parts = [getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)]
     modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]

@@ -18,6 +18,7 @@ from skunlearn.metrics._closeness import (
     zero_retrain_forgetting_score,
 )
 from skunlearn.metrics._per_example import PerExampleAttack, klom, rmia, u_lira
+from skunlearn.metrics._relearning import relearning_time
 from skunlearn.metrics._scorers import get_scorer, get_scorer_names
 from skunlearn.metrics._scores import (
     forgetting_score,
@@ -46,6 +47,7 @@ __all__ = [
     "overshoot_score",
     "prediction_agreement",
     "relative_jensen_shannon_distance",
+    "relearning_time",
     "rmia",
     "sample_log_loss",
     "tug_of_war_score",

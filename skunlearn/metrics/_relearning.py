@@ -1,0 +1,217 @@
+"""How soon a network learns again what it has unlearned."""
+
+import contextlib
+from copy import deepcopy
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from skunlearn._data import encode_labels
+from skunlearn._network import (
+    SIZES,
+    assemble,
+    batches,
+    parts_of,
+    predict_proba,
+    released,
+    rows_for,
+    running,
+    training,
+)
+from skunlearn._validation import check_number
+from skunlearn.metrics._scores import sample_log_loss, utility_score
+
+_SCORINGS = ("accuracy", "neg_log_loss")
+
+
+def relearning_time(
+    unlearner,
+    X,
+    y=None,
+    *,
+    target,
+    scoring="accuracy",
+    max_epochs=20,
+    every=None,
+    lr=None,
+    random_state=0,
+):
+    """Epochs of training on the forget rows until a network is as good on them as it once was.
+
+    Ranges from 0 to `max_epochs`, or is infinite. Neither smaller nor greater is better: ideal is
+    the time that a network retrained without the rows takes to learn them. A shorter time means
+    that something of them is left; a much longer one, that the network has been spoilt for them,
+    which tells on them too.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner
+        A fitted unlearner that holds one network. A copy of it is trained: nothing of it changes.
+    X : array-like of n_forget rows or torch.utils.data.Dataset
+        The forget rows.
+    y : array-like of shape (n_forget,) or (n_forget, n_labels), default=None
+        Their labels; may be left out for a data set that yields pairs.
+    target : float
+        The score to reach on `X`, such as the original network's own, or a little less.
+    scoring : {"accuracy", "neg_log_loss"}, default="accuracy"
+        What is to reach `target`, greater being better: accuracy, from 0 to 1, or minus the mean
+        cross-entropy, at most 0.
+    max_epochs : int, default=20
+        Passes over `X` after which to give up.
+    every : int, default=None
+        Batches between two looks at the score, each of which costs a prediction for all of `X`.
+        None looks after each epoch.
+    lr : float, default=None
+        Learning rate; None for the network's own. It stays constant.
+    random_state : int, RandomState instance or None, default=0
+        Seeds batches and whatever the network draws. An int gives the same time at each call.
+
+    Returns
+    -------
+    epochs : float
+        0 if the target is reached without training; a whole number unless `every` is given;
+        ``inf`` if it is not reached within `max_epochs`.
+
+    Raises
+    ------
+    NotFittedError
+        If the unlearner is not fitted.
+    ValueError
+        If `unlearner` does not hold one skorch network, a parameter is out of range, `X` and `y`
+        are not what the network was fitted on, or the training diverges.
+
+    See Also
+    --------
+    forgetting_score : What an attacker sees without training anything.
+
+    Notes
+    -----
+    The network is trained by skorch with its own criterion, optimiser and batch size, not the
+    method's, so that the times of several unlearners can be compared; its callbacks, schedulers
+    of the learning rate among them, are left out.
+
+    The number misleads where the learning rate is so high that any network learns the rows in one
+    epoch: lower `lr`, or set `every`. The score is not the same as privacy: a network that treats
+    the rows conspicuously badly may take long to learn them again.
+
+    Divided by the time of the retrained network it is the anamnesis index [1]_, whose target is an
+    accuracy within a few per cent of the original's and which counts batches.
+
+    References
+    ----------
+    .. [1] V. S. Chundawat, A. K. Tarun, M. Mandal, M. Kankanhalli, "Zero-Shot Machine Unlearning",
+       arXiv 2201.05629.
+    .. [2] A. K. Tarun, V. S. Chundawat, M. Mandal, M. Kankanhalli, "Fast Yet Effective Machine
+       Unlearning", arXiv 2111.08947.
+    .. [3] A. Golatkar, A. Achille, S. Soatto, "Eternal Sunshine of the Spotless Net: Selective
+       Forgetting in Deep Networks", arXiv 1911.04933.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune, Retrain
+    >>> from skunlearn.metrics import relearning_time
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 64), nn.ReLU(), nn.Linear(64, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.2,
+    ...     max_epochs=50, batch_size=10,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(100, 20)), rng.integers(2, size=100)
+    >>> forget = np.arange(100) < 20
+    >>> tuned = FineTune(net, max_epochs=1, random_state=0).fit(X, y, forget=forget)
+    >>> retrained = Retrain(net, random_state=0).fit(X, y, forget=forget)
+    >>> times = [
+    ...     relearning_time(model, X[forget], y[forget], target=0.95, lr=0.05)
+    ...     for model in (tuned, retrained)
+    ... ]
+    >>> times[0] < times[1]
+    True
+    """
+    check_number("target", target, -np.inf, 1 if scoring == "accuracy" else 0)
+    check_number("max_epochs", max_epochs, 1, integer=True)
+    if every is not None:
+        check_number("every", every, 1, integer=True)
+    if lr is not None:
+        check_number("lr", lr, 0, low_open=True)
+    if scoring not in _SCORINGS:
+        raise ValueError(f"scoring must be one of {_SCORINGS}; got {scoring!r}.")
+    check_is_fitted(unlearner)
+    net = getattr(unlearner, "estimator_", None)
+    if not hasattr(unlearner, "_seeded") or not isinstance(net, NeuralNet):
+        raise ValueError(
+            "unlearner must be an unlearner of this package that holds one network, as its "
+            f"estimator_; got {type(unlearner).__name__}."
+        )
+    template = unlearner._check_estimator()
+    data, y, _, _ = unlearner._check_rows(X, y, None, None, None, reset=False)
+    rows = rows_for(template, net, data, encode_labels(y, unlearner.classes_))
+    settings = {name: getattr(net, name) for name in SIZES if hasattr(net, name)}
+    settings |= {"callbacks": "disable"} | ({} if lr is None else {"lr": lr})
+    ways = ("shuffle", "sampler", "batch_sampler")
+    if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
+        settings["iterator_train__shuffle"] = True
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    with unlearner._seeded(seed, template), released(template):
+        pupil = assemble(template, deepcopy(parts_of(net)), len(unlearner.classes_), **settings)
+        with running(
+            pupil,
+            check_data=lambda self, X, y=None: None,
+            get_split_datasets=lambda self, X, y=None, **kwargs: (X, None),
+        ):
+            per_epoch = len(batches(pupil, rows))
+            exam = _Exam(rows, target, scoring, every or per_epoch)
+            pupil.callbacks_ = [("exam", exam)]
+            with contextlib.suppress(_Reached), training(pupil, rows, rows.y):
+                pupil.fit_loop(rows, rows.y, epochs=max_epochs)
+                return float("inf")
+        return exam.n_batches / per_epoch
+
+
+class _Reached(Exception):
+    """The target is reached, which is how a callback ends a training."""
+
+
+class _Exam(Callback):
+    """Look at the score before the training and after every few batches of it."""
+
+    def __init__(self, rows, target, scoring, every):
+        self.rows = rows
+        self.target = target
+        self.scoring = scoring
+        self.every = every
+        self.n_batches = 0
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Look before any training."""
+        self._look(net)
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Look if it is time to."""
+        self.n_batches += 1
+        if self.n_batches % self.every == 0:
+            self._look(net)
+
+    def _look(self, net):
+        from skunlearn.callbacks import predicted, unnoticed  # which import this package
+
+        with unnoticed(net):  # or the times would depend on how often one looks
+            proba = predict_proba(net, self.rows)
+        if not np.isfinite(proba).all():
+            raise ValueError(
+                f"lr={net.lr} is too high: after {self.n_batches} batches the network's "
+                "probabilities are not numbers any more. Use a smaller one."
+            )
+        y = self.rows.y.numpy()
+        if self.scoring == "accuracy":
+            score = utility_score(y, predicted(net, proba))
+        else:
+            score = -sample_log_loss(y, proba, labels=np.arange(proba.shape[1])).mean()
+        if score >= self.target:
+            raise _Reached
