@@ -5,13 +5,17 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skunlearn import FineTune, unlearn_pipeline
+from skunlearn import DLFD, FineTune, unlearn_pipeline
+from skunlearn.metrics import get_scorer
+from skunlearn.model_selection import ForgetKFold
 
 from .networks import make_net
 
@@ -56,6 +60,44 @@ def test_the_last_step_gets_rows_and_held_out_rows_transformed(problem, monkeypa
     assert given["y_val"].tolist() == y[:7].tolist()
 
 
+def test_fit_transforms_held_out_rows_on_their_way_to_the_last_step(problem, monkeypatch):
+    X, y, forget = problem
+    given, fit = {}, FineTune.fit
+
+    def watched(self, X, y=None, **kwargs):
+        given.update(kwargs, X=X)
+        return fit(self, X, y, **kwargs)
+
+    monkeypatch.setattr(FineTune, "fit", watched)
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(
+            StandardScaler(),
+            FineTune(make_net(), random_state=0).set_fit_request(
+                forget=True, X_val=True, y_val=True
+            ),
+            transform_input=["X_val"],
+        ).fit(X[40:], y[40:], forget=forget[40:] | (y[40:] == 1), X_val=X[:40], y_val=y[:40])
+    assert np.allclose(given["X"], pipeline[0].transform(X[40:]))
+    assert np.allclose(given["X_val"], pipeline[0].transform(X[:40]))
+    assert "valid_loss" in pipeline[-1].unlearning_history_[0]
+
+
+def test_a_search_reaches_every_parameter_through_a_pipeline(problem):
+    X, y, forget = problem
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), DLFD(make_net(max_epochs=3), random_state=0)),
+        {"dlfd__lr": [0.01, 0.1], "dlfd__estimator__module__hidden": [4, 8]},
+        cv=ForgetKFold(2),
+        scoring=get_scorer("nomus"),
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        search.fit(X, y, forget=forget)
+    best = search.best_estimator_[-1]
+    assert best.estimator_.module_.head.in_features == best.estimator.module__hidden
+    assert best.unlearning_history_
+    assert len(set(search.cv_results_["mean_test_score"])) > 1
+
+
 def test_a_failure_leaves_the_pipeline_as_it_was(problem):
     X, y, forget = problem
     pipeline = fitted(X, y)
@@ -90,6 +132,20 @@ def test_inside_scikit_learns_meta_estimators(problem):
         [("net", fitted(X, y)), ("linear", LogisticRegression())], voting="soft"
     ).fit(X, y)
     assert voting.score(X, y) > 0.9
+
+
+def test_meta_estimators_pass_the_mask_on(problem):
+    X, y, forget = problem
+    model = FineTune(make_net(), random_state=0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        calibrated = CalibratedClassifierCV(model, cv=ForgetKFold(2)).fit(X, y, forget=forget)
+        voting = VotingClassifier([("net", model), ("linear", LogisticRegression())]).fit(
+            X, y, forget=forget
+        )
+    inner = [fold.estimator for fold in calibrated.calibrated_classifiers_]
+    assert len(inner) == 2
+    for unlearner in [*inner, voting.estimators_[0]]:
+        assert len(unlearner.unlearning_history_) == 5
 
 
 def test_frames_from_an_upstream_transformer(problem):
