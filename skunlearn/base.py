@@ -113,7 +113,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         The labels, in the order of the columns of `predict_proba`.
     n_features_in_ : int
         Size of the second axis of `X`, where `X` is an array.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names, where `X` is a data frame.
     unlearning_history_ : skorch.History
         The history of the last unlearning run; absent until there is one.
