@@ -17,6 +17,14 @@ from skunlearn.metrics._closeness import (
     tug_of_war_score,
     zero_retrain_forgetting_score,
 )
+from skunlearn.metrics._collapse import (
+    CorrelationCollapse,
+    correlation_collapse,
+    feature_transport_distance,
+    linear_cka,
+    linear_probe_score,
+    scatter_ratio,
+)
 from skunlearn.metrics._per_example import PerExampleAttack, klom, rmia, u_lira
 from skunlearn.metrics._relearning import relearning_time
 from skunlearn.metrics._scorers import get_scorer, get_scorer_names
@@ -29,16 +37,21 @@ from skunlearn.metrics._scores import (
 )
 
 __all__ = [
+    "CorrelationCollapse",
     "Interval",
     "PerExampleAttack",
     "attack_signal",
     "average_gap",
     "calibrated_signal",
+    "correlation_collapse",
+    "feature_transport_distance",
     "forgetting_score",
     "get_scorer",
     "get_scorer_names",
     "jensen_shannon_distance",
     "klom",
+    "linear_cka",
+    "linear_probe_score",
     "membership_inference_accuracy",
     "membership_inference_auc",
     "membership_inference_report",
@@ -50,6 +63,7 @@ __all__ = [
     "relearning_time",
     "rmia",
     "sample_log_loss",
+    "scatter_ratio",
     "tug_of_war_score",
     "u_lira",
     "utility_score",
