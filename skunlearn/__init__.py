@@ -10,6 +10,7 @@ from .finetune import CFk, EUk, FineTune, L1Sparse
 from .pipeline import unlearn_pipeline
 from .relabel import AMUN, RandomLabel
 from .selective import SSD, SalUn
+from .shadow import klom_margins, shadow_margins
 from .sisa import SISA
 from .unsir import UNSIR
 
@@ -34,5 +35,7 @@ __all__ = [
     "Retrain",
     "SalUn",
     "all_unlearners",
+    "klom_margins",
+    "shadow_margins",
     "unlearn_pipeline",
 ]
