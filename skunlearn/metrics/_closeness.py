@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
-from skunlearn.metrics._scores import _check_array, _check_labels, utility_score
+from skunlearn.metrics._scores import _check_array, _check_labels, _check_sides, utility_score
 
 
 def _paired(scores, reference):
@@ -389,9 +389,9 @@ def overshoot_score(loss_forget, loss_unseen):
     Parameters
     ----------
     loss_forget : array-like of shape (n_forget,)
-        Cross-entropy of each forget row, as `sample_log_loss` has it.
+        Cross-entropy of each forget row, as `sample_log_loss` has it. At least 2 rows.
     loss_unseen : array-like of shape (n_unseen,)
-        The same for rows the network was never trained on.
+        The same for rows the network was never trained on. At least 2 rows.
 
     Returns
     -------
@@ -403,7 +403,7 @@ def overshoot_score(loss_forget, loss_unseen):
     Raises
     ------
     ValueError
-        If an argument is empty, not of one dimension, not numbers, or not finite.
+        If a side has fewer than 2 rows, is not of one dimension or holds NaN or infinity.
 
     See Also
     --------
@@ -414,7 +414,8 @@ def overshoot_score(loss_forget, loss_unseen):
     -----
     With few rows it is above 0 for losses of one distribution: with exponential losses of mean 1
     on average by 0.08 at 100 rows a side, 0.06 at 200 and 0.04 at 500. So compare with the
-    retrained network's. A few rows with extreme losses move it much, since it is a mean.
+    retrained network's. A few rows with extreme losses move it much, since it is a mean; and a
+    network that has collapsed fails on unseen rows as badly, which leaves nothing above them.
 
     Examples
     --------
@@ -422,13 +423,7 @@ def overshoot_score(loss_forget, loss_unseen):
     >>> overshoot_score([1.0, 5.0], [2.0, 3.0])
     1.0
     """
-    losses = []
-    for name, loss in (("loss_forget", loss_forget), ("loss_unseen", loss_unseen)):
-        array = _check_array(name, loss, (1,), "numbers of shape (n_rows,)")
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"{name} must be numbers; got {array.dtype}.")
-        losses.append(array.astype(float))
-    forget, unseen = losses
+    forget, unseen = _check_sides(loss_forget=loss_forget, loss_unseen=loss_unseen)
     # max(0, x) is (|x| + x) / 2, and the mean of |x| over quantiles is the Wasserstein distance.
     up = (wasserstein_distance(forget, unseen) + forget.mean() - unseen.mean()) / 2
     return float(max(up, 0))

@@ -1,10 +1,16 @@
-"""Scorers: what a search calls with an estimator, made from the functions of `_scores`."""
+"""Scorers: what a search calls with an estimator, made from the functions of the other modules."""
+
+from functools import cache
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from skunlearn._validation import check_forget, check_number
+from skunlearn.features import FeatureExtractor
+from skunlearn.metrics._attacks import membership_inference_auc
+from skunlearn.metrics._closeness import overshoot_score
+from skunlearn.metrics._collapse import linear_cka
 from skunlearn.metrics._scores import (
     forgetting_score,
     nomus_score,
@@ -12,11 +18,60 @@ from skunlearn.metrics._scores import (
     utility_score,
 )
 
-_NAMES = ("utility", "neg_forgetting_score", "nomus")
+
+class _Rows:
+    """The true labels of forget (True) or unseen (False) rows, and what an estimator answers."""
+
+    def __init__(self, estimator, y, respond):
+        self.labels = getattr(estimator, "classes_", None)
+        self.y = y
+        self.respond = respond
+
+    def loss(self, side):
+        proba = self.respond("predict_proba", side)
+        return sample_log_loss(self.y[side], proba, labels=self.labels)
+
+
+def _utility(scorer, rows):
+    # predict, not the argmax of predict_proba: the two differ for multilabel targets and for
+    # classifiers with a threshold of their own, and NoMUS has to agree with utility.
+    return utility_score(rows.y[False], rows.respond("predict", False))
+
+
+def _neg_forgetting(scorer, rows):
+    attack = {"n_splits": scorer.n_splits, "random_state": scorer.random_state}
+    return -forgetting_score(rows.loss(True), rows.loss(False), **attack)
+
+
+def _nomus(scorer, rows):
+    utility = _utility(scorer, rows)
+    return nomus_score(utility, -_neg_forgetting(scorer, rows), weight=scorer.weight)
+
+
+def _neg_auc_advantage(scorer, rows):
+    return -abs(membership_inference_auc(rows.loss(True), rows.loss(False)) - 0.5)
+
+
+def _neg_overshoot(scorer, rows):
+    return -overshoot_score(rows.loss(True), rows.loss(False))
+
+
+def _linear_cka(scorer, rows):
+    return linear_cka(rows.respond("features", False), rows.y[False])
+
+
+_SCORES = {
+    "linear_cka": _linear_cka,
+    "neg_auc_advantage": _neg_auc_advantage,
+    "neg_forgetting_score": _neg_forgetting,
+    "neg_overshoot": _neg_overshoot,
+    "nomus": _nomus,
+    "utility": _utility,
+}
 
 
 class _Scorer(BaseEstimator):
-    """What both kinds of scorer share: from responses on all rows to a number."""
+    """What both kinds of scorer share."""
 
     def __init__(self, name, *, n_splits=10, random_state=0, weight=0.5):
         self.name = name
@@ -31,23 +86,6 @@ class _Scorer(BaseEstimator):
         requests = MetadataRequest(owner=self)
         requests.score.add_request(param="forget", alias=self._requests_forget)
         return requests
-
-    def _score(self, estimator, respond, y, mask):
-        """Score `respond(method)`, an output for each value of `y`, members where `mask`."""
-        if self.name != "neg_forgetting_score":
-            # predict, not the argmax of predict_proba: the two differ for multilabel targets and
-            # for classifiers with a threshold of their own, and NoMUS has to agree with utility.
-            utility = utility_score(y[~mask], respond("predict")[~mask])
-        if self.name == "utility":
-            return utility
-        labels = getattr(estimator, "classes_", None)
-        loss = sample_log_loss(y, respond("predict_proba"), labels=labels)
-        forgetting = forgetting_score(
-            loss[mask], loss[~mask], n_splits=self.n_splits, random_state=self.random_state
-        )
-        if self.name == "nomus":
-            return nomus_score(utility, forgetting, weight=self.weight)
-        return -forgetting
 
     def _accept_sample_weight(self):
         # Without routing, scikit-learn asks every scorer of a dict this when a search is given
@@ -78,7 +116,14 @@ class _RoutedScorer(_Scorer):
                 f"got {np.count_nonzero(mask)} True of {len(mask)}. ForgetKFold puts both into "
                 "each test fold."
             )
-        return self._score(estimator, lambda method: _respond(estimator, method, X, y), y, mask)
+        sides = {True: mask, False: ~mask}
+        answer = cache(lambda method: _respond(estimator, method, X, y))
+        rows = _Rows(
+            estimator,
+            {side: y[part] for side, part in sides.items()},
+            lambda method, side: answer(method)[sides[side]],
+        )
+        return _SCORES[self.name](self, rows)
 
     def __repr__(self):
         return f"get_scorer({_arguments(self)})"
@@ -110,16 +155,13 @@ class _BoundScorer(_Scorer):
                 "X_forget and forget=mask."
             )
 
-        def respond(method):
-            return np.concatenate(
-                [
-                    _respond(estimator, method, X, y),
-                    _respond(estimator, method, self.X_forget, y_forget, "y_forget"),
-                ]
-            )
-
-        mask = np.repeat([False, True], [len(y), len(y_forget)])
-        return self._score(estimator, respond, np.concatenate([y, y_forget]), mask)
+        sides = {True: (self.X_forget, y_forget, "y_forget"), False: (X, y, "y")}
+        rows = _Rows(
+            estimator,
+            {side: part[1] for side, part in sides.items()},
+            lambda method, side: _respond(estimator, method, *sides[side]),
+        )
+        return _SCORES[self.name](self, rows)
 
     def __repr__(self):
         bound = f"<{len(self.y_forget)} rows>"
@@ -141,6 +183,8 @@ def _check_y(name, y):
 
 
 def _respond(estimator, method, X, y, name="y"):
+    if method == "features":
+        return FeatureExtractor(estimator).transform(X)
     response = np.asarray(getattr(estimator, method)(X))
     if response.shape[:1] != (len(y),):
         raise ValueError(
@@ -182,17 +226,17 @@ def get_scorer_names():
     --------
     >>> from skunlearn.metrics import get_scorer_names
     >>> get_scorer_names()
-    ['neg_forgetting_score', 'nomus', 'utility']
+    ['linear_cka', 'neg_auc_advantage', 'neg_forgetting_score', 'neg_overshoot', 'nomus', 'utility']
     """
-    return sorted(_NAMES)
+    return sorted(_SCORES)
 
 
 def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=0, weight=0.5):
     """Make a scorer for `cross_validate`, the searches, or a call of your own.
 
     A scorer works for every fitted classifier with `predict`, `predict_proba` and
-    `classes_`, pipelines included, and never returns a number without a forget set. It comes
-    in two kinds:
+    `classes_`, pipelines included (``"linear_cka"`` for networks and pipelines that end in one),
+    and never returns a number without a forget set. It comes in two kinds:
 
     * without `X_forget`, it is called ``scorer(estimator, X, y, forget=mask)``: X holds
       unseen rows and forget rows, and the mask is True for the forget rows. It requests
@@ -202,16 +246,28 @@ def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=
 
     Parameters
     ----------
-    name : {"utility", "neg_forgetting_score", "nomus"}
-        Greater is better for all of them. ``"utility"`` is `utility_score` on the unseen rows,
-        from 0 to 1; ``"neg_forgetting_score"`` is minus the `forgetting_score`, from
-        -0.5 to 0; ``"nomus"`` is the `nomus_score` of both, from 0 to 1.
+    name : {"utility", "neg_forgetting_score", "nomus", "neg_auc_advantage", "neg_overshoot", \
+            "linear_cka"}
+        Greater is better for all of them.
+
+        - ``"utility"`` is `utility_score` on the unseen rows, from 0 to 1.
+        - ``"neg_forgetting_score"`` is minus the `forgetting_score`, from -0.5 to 0.
+        - ``"nomus"`` is the `nomus_score` of both, from 0 to 1.
+        - ``"neg_auc_advantage"`` is minus the distance of `membership_inference_auc` of the losses
+          from 0.5, from -0.5 to 0: no random splits, hence less noise than the forgetting score,
+          but blind to memory and overshoot that cancel.
+        - ``"neg_overshoot"`` is minus the `overshoot_score`, 0 or less, in nats. A network that
+          forgot nothing has the best value: a guard beside other scorers, never the one to refit
+          by.
+        - ``"linear_cka"`` is `linear_cka` of the unseen rows at the input of the network's last
+          linear layer, from 0 to 1: a guard too, against correlation collapse.
     X_forget : array-like or torch Dataset of n_forget rows, default=None
         The forget rows to bind, in a form the estimator can predict.
     y_forget : array-like of shape (n_forget,) or (n_forget, n_labels), default=None
         Their true labels.
     n_splits : int, default=10
-        Number of attacks the forgetting score averages.
+        Number of attacks the forgetting score averages; the scorers without one do not look at
+        it, nor at `random_state`.
     random_state : int, RandomState instance or None, default=0
         Seed of the attack. An int, so that the candidates of a search are compared under
         the same attack.
@@ -236,6 +292,7 @@ def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=
     --------
     skunlearn.model_selection.ForgetKFold : Splits whose test folds hold both kinds of rows.
     nomus_score : The function behind ``"nomus"``.
+    correlation_collapse : CKA beside that of the original and of the retrained network.
 
     References
     ----------
@@ -265,7 +322,7 @@ def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=
     get_scorer('utility', n_splits=10, random_state=0, weight=0.5, X_forget=<30 rows>,
                y_forget=<30 rows>)
     """
-    if name not in _NAMES:
+    if name not in _SCORES:
         raise ValueError(f"name must be one of {get_scorer_names()}; got {name!r}.")
     check_number("n_splits", n_splits, 1, integer=True)
     check_number("weight", weight, 0, 1)

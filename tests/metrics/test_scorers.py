@@ -8,7 +8,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
@@ -25,10 +25,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.helper import SliceDataset
 
-from skunlearn.metrics import get_scorer, get_scorer_names
+from skunlearn import FineTune
+from skunlearn.metrics import get_scorer, get_scorer_names, linear_cka
 from skunlearn.model_selection import ForgetKFold
 
-NAMES = ["neg_forgetting_score", "nomus", "utility"]
+from ..networks import make_net
+
+NAMES = ["neg_auc_advantage", "neg_forgetting_score", "neg_overshoot", "nomus", "utility"]
 
 
 class ForgetfulNeighbors(ClassifierMixin, BaseEstimator):
@@ -70,6 +73,14 @@ def attack(loss_forget, loss_unseen, seed=0, n_splits=10):
     return cross_val_score(attacker, x, y, cv=cv).mean()
 
 
+def signals(loss_forget, loss_unseen):
+    """The scores that need no attacker, for two sides of one size."""
+    members = np.repeat([1, 0], [len(loss_forget), len(loss_unseen)])
+    auc = roc_auc_score(members, -np.concatenate([loss_forget, loss_unseen]))
+    above = np.maximum(np.sort(loss_forget) - np.sort(loss_unseen), 0)
+    return {"neg_auc_advantage": -abs(auc - 0.5), "neg_overshoot": -above.mean()}
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.RandomState(0)
@@ -98,14 +109,16 @@ def scene(data):
         "utility": utility,
         "neg_forgetting_score": -forgetting,
         "nomus": 0.5 * utility + 0.5 * (1 - 2 * forgetting),
+        **signals(loss[forget], loss[unseen]),
     }
     rows = forget | unseen
     return classifier, X[rows], y[rows], forget[rows], numbers
 
 
 def test_names_are_those_that_get_scorer_takes():
-    assert get_scorer_names() == NAMES
-    assert [get_scorer(name).name for name in NAMES] == NAMES
+    names = sorted([*NAMES, "linear_cka"])
+    assert get_scorer_names() == names
+    assert [get_scorer(name).name for name in names] == names
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,6 +126,7 @@ def test_scorers_agree_with_scikit_learn_alone(scene, name):
     classifier, X, y, forget, numbers = scene
     assert 0.05 < numbers["utility"] < 0.95
     assert -0.45 < numbers["neg_forgetting_score"] < -0.1
+    assert -0.45 < numbers["neg_auc_advantage"] < -0.1
     assert get_scorer(name)(classifier, X, y, forget=forget) == pytest.approx(numbers[name])
     bound = get_scorer(name, X_forget=X[forget], y_forget=y[forget])
     assert bound(classifier, X[~forget], y[~forget]) == pytest.approx(numbers[name])
@@ -175,6 +189,7 @@ def test_scorers_take_multilabel_indicators(name):
         "utility": utility,
         "neg_forgetting_score": -forgetting,
         "nomus": utility / 2 + (1 - 2 * forgetting) / 2,
+        **signals(loss[:60], loss[60:]),
     }
     assert get_scorer(name)(classifier, X, y, forget=forget) == pytest.approx(expected[name])
 
@@ -218,7 +233,7 @@ def test_no_number_without_a_valid_forget_set(scene, name, change, message):
         get_scorer(name)(classifier, **arguments)
 
 
-@pytest.mark.parametrize("name", ["neg_forgetting_score", "nomus"])
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"utility"}))
 def test_a_class_the_classifier_does_not_know_is_named(scene, name):
     classifier, X, y, forget, _ = scene
     with pytest.raises(ValueError, match=r"y_true .* not among labels: \['z'\]"):
@@ -228,7 +243,7 @@ def test_a_class_the_classifier_does_not_know_is_named(scene, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "accuracy"}, r"name must be one of \['neg_.*; got 'accuracy'"),
+        ({"name": "accuracy"}, r"name must be one of \['linear_.*; got 'accuracy'"),
         ({"X_forget": [[1]]}, "given together; got None for y_forget"),
         ({"y_forget": [1]}, "given together; got None for X_forget"),
         ({"X_forget": [[1]], "y_forget": []}, "y_forget must hold a label"),
@@ -283,6 +298,60 @@ def test_repr_says_how_to_make_the_scorer(scene):
     )
 
 
+def test_losses_above_and_below_those_of_unseen_rows_are_told_apart_by_hand():
+    class Fixed(ClassifierMixin, BaseEstimator):
+        classes_ = np.array([0, 1])
+
+        def predict_proba(self, X):
+            return np.exp(-np.c_[X, -np.log(-np.expm1(-X))])
+
+    X, y, forget = np.array([[1.0], [2], [3], [4], [5]]), np.zeros(5, int), np.arange(5) < 2
+    for shift, auc, overshoot in [(0, 1, 0), (3.5, 1 / 6, 1), (5, 0, 2.5)]:
+        losses = X + shift * forget[:, None]
+        scores = {
+            name: get_scorer(name)(Fixed(), losses, y, forget=forget)
+            for name in ("neg_auc_advantage", "neg_overshoot")
+        }
+        assert scores["neg_auc_advantage"] == pytest.approx(-abs(auc - 0.5))
+        assert scores["neg_overshoot"] == pytest.approx(-overshoot, abs=1e-9)
+
+
+# CKA, which needs a network.
+
+
+@pytest.fixture(scope="module")
+def network(data):
+    X, y, forget = data
+    unseen = ~forget & (np.arange(500) < 150)
+    unlearner = FineTune(make_net(max_epochs=5, lr=0.02), random_state=0)
+    unlearner.fit(X[~unseen], y[~unseen], forget=forget[~unseen])
+    rows = forget | unseen
+    return unlearner, X[rows], y[rows], forget[rows]
+
+
+@pytest.mark.parametrize("form", [lambda X: X, lambda X: torch.tensor(X).float(), pd.DataFrame])
+def test_cka_is_that_of_the_unseen_rows_at_the_last_layer(network, form):
+    unlearner, X, y, forget = network
+    Z = unlearner.estimator_.module_.hidden(torch.tensor(X[~forget]).float()).detach().numpy()
+    Z, Y = Z - Z.mean(axis=0), (y[~forget, None] == np.unique(y[~forget])).astype(float)
+    Y -= Y.mean(axis=0)
+    K, L = Z @ Z.T, Y @ Y.T
+    expected = np.sum(K * L) / np.sqrt(np.sum(K * K) * np.sum(L * L))
+    assert 0.1 < expected < 0.9
+    routed = get_scorer("linear_cka")(unlearner, form(X), y, forget=forget)
+    assert routed == pytest.approx(expected, rel=1e-4)
+    bound = get_scorer("linear_cka", X_forget=form(X[forget]), y_forget=y[forget])
+    assert bound(unlearner, form(X[~forget]), y[~forget]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_cka_of_what_is_no_network_is_refused(scene):
+    classifier, X, y, forget, _ = scene
+    with pytest.raises(ValueError, match=r"estimator must be a fitted skorch network.*Neighbors"):
+        get_scorer("linear_cka")(classifier, X, y, forget=forget)
+    with pytest.raises(ValueError, match="needs to know the forget rows"):
+        get_scorer("linear_cka")(classifier, X, y)
+
+
 # Searches.
 
 
@@ -291,7 +360,7 @@ def scorings():
 
 
 def by_hand(estimator, data, cv):
-    """The three scores of each fold, without cross_validate."""
+    """The scores of each fold, without cross_validate."""
     X, y, forget = data
     scores = {name: [] for name in NAMES}
     for train, test in cv.split(X, y, forget=forget):
@@ -467,6 +536,25 @@ def test_bound_scorers_stand_a_search_with_sample_weights(data):
     )
     search.fit(X[~forget], y[~forget], sample_weight=np.ones((~forget).sum()))
     assert np.isfinite(search.cv_results_["mean_test_nomus"]).all()
+
+
+@pytest.mark.usefixtures("routing")
+def test_a_search_over_a_pipeline_has_cka_among_its_scores(data):
+    X, y, forget = data
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), FineTune(make_net(max_epochs=3), random_state=0)),
+        {"finetune__lr": [0.01, 0.05]},
+        cv=ForgetKFold(2),
+        scoring={name: get_scorer(name) for name in get_scorer_names()},
+        refit="nomus",
+        error_score="raise",
+    ).fit(X, y, forget=forget)
+    fitted, cka = search.best_estimator_, get_scorer("linear_cka")
+    hidden = fitted[-1].estimator_.module_.hidden
+    Z = hidden(torch.tensor(fitted[0].transform(X[~forget])).float()).detach().numpy()
+    assert cka(fitted, X, y, forget=forget) == pytest.approx(linear_cka(Z, y[~forget]), rel=1e-4)
+    found = search.cv_results_["mean_test_linear_cka"]
+    assert ((found > 0.1) & (found < 1)).all()
 
 
 def test_routed_scorer_without_routing_raises_rather_than_scores(data):
