@@ -290,6 +290,7 @@ class UnlearningCurveDisplay:
             The object itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
+        from matplotlib.colors import to_rgb
         from matplotlib.lines import Line2D
 
         (ax,), _ = panels(ax, (1, 1), (5.2, 3.2))
@@ -339,7 +340,7 @@ class UnlearningCurveDisplay:
         ends |= {name: (line.get_ydata()[0], GREY) for name, line in self.references_.items()}
         self.labels_ = label_ends(ax, list(ends), [value for value, _ in ends.values()])
         for label, (_, color) in zip(self.labels_, ends.values()):
-            label.set_color(color)
+            label.set_color([0.7 * part for part in to_rgb(color)])  # light ones are hard to read
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

@@ -67,11 +67,11 @@ class FeatureDistributionDisplay:
     left out, and t-SNE and UMAP invent distances between groups and make all equally dense.
 
     Two networks have different feature spaces. By default each has a projection of its own, so
-    that each shows its own best view, and positions, directions and sizes must not be compared from
-    one row of panels to the next. With ``shared=True`` the projection is fitted on the first
-    network, and applied to all: this shows movement and shrinkage where the others were made from
-    the first one's weights; a network trained from scratch, such as the retrained one, comes out
-    as a meaningless heap.
+    that each shows its own best view, mirrored where that brings it nearer to the first;
+    positions, directions and sizes must not be compared from one row of panels to the next. With
+    ``shared=True`` the projection is fitted on the first network and applied to all: this shows
+    movement and shrinkage where the others were made from the first one's weights; a network
+    trained from scratch, such as the retrained one, comes out as a meaningless heap.
 
     At most ten classes have colours, those most frequent among the forget rows; the others are
     drawn alike.
@@ -254,7 +254,7 @@ class FeatureDistributionDisplay:
             for key, value in labels.items()
         }
         seed = rng.randint(np.iinfo(np.int32).max)
-        projections, axis_names, transformer, width = {}, {}, None, None
+        projections, axis_names, transformer, width, first = {}, {}, None, None, None
         for name, sets in features.items():
             Z = np.concatenate([sets[key][few[key]] for key in few])
             ratios = None  # of the network that the projection was fitted on only
@@ -279,6 +279,10 @@ class FeatureDistributionDisplay:
                         f"projection must return 2 columns; got shape {Z.shape} of {projection!r}."
                     )
                 ratios = getattr(transformer, "explained_variance_ratio_", None)
+            if first is None:
+                first = Z - Z.mean(axis=0)
+            elif not shared:  # a projection has no sign of its own
+                Z = Z * np.where((first * Z).sum(axis=0) < 0, -1, 1)
             title = _TITLES.get(projection if isinstance(projection, str) else None)
             title = title or type(transformer).__name__
             axis_names[name] = tuple(

@@ -239,7 +239,9 @@ class LossDistributionDisplay:
 
         n = len(self.losses)
         n_columns = min(n, 3) if -n % 3 <= -n % 4 else 4  # whichever leaves fewer places empty
-        axes, is_new = panels(ax, (-(-n // n_columns), n_columns), (2.6, 2.2), n)
+        axes, is_new = panels(
+            ax, (-(-n // n_columns), n_columns), (2.6, 2.2) if n > 1 else (4.4, 3), n
+        )
         values = np.concatenate([v for sets in self.losses.values() for v in sets.values()])
         values = np.maximum(values, _FLOOR)
         self.lines_ = {}
@@ -271,7 +273,12 @@ class LossDistributionDisplay:
             self.figure_.supxlabel(_X_NAME, fontsize="medium")
             self.figure_.supylabel(_Y_NAME, fontsize="medium")
             self.legend_ = self.figure_.legend(
-                handles=handles, loc="outside upper center", ncols=len(handles), frameon=False
+                handles=handles,
+                loc="outside upper center",
+                ncols=len(handles),
+                columnspacing=1.2,
+                fontsize="small",
+                frameon=False,
             )
         else:
             self.legend_ = axes[0].legend(handles=handles, loc="upper left", fontsize="small")

@@ -182,14 +182,14 @@ class TradeoffDisplay:
         Parameters
         ----------
         table : pandas.DataFrame or list of dict
-            A row for each method, or several, such as one for each seed: then the point is their
-            mean, and the bars are their standard deviation (over n - 1) to either side. A method
-            with one row has bars if there are columns ``<x>_low`` and ``<x>_high``, or the same
-            of `y`, with their ends.
+            With a row for each method, or several, such as one for each seed: then the point is
+            their mean, and the bars are their standard deviation (over n - 1) to either side. A
+            method with one row has bars if there are columns ``<x>_low`` and ``<x>_high``, or the
+            same of `y`, with their ends.
         x, y : str, default="forgetting_score", "utility"
             The columns to draw.
         method : str, default="method"
-            The column with the names.
+            The column, or the index of a data frame, with the names.
         original, retrained : str, default="Original", "Retrain"
             Which methods to mark as such, if they are there.
         ax : matplotlib Axes, default=None
@@ -208,7 +208,11 @@ class TradeoffDisplay:
             If the table is empty, lacks a column, or has NaN or infinity in one of them.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        rows = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
+        if hasattr(table, "to_dict"):
+            named = method not in table.columns and method == table.index.name
+            rows = (table.reset_index() if named else table).to_dict("records")
+        else:
+            rows = list(table)
         if not rows:
             raise ValueError("table must have at least one row; got none.")
         lacking = sorted({name for name in (method, x, y) for row in rows if name not in row})
@@ -283,8 +287,9 @@ class TradeoffDisplay:
             for name, interval in (("x", self.x_interval), ("y", self.y_interval)):
                 if interval is not None:
                     middle = getattr(self, name)[chosen]
-                    ends = np.asarray(interval)[chosen].T
-                    errors[f"{name}err"] = np.abs(ends - middle)
+                    low, high = np.asarray(interval)[chosen].T
+                    # A point may lie outside its interval, as a distance of noise from 0 does.
+                    errors[f"{name}err"] = np.maximum([middle - low, high - middle], 0)
             defaults = {
                 "fmt": marker,
                 "color": color,

@@ -50,7 +50,7 @@ def test_each_network_has_its_own_projection_unless_it_is_shared():
     networks = {"a": FEATURES, "b": other}
     own = FeatureDistributionDisplay.from_predictions(networks, Y)
     alone = FeatureDistributionDisplay.from_predictions(other, Y)
-    assert stacked(own, "b") == pytest.approx(stacked(alone))
+    assert abs(stacked(own, "b")) == pytest.approx(abs(stacked(alone)))
     shared = FeatureDistributionDisplay.from_predictions(networks, Y, shared=True)
     pca = PCA(2).fit(np.concatenate(list(FEATURES.values())))
     assert stacked(shared, "b") == pytest.approx(pca.transform(np.concatenate([*other.values()])))
@@ -58,6 +58,12 @@ def test_each_network_has_its_own_projection_unless_it_is_shared():
     assert len({axes.get_xlim() for axes in own.axes_.flat}) == 2
     assert "%" in shared.axes_[0, 0].get_xlabel()
     assert "%" not in shared.axes_[1, 0].get_xlabel()  # it is not the variance of that network
+
+
+def test_networks_are_mirrored_to_look_alike():
+    mirrored = {key: -Z for key, Z in FEATURES.items()}
+    display = FeatureDistributionDisplay.from_predictions({"a": FEATURES, "b": mirrored}, Y)
+    assert stacked(display, "b") == pytest.approx(stacked(display, "a"))
 
 
 def test_limits_hold_every_point_at_one_scale():

@@ -24,7 +24,11 @@ def offsets(container):
     return np.column_stack(container.lines[0].get_data())
 
 
-@pytest.mark.parametrize("make", [list, pd.DataFrame])
+def by_index(table):
+    return pd.DataFrame(table).set_index("method")
+
+
+@pytest.mark.parametrize("make", [list, pd.DataFrame, by_index])
 def test_rows_of_a_method_are_its_seeds(make):
     display = TradeoffDisplay.from_predictions(make(TABLE))
     assert display.methods == ["Original", "DLFD", "Retrain"]
@@ -85,6 +89,14 @@ def test_intervals_can_be_given():
     assert display.x_interval.tolist() == [[0.1, 0.1]]
     vertical = display.points_["methods"].lines[2][1].get_segments()[0]
     assert vertical[:, 1] == pytest.approx([0.35, 0.6])
+
+
+def test_a_point_outside_its_interval_has_a_bar_to_the_far_end():
+    row = {"method": "a", "utility": 0.5, "forgetting_score": 0.01}
+    row |= {"forgetting_score_low": 0.02, "forgetting_score_high": 0.08}
+    display = TradeoffDisplay.from_predictions([row])
+    horizontal = display.points_["methods"].lines[2][0].get_segments()[0]
+    assert horizontal[:, 0] == pytest.approx([0.01, 0.08])
 
 
 def test_labels_of_many_methods_stand_clear_of_each_other_and_of_the_points():
