@@ -9,6 +9,7 @@ from .exact import Retrain
 from .finetune import CFk, EUk, FineTune, L1Sparse
 from .pipeline import unlearn_pipeline
 from .relabel import AMUN, RandomLabel
+from .report import unlearning_report
 from .selective import SSD, SalUn
 from .shadow import klom_margins, shadow_margins
 from .sisa import SISA
@@ -38,4 +39,5 @@ __all__ = [
     "klom_margins",
     "shadow_margins",
     "unlearn_pipeline",
+    "unlearning_report",
 ]

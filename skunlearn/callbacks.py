@@ -265,19 +265,16 @@ def predicted(net, proba):
 
 
 @contextlib.contextmanager
-def unnoticed(net):
-    """Put global generators and the modes of all modules back afterwards."""
-    parts = [getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)]
+def unnoticed(*nets):
+    """Put global generators, and the modes of all modules of some networks, back afterwards."""
+    parts = [getattr(net, f"{name}_") for net in nets for name in (*net._modules, *net._criteria)]
     modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
     modes = [m.training for m in modules]
-    device = torch.device(net.device or "cpu")
-    on_cpu = device.type == "cpu"
+    devices = {torch.device(net.device or "cpu") for net in nets} - {torch.device("cpu")}
+    kind = next((device.type for device in devices), "cuda")
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
-        # Every data loader draws a seed.
-        with torch.random.fork_rng(
-            [] if on_cpu else [device], device_type="cuda" if on_cpu else device.type
-        ):
+        with torch.random.fork_rng(devices, device_type=kind):  # every data loader draws a seed
             yield
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002

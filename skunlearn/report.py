@@ -1,0 +1,853 @@
+"""One call, one object: all that is to be said of a network that has unlearned, fit to be filed."""
+
+import functools
+import hashlib
+import html
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from numbers import Integral
+from textwrap import wrap
+
+import numpy as np
+import torch
+from scipy.stats import binomtest, bootstrap, norm
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+from skorch.utils import is_dataset, multi_indexing
+from torch.utils.data import Subset
+
+from ._data import as_dataset, encode_labels, is_lazy, labels_of
+from ._network import predict_proba
+from ._validation import check_forget, check_number
+from .callbacks import predicted, unnoticed
+from .features import FeatureExtractor
+from .metrics import (
+    Interval,
+    attack_signal,
+    average_gap,
+    calibrated_signal,
+    jensen_shannon_distance,
+    linear_cka,
+    linear_probe_score,
+    membership_inference_report,
+    nomus_score,
+    overshoot_score,
+    relative_jensen_shannon_distance,
+    scatter_ratio,
+    tug_of_war_score,
+)
+from .metrics._closeness import _divergences
+from .metrics._scores import _attack
+
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
+_SIGNALS = ("loss", "confidence", "entropy", "modified_entropy")
+_FEATURE_ROWS = 2000  # unseen rows, at most, whose features are looked at
+
+_WORDS = {"auc": "AUC", "cka": "CKA", "js": "JS", "nomus": "NoMUS", "tpr": "TPR"}
+_FIGURES = {
+    "utility": "accuracy on unseen rows; greater is better",
+    "retain_accuracy": "accuracy on retained rows; ideal as retrained",
+    "forget_accuracy": "accuracy on forget rows; ideal as retrained",
+    "forgetting_score": "distance of the loss attack's accuracy from 0.5; ideal 0, on average",
+    "nomus": "(utility + 1) / 2 - forgetting score; greater is better; blind to retained rows",
+    "overshoot": "how far forget losses lie above unseen ones, in nats; ideal as retrained",
+    **{
+        f"{signal}_attack_{figure}": text
+        for signal in (*_SIGNALS, "calibrated")
+        for figure, text in (
+            ("accuracy", "share of forget and unseen rows told apart; ideal 0.5"),
+            ("auc", "chance that a forget row looks more familiar than an unseen one; ideal 0.5"),
+            ("tpr", "share of forget rows recognised at 1 % false alarms; ideal 0.01"),
+        )
+    },
+    "gap": "mean difference of three accuracies and the loss attack's from retrained; ideal 0",
+    "tug_of_war": "product of 1 - difference of three accuracies from retrained; ideal 1",
+    "agreement": "share of forget rows predicted as by retrained; greater is better",
+    "js_distance": "distance of predictions on forget rows to retrained; smaller is better",
+    "relative_js_distance": "that distance over the one between two retrainings; ideal 1",
+    "linear_cka": "alignment of features and labels of unseen rows; ideal as retrained",
+    "linear_probe": "accuracy of a linear classifier on these features; ideal as retrained",
+    "scatter_ratio": "scatter of these features between over within classes; ideal as retrained",
+    "cka_kept": "linear CKA over the original's; below 0.8 the correlation has collapsed",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class UnlearningReport:
+    """What `unlearning_report` returns. It holds numbers and names, and no rows.
+
+    Attributes
+    ----------
+    date : str
+        When it was made: UTC, as ISO 8601 has it.
+    method : str
+        The unlearner's class.
+    parameters : dict
+        Its parameters by name, nested ones as dicts. Arrays, data sets and other objects stand as
+        their type and size.
+    networks : dict of str to str
+        The class of each estimator that is compared: ``"unlearned"`` and, where given,
+        ``"original"``, ``"retrained"`` and ``"retrained_2"``.
+    versions : dict of str to str
+        Of the interpreter and the libraries.
+    rows : dict of str to dict
+        ``"count"`` and ``"sha256"`` of the sets ``"retain"``, ``"forget"`` and ``"unseen"``.
+    settings : dict
+        Parameters of the report itself.
+    figures : dict of str to dict of str to Interval
+        ``figures["utility"]["unlearned"]`` is a tuple ``(value, low, high)`` with these names.
+    """
+
+    date: str
+    method: str
+    parameters: dict
+    networks: dict
+    versions: dict
+    rows: dict
+    settings: dict
+    figures: dict
+
+    @property
+    def table(self):
+        """Every figure of every network, one a row: a DataFrame, or a list of dicts.
+
+        The columns are ``figure``, ``network``, ``value``, ``low``, ``high`` and ``meaning``. It is
+        a list where pandas is not installed.
+        """
+        records = [
+            {"figure": name, "network": network, **interval._asdict(), "meaning": _FIGURES[name]}
+            for name, intervals in self.figures.items()
+            for network, interval in intervals.items()
+        ]
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            return records
+        return DataFrame(records)
+
+    def to_json(self, *, indent=2):
+        """Everything as JSON.
+
+        Parameters
+        ----------
+        indent : int or None, default=2
+            Spaces a level; None for a single line.
+
+        Returns
+        -------
+        text : str
+            Strict JSON: a figure that is infinite is ``null``.
+        """
+        content = {"report": type(self).__name__, **asdict(self)}
+        content["figures"] = {
+            name: {
+                "meaning": _FIGURES[name],
+                **{network: interval._asdict() for network, interval in intervals.items()},
+            }
+            for name, intervals in self.figures.items()
+        }
+        return json.dumps(_finite(content), indent=indent, allow_nan=False, ensure_ascii=False)
+
+    def _cells(self):
+        """The figures as text: a header and a line for each."""
+        yield "", *(name.replace("_", " ") for name in self.networks)
+        for name, intervals in self.figures.items():
+            cells = (
+                "{:.3f} [{:.3f}, {:.3f}]".format(*intervals[network])
+                if network in intervals
+                else "-"
+                for network in self.networks
+            )
+            yield " ".join(_WORDS.get(word, word) for word in name.split("_")), *cells
+
+    def _facts(self):
+        """What else is to be said at the top, by name."""
+        level = self.settings["confidence_level"]
+        return {
+            "method": self.method,
+            "date": self.date,
+            **{
+                f"{name} rows": f"{value['count']}, sha256 {value['sha256']}"
+                for name, value in self.rows.items()
+            },
+            "versions": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
+            "figures": f"with {level:.0%} confidence intervals over rows",
+        }
+
+    def __repr__(self):
+        lines = [type(self).__name__]
+        for name, value in self._facts().items():
+            lines += wrap(value, 100, initial_indent=f"  {name:13}", subsequent_indent=15 * " ")
+        lines.append("")
+        for name, *cells in self._cells():
+            lines.append(f"  {name:33}" + "".join(f"{cell:>22}" for cell in cells))
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        cell = "padding:2px 10px;text-align:{}"
+        (_, *networks), *lines = self._cells()
+        facts = "".join(
+            f'<tr><th style="{cell.format("left")}">{html.escape(name)}</th>'
+            f'<td style="{cell.format("left")};overflow-wrap:anywhere">{html.escape(value)}</td>'
+            "</tr>"
+            for name, value in self._facts().items()
+        )
+        heads = "".join(
+            f'<th scope="col" style="{cell.format("right")}">{html.escape(name)}</th>'
+            for name in networks
+        )
+        figures = "".join(
+            f'<tr><th scope="row" style="{cell.format("left")};font-weight:normal">'
+            f"{html.escape(name)}</th>"
+            + "".join(
+                f'<td style="{cell.format("right")};white-space:nowrap;'
+                f'font-variant-numeric:tabular-nums">{html.escape(text)}</td>'
+                for text in cells
+            )
+            + f'<td style="{cell.format("left")};opacity:0.7"><small>{html.escape(_FIGURES[key])}'
+            "</small></td></tr>"
+            for key, (name, *cells) in zip(self.figures, lines)
+        )
+        parameters = html.escape(json.dumps(_finite(self.parameters), indent=2, default=str))
+        return (
+            f"<div><h4>Unlearning report</h4><table>{facts}</table>"
+            f"<table><thead><tr><th></th>{heads}<th></th></tr></thead><tbody>{figures}</tbody></table>"
+            f"<details><summary>Parameters</summary><pre>{parameters}</pre></details></div>"
+        )
+
+
+def unlearning_report(
+    unlearner,
+    X,
+    y=None,
+    *,
+    forget,
+    X_unseen,
+    y_unseen=None,
+    original=None,
+    reference=None,
+    reference_2=None,
+    feature_layer="auto",
+    n_splits=10,
+    n_resamples=1000,
+    confidence_level=0.95,
+    random_state=0,
+):
+    r"""Say in one object how well a network has unlearned, beside the networks it should resemble.
+
+    Parameters
+    ----------
+    unlearner : estimator
+        A fitted unlearner, a pipeline that ends in one, or another classifier with `predict_proba`
+        and `classes_`.
+    X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+        The rows to forget together with the rows that were retained.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+        Their labels; may be left out for a data set that yields pairs.
+    forget : array-like of bool of shape (n_samples,)
+        True for the rows that were to be forgotten; at least 2, and not all.
+    X_unseen : array-like of shape (n_unseen, ...) or torch.utils.data.Dataset
+        Rows that no network was trained, tuned or stopped on; at least 2.
+    y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels), default=None
+        Their labels.
+    original : estimator, default=None
+        The network before it unlearned: a fitted estimator, or a skorch network, bare or in a
+        :class:`~sklearn.frozen.FrozenEstimator`, with columns in the order of the unlearner's
+        `classes_`. Adds a column, and the figures of correlation collapse.
+    reference : estimator, default=None
+        The same for a network retrained without the forget rows. Adds a column, the figures of
+        closeness to it and the calibrated attack.
+    reference_2 : estimator, default=None
+        A network retrained once more, with another seed. Adds a column, which says how close two
+        retrainings are, and it takes over the calibration.
+    feature_layer : str, default="auto"
+        Name of the submodule whose output is the features; ``"auto"`` takes the input of the linear
+        layer that runs last.
+    n_splits : int, default=10
+        Number of attacks whose accuracy is averaged.
+    n_resamples : int, default=1000
+        Number of bootstrap resamples.
+    confidence_level : float, default=0.95
+        Of the intervals.
+    random_state : int, RandomState instance or None, default=0
+        Decides the attacks' splits and the resamples. An int gives the same figures at each call.
+
+    Returns
+    -------
+    report : UnlearningReport
+        `print` it, display it in a notebook, or file it with ``report.to_json()``;
+        ``report.table`` has a row for each figure of each network, and ``report.figures`` the
+        numbers by name.
+
+    Raises
+    ------
+    NotFittedError
+        If an estimator is not fitted.
+    ValueError
+        If a set of rows is too small, rows and labels do not fit, the networks do not have the same
+        classes, or a number is out of its range.
+
+    See Also
+    --------
+    skunlearn.metrics.membership_inference_report : The attacks.
+    skunlearn.metrics.average_gap : Closeness to the retrained network.
+    skunlearn.metrics.correlation_collapse : What has become of the features.
+    skunlearn.metrics.relearning_time : Another question, which takes training to answer.
+
+    Notes
+    -----
+    Each network predicts each row once. Global random generators are left as they were.
+
+    The intervals are about the rows, not about another training with another seed: exact binomial
+    ones for shares of rows, percentile bootstrap for attacks and distances, a jackknife over 20
+    groups of rows for CKA and scatter. Those of the forgetting score, NoMUS, gap and tug of war
+    are made of the bounds of their parts, and so wider than need be. Read the figures
+    beside the retrained network's own: that one has no forgetting score of 0 either.
+
+    The features are those of at most 2000 unseen rows. Their figures are left out where there are
+    not two unseen rows each of at least two classes, or where a network is not a single one.
+
+    *Digests.* A set has one SHA-256, fed row by row, in order, with the row and then its label. An
+    array is fed as ``f"{dtype.str} {shape}\n"`` in UTF-8 followed by its bytes in C order, a
+    string as ``f"str {n_bytes}\n"`` followed by its UTF-8 bytes; a mapping as its sorted keys, each
+    as a string followed by its value; a tuple or list as its items. So the same rows in the same
+    order and of the same type have the same digest. The digest of few rows of which little is
+    unknown can be found out by trying: a report is about persons as the rows are. Data sets that
+    draw their rows at random have a new digest each time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import NegGrad, Retrain, unlearning_report
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 32), nn.ReLU(), nn.Linear(32, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.3,
+    ...     max_epochs=30, batch_size=20,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(300, 8)), rng.choice(["no", "yes"], 300)
+    >>> X_test, y_test, X, y = X[:100], y[:100], X[100:], y[100:]
+    >>> forget = np.arange(200) < 50
+    >>> unlearner = NegGrad(net, random_state=0).fit(X, y, forget=forget)
+    >>> retrained = Retrain(net, random_state=1).fit(X, y, forget=forget)
+    >>> report = unlearning_report(
+    ...     unlearner, X, y, forget=forget, X_unseen=X_test, y_unseen=y_test, reference=retrained
+    ... )
+    >>> report.rows["forget"]["count"]
+    50
+    >>> value, low, high = report.figures["gap"]["unlearned"]
+    >>> 0 <= low <= value <= high
+    True
+    >>> report.table.columns.tolist()
+    ['figure', 'network', 'value', 'low', 'high', 'meaning']
+    """
+    check_number("n_splits", n_splits, 1, integer=True)
+    check_number("n_resamples", n_resamples, 1, integer=True)
+    check_number("confidence_level", confidence_level, 0, 1)
+    if reference is None and reference_2 is not None:
+        raise ValueError(
+            "reference_2 was given without reference; pass the first retraining there."
+        )
+    if not isinstance(random_state, Integral):
+        random_state = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    models = {
+        "unlearned": unlearner,
+        "original": original,
+        "retrained": reference,
+        "retrained_2": reference_2,
+    }
+    models = {name: model for name, model in models.items() if model is not None}
+    for model in models.values():
+        check_is_fitted(model)
+    classes = np.asarray(unlearner.classes_)
+    y, y_unseen = _labels("y", X, y), _labels("y_unseen", X_unseen, y_unseen)
+    mask = check_forget(forget, len(y))
+    n_forget = np.count_nonzero(mask)
+    if n_forget < 2 or n_forget == len(mask) or len(y_unseen) < 2:
+        raise ValueError(
+            "forget must mark at least 2 rows and leave others, the retained ones, and X_unseen "
+            f"must have at least 2 rows; got {n_forget} True of {len(mask)}, and {len(y_unseen)} "
+            "unseen rows."
+        )
+    codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
+    nets = [_network(model) for model in models.values()]
+    with unnoticed(*(net for net in nets if net is not None)):
+        subjects = {
+            name: _Subject(name, model, (X, X_unseen), codes, mask, classes)
+            for name, model in models.items()
+        }
+        features = {}
+        if original is not None and nets[0] is not None and nets[1] is not None:
+            rows = np.arange(len(y_unseen))
+            if len(rows) > _FEATURE_ROWS:
+                rows = check_random_state(random_state).permutation(rows)[:_FEATURE_ROWS]
+            some = (
+                Subset(X_unseen, rows) if is_dataset(X_unseen) else multi_indexing(X_unseen, rows)
+            )
+            features = {
+                name: FeatureExtractor(model, layer=feature_layer).transform(some)
+                for (name, model), net in zip(models.items(), nets)
+                if net is not None
+            }
+        digests = _digests(X, y, np.where(mask, "forget", "retain"))
+        digests |= _digests(X_unseen, y_unseen, np.full(len(y_unseen), "unseen"))
+    measure = _Measure(n_splits, n_resamples, confidence_level, random_state)
+    found = {name: measure.own(subject) for name, subject in subjects.items()}
+    first, second = subjects.get("retrained"), subjects.get("retrained_2")
+    for name, subject in subjects.items():
+        judge = second or first
+        if judge is not None and subject is not judge:
+            found[name] |= measure.calibrated(subject, judge)
+        if first is not None and subject is not first:
+            found[name] |= measure.closeness(subject, first, second)
+    if features:
+        for name, more in measure.collapse(features, codes[1][rows]).items():
+            found[name] |= more
+    return UnlearningReport(
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        method=_name(type(_inner(unlearner))),
+        parameters=_parameters(unlearner),
+        networks={name: _name(type(_inner(model))) for name, model in models.items()},
+        versions=_versions(),
+        rows={name: digests[name] for name in ("retain", "forget", "unseen")},
+        settings={
+            "feature_layer": feature_layer,
+            "n_splits": n_splits,
+            "n_resamples": n_resamples,
+            "confidence_level": confidence_level,
+            "random_state": random_state,
+        },
+        figures={
+            figure: {name: own[figure] for name, own in found.items() if figure in own}
+            for figure in _FIGURES
+            if any(figure in own for own in found.values())
+        },
+    )
+
+
+# -- what is measured --------------------------------------------------------------------------
+
+
+class _Subject:
+    """What one network says of the rows, with encoded labels."""
+
+    def __init__(self, name, model, data, codes, mask, classes):
+        self.multilabel = codes[0].ndim == 2
+        probas = []
+        for part, y in zip(data, codes):
+            proba = _proba(name, model, part, classes)
+            if proba.shape != (len(y), len(classes)):
+                raise ValueError(
+                    f"the {name} network must give each of the {len(y)} rows a probability of each "
+                    f"of the {len(classes)} classes; got an array of shape {proba.shape}."
+                )
+            probas.append(proba)
+        self.codes = {"retain": codes[0][~mask], "forget": codes[0][mask], "unseen": codes[1]}
+        self.proba = {"retain": probas[0][~mask], "forget": probas[0][mask], "unseen": probas[1]}
+        self.predicted = {
+            key: _decide(model, proba, self.multilabel) for key, proba in self.proba.items()
+        }
+        self.right = {
+            key: _mean_over_labels(self.predicted[key] == y) for key, y in self.codes.items()
+        }
+
+    def signals(self, signal):
+        """A signal of the forget rows, and of the unseen ones."""
+        return [
+            attack_signal(self.codes[key], self.proba[key], signal=signal, labels=self._labels(key))
+            for key in ("forget", "unseen")
+        ]
+
+    def calibrated(self, judge):
+        return [
+            calibrated_signal(
+                self.codes[key], self.proba[key], judge.proba[key], labels=self._labels(key)
+            )
+            for key in ("forget", "unseen")
+        ]
+
+    def _labels(self, key):
+        return None if self.multilabel else np.arange(self.proba[key].shape[1])
+
+
+class _Measure:
+    """The figures, each with its interval."""
+
+    def __init__(self, n_splits, n_resamples, level, seed):
+        self.n_splits = n_splits
+        self.n_resamples = n_resamples
+        self.level = level
+        self.seed = seed
+
+    def own(self, subject):
+        """Figures of one network."""
+        found = {
+            name: self._share(subject.right[key])
+            for name, key in (
+                ("utility", "unseen"),
+                ("retain_accuracy", "retain"),
+                ("forget_accuracy", "forget"),
+            )
+        }
+        for signal in _SIGNALS:
+            found |= self._attack(signal, subject.signals(signal))
+        found["forgetting_score"] = forgetting = _distance(
+            *(bound - 0.5 for bound in found["loss_attack_accuracy"])
+        )
+        utility = found["utility"]
+        found["nomus"] = Interval(
+            nomus_score(utility.value, forgetting.value),
+            nomus_score(utility.low, forgetting.high),
+            nomus_score(utility.high, forgetting.low),
+        )
+        losses = subject.signals("loss")
+        found["overshoot"] = self._bootstrap(overshoot_score, *losses, vectorized=False)
+        return found
+
+    def calibrated(self, subject, judge):
+        """The attack that knows how hard each row is."""
+        return self._attack("calibrated", subject.calibrated(judge))
+
+    def closeness(self, subject, first, second):
+        """Figures of closeness to the first retrained network."""
+        scores = [
+            {key: float(right.mean()) for key, right in each.right.items()}
+            for each in (subject, first)
+        ]
+        attacks = [self._guesses(each) for each in (subject, first)]
+        differences = {
+            key: self._difference([(subject.right[key], first.right[key], np.ones(len(right)))])
+            for key, right in subject.right.items()
+        }
+        bounds = list(zip(*(_distance(*difference) for difference in differences.values())))
+        tug_of_war = [float(np.prod(1 - np.array(values))) for values in bounds]
+        (ours, guessed), (reference, _) = attacks
+        attack = self._difference(list(zip(ours, reference, guessed)))
+        bounds = list(zip(*(_distance(*each) for each in (*differences.values(), attack))))
+        with_attack = [
+            {**score, "attack": sum(map(np.sum, right)) / sum(map(np.sum, guessed))}
+            for score, (right, _) in zip(scores, attacks)
+        ]
+        distances = [
+            _mean_over_labels(
+                np.sqrt(
+                    _divergences(
+                        subject.multilabel,
+                        y_proba=a.proba["forget"],
+                        y_proba_reference=b.proba["forget"],
+                    )
+                )
+            )
+            for a, b in ((subject, first), (first, second))
+            if b is not None
+        ]
+        probas = [each.proba["forget"] for each in (subject, first, second) if each is not None]
+        same = subject.predicted["forget"] == first.predicted["forget"]
+        found = {
+            "gap": Interval(average_gap(*with_attack), *map(float, np.mean(bounds[1:], axis=1))),
+            "tug_of_war": Interval(tug_of_war_score(*scores), tug_of_war[2], tug_of_war[1]),
+            "agreement": self._share(_mean_over_labels(same)),
+            "js_distance": self._bootstrap(np.mean, distances[0])._replace(
+                value=jensen_shannon_distance(*probas[:2], multilabel=subject.multilabel)
+            ),
+        }
+        if second is not None:
+            value = relative_jensen_shannon_distance(*probas, multilabel=subject.multilabel)
+            found["relative_js_distance"] = self._bootstrap(
+                lambda ours, floor, axis: ours.mean(axis) / floor.mean(axis),
+                *distances,
+                paired=True,
+            )._replace(value=value)
+        return found
+
+    def collapse(self, features, y):
+        """Figures of the features of unseen rows, by network."""
+        _, place, counts = np.unique(y, axis=0, return_inverse=True, return_counts=True)
+        if np.count_nonzero(counts > 1) < 2:
+            return {}
+        # Groups in which the classes are spread, so that none is left out with a group.
+        n_groups = min(20, len(y))
+        order = np.lexsort((check_random_state(self.seed).permutation(len(y)), place.ravel()))
+        group = np.empty(len(y), dtype=int)
+        group[order] = np.arange(len(y)) % n_groups
+        labels = y.T if y.ndim == 2 else [y]
+        rarest = min(
+            np.unique(label, return_counts=True)[1].min()
+            for label in labels
+            if (label != label[0]).any()
+        )
+        found, parts = {}, {}
+        for name, Z in features.items():
+            without = [
+                (
+                    linear_cka(Z[group != g], y[group != g]),
+                    scatter_ratio(Z[group != g], y[group != g]),
+                )
+                for g in range(n_groups)
+            ]
+            cka, scatter = map(np.array, zip(*without))
+            parts[name] = linear_cka(Z, y), cka
+            found[name] = {
+                "linear_cka": self._jackknife(*parts[name], high=1),
+                "scatter_ratio": self._jackknife(scatter_ratio(Z, y), scatter),
+            }
+            if rarest > 1:
+                probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
+                n_right = round(probe * len(y))
+                found[name]["linear_probe"] = self._binomial(n_right, len(y))._replace(value=probe)
+        whole, without = parts["original"]
+        if whole > 0 and without.min() > 0:
+            for name in parts.keys() - {"original"}:
+                ours, ours_without = parts[name]
+                found[name]["cka_kept"] = self._jackknife(ours / whole, ours_without / without)
+        return found
+
+    def _attack(self, name, signals):
+        report = membership_inference_report(
+            *signals,
+            n_splits=self.n_splits,
+            n_resamples=self.n_resamples,
+            confidence_level=self.level,
+            random_state=self.seed,
+        )
+        return {f"{name}_attack_{figure}": interval for figure, interval in report.items()}
+
+    def _guesses(self, subject):
+        """How often the loss attack was right about each row, and asked: of each side an array."""
+        losses = subject.signals("loss")
+        right, row = _attack(*losses, self.n_splits, check_random_state(self.seed))
+        n = 2 * min(map(len, losses))
+        return [
+            np.bincount(row[chosen].ravel(), minlength=n).reshape(2, -1)
+            for chosen in (right, np.ones_like(right))
+        ]
+
+    def _share(self, right):
+        if np.isin(right, (0, 1)).all():
+            return self._binomial(int(right.sum()), len(right))
+        return self._bootstrap(np.mean, right)
+
+    def _binomial(self, n_right, n):
+        low, high = binomtest(n_right, n).proportion_ci(self.level)
+        return Interval(n_right / n, float(low), float(high))
+
+    def _bootstrap(self, statistic, *samples, **options):
+        options = {"vectorized": True, **options}
+        value = statistic(*samples, axis=0) if options["vectorized"] else statistic(*samples)
+        low, high = bootstrap(
+            samples,
+            statistic,
+            n_resamples=self.n_resamples,
+            batch=10,  # which are in memory at a time
+            confidence_level=self.level,
+            method="percentile",
+            random_state=np.random.RandomState(self.seed),
+            **options,
+        ).confidence_interval
+        return Interval(float(value), float(low), float(high))
+
+    def _difference(self, sides):
+        """Difference of the shares ``a / n`` and ``b / n``, over rows drawn for both alike."""
+        rng = np.random.default_rng(self.seed)
+        value = sum(np.sum([a, b, n], axis=1) for a, b, n in sides)
+        drawn = 0
+        for side in sides:
+            kinds, counts = np.unique(np.column_stack(side), axis=0, return_counts=True)
+            n_rows = counts.sum()
+            drawn = drawn + rng.multinomial(n_rows, counts / n_rows, size=self.n_resamples) @ kinds
+        drawn = drawn[drawn[:, 2] > 0]
+        tails = (1 - self.level) / 2
+        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / drawn[:, 2], [tails, 1 - tails])
+        return (value[0] - value[1]) / value[2], low, high
+
+    def _jackknife(self, value, without, high=math.inf):
+        n = len(without)
+        if not (np.isfinite(value) and np.isfinite(without).all()):
+            return Interval(float(value), float(value), float(value))
+        error = math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+        half = norm.ppf((1 + self.level) / 2) * error
+        return Interval(float(value), max(float(value - half), 0.0), min(float(value + half), high))
+
+
+def _distance(value, low, high):
+    """The interval of an absolute value."""
+    ends = abs(low), abs(high)
+    nearest = 0.0 if low <= 0 <= high else min(ends)
+    value = abs(value)
+    return Interval(float(value), float(min(nearest, value)), float(max(*ends, value)))
+
+
+def _mean_over_labels(values):
+    values = values.astype(float)
+    return values if values.ndim == 1 else values.mean(axis=1)
+
+
+# -- what is said of it ------------------------------------------------------------------------
+
+
+def _inner(model):
+    """The estimator that a FrozenEstimator or a Pipeline is about."""
+    from sklearn.pipeline import Pipeline  # not loaded by skorch
+
+    while isinstance(model, FrozenEstimator | Pipeline):
+        model = model.estimator if isinstance(model, FrozenEstimator) else model[-1]
+    return model
+
+
+def _network(model):
+    """The one network of an estimator, or None."""
+    net = getattr(_inner(model), "estimator_", _inner(model))
+    return net if isinstance(net, NeuralNet) else None
+
+
+def _proba(name, model, X, classes):
+    net = model.estimator if isinstance(model, FrozenEstimator) else model
+    if isinstance(net, NeuralNet):
+        return predict_proba(net, as_dataset(net, X if is_lazy(net, X) else np.asarray(X)))
+    if not np.array_equal(net.classes_, classes):
+        raise ValueError(
+            f"the {name} network must have the classes of the unlearner, {classes.tolist()[:20]}; "
+            f"got {np.asarray(net.classes_).tolist()[:20]}."
+        )
+    return np.asarray(net.predict_proba(X))
+
+
+def _decide(model, proba, multilabel):
+    model, net = _inner(model), _network(model)
+    if net is not None:
+        return predicted(net, proba)
+    if hasattr(model, "aggregate"):  # several networks, with a rule of their own
+        return model._decide(proba, model.aggregate == "mean_proba")
+    return (proba > 0.5).astype(int) if multilabel else proba.argmax(axis=1)
+
+
+def _labels(name, X, y):
+    if y is None:
+        if not is_dataset(X):
+            raise ValueError(f"{name} must be given unless the rows are a data set of pairs.")
+        y = labels_of(X)
+    y = np.asarray(y)
+    return y if y.ndim == 2 and y.shape[1] > 1 else column_or_1d(y)
+
+
+def _digests(X, y, names):
+    """Count and SHA-256 of the sets of rows that go by each of the `names`."""
+    from skorch.helper import SliceDataset  # which imports much that is not needed before
+
+    if is_dataset(X):
+        rows = (X[i][0] for i in range(len(X)))
+    elif isinstance(X, Mapping):
+        rows = ({key: values[i] for key, values in X.items()} for i in range(len(y)))
+    else:
+        rows = X if isinstance(X, SliceDataset | torch.Tensor) else np.asarray(X)
+    digests = {name: hashlib.sha256() for name in np.unique(names).tolist()}
+    for name, row, label in zip(names.tolist(), rows, y, strict=True):
+        _feed(digests[name], row)
+        _feed(digests[name], label)
+    return {
+        name: {"count": names.tolist().count(name), "sha256": digest.hexdigest()}
+        for name, digest in digests.items()
+    }
+
+
+def _feed(digest, value):
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            _feed(digest, str(key))
+            _feed(digest, value[key])
+        return
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OUS" and value.ndim:
+        value = value.tolist()
+    if isinstance(value, tuple | list):
+        for item in value:
+            _feed(digest, item)
+        return
+    array = np.asarray(value)
+    if array.dtype.kind in "OUS":
+        text = str(value).encode()
+        digest.update(f"str {len(text)}\n".encode() + text)
+    else:
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+
+
+def _versions():
+    from . import __version__  # which is set after this module is imported
+
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"skunlearn": __version__, "python": platform.python_version(), **libraries}
+
+
+def _name(kind):
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _parameters(estimator):
+    """The parameters of an estimator, network or callback, without the contents of any rows."""
+    return {
+        name: _size(value) if name[:2] in ("X", "X_", "y", "y_") else _described(value)
+        for name, value in sorted(estimator.get_params(deep=False).items())
+        if name != "_params_to_validate"
+    }
+
+
+def _described(value):
+    """A parameter as JSON can hold it; of what may be rows there is no more than type and size."""
+    if isinstance(value, np.number | np.bool_):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str) and len(value) <= 200:
+        return value
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        return _name(value)
+    if isinstance(value, functools.partial):
+        return {"partial": _described(value.func), **_described(value.keywords)}
+    if hasattr(value, "get_params"):
+        return {"class": _name(type(value)), **_parameters(value)}
+    if isinstance(value, dict):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, tuple | list) and (len(value) <= 3 or all(map(_is_part, value))):
+        return [_described(item) for item in value]
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    return _size(value)
+
+
+def _is_part(value):
+    """Whether it is a class, estimator or callback, or one with its name: not a row or label."""
+    value = value[-1] if isinstance(value, tuple) and len(value) == 2 else value
+    return isinstance(value, type) or hasattr(value, "get_params")
+
+
+def _size(value):
+    """The type of an object, and how large it is."""
+    if value is None:
+        return None
+    if hasattr(value, "shape"):
+        return f"{_name(type(value))} of shape {tuple(value.shape)}"
+    size = f" of length {len(value)}" if hasattr(value, "__len__") else ""
+    return _name(type(value)) + size
+
+
+def _finite(value):
+    """The same with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,570 @@
+"""The report says what the metrics say, with intervals, and holds none of the rows."""
+
+import hashlib
+import json
+import pickle
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import beta
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetBinaryClassifier
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from skunlearn import SISA, FineTune, Retrain, unlearning_report
+from skunlearn.callbacks import ForgettingMonitor
+from skunlearn.features import FeatureExtractor
+from skunlearn.metrics import correlation_collapse, get_scorer, overshoot_score
+from skunlearn.report import _Measure
+
+from .networks import make_net
+
+N_TRAIN = 160
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 6)).astype(np.float32)
+    y = np.array(["c", "a", "b"])[rng.integers(3, size=400)]
+    easy = rng.random(400) < 0.5
+    y[easy] = np.where(X[easy, 0] > 0, "a", "b")
+    return X[:N_TRAIN], y[:N_TRAIN], X[N_TRAIN:], y[N_TRAIN:], np.arange(N_TRAIN) < 50
+
+
+@pytest.fixture(scope="module")
+def models(data):
+    X, y, _, _, forget = data
+    net = make_net(max_epochs=25, module__hidden=64)
+    models = {"original": FineTune(net, random_state=0).fit(X, y)}
+    models["unlearned"] = FineTune(net, max_epochs=8, random_state=0).fit(X, y, forget=forget)
+    models["retrained"] = Retrain(net, random_state=1).fit(X, y, forget=forget)
+    models["retrained_2"] = Retrain(net, random_state=2).fit(X, y, forget=forget)
+    return models
+
+
+def make_report(models, data, **params):
+    X, y, X_test, y_test, forget = data
+    names = {"original": "original", "retrained": "reference", "retrained_2": "reference_2"}
+    others = {names[name]: model for name, model in models.items() if name in names}
+    return unlearning_report(
+        models["unlearned"],
+        X,
+        y,
+        **{
+            "forget": forget,
+            "X_unseen": X_test,
+            "y_unseen": y_test,
+            "n_resamples": 20,
+            **others,
+            **params,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def report(models, data):
+    return make_report(models, data, n_resamples=400)
+
+
+def row_losses(model, X, y):
+    return -np.log(truth_and_rest(model, X, y)[0])
+
+
+def truth_and_rest(model, X, y):
+    """Probability of the true class, and of all others together, neither of them 0 or 1."""
+    proba = model.predict_proba(X)
+    is_true = model.classes_ == y[:, None]
+    eps = np.finfo(np.float32).eps
+    sums = ((proba * chosen).sum(axis=1) for chosen in (is_true, ~is_true))
+    return [np.clip(p, eps, 1 - eps).astype(float) for p in sums]
+
+
+def test_accuracies_and_their_exact_intervals(report, models, data):
+    X, y, X_test, y_test, forget = data
+    for name, model in models.items():
+        for figure, rows, labels in (
+            ("utility", X_test, y_test),
+            ("retain_accuracy", X[~forget], y[~forget]),
+            ("forget_accuracy", X[forget], y[forget]),
+        ):
+            value, low, high = report.figures[figure][name]
+            assert value == pytest.approx(accuracy_score(labels, model.predict(rows)))
+            n, k = len(labels), round(value * len(labels))
+            assert low == pytest.approx(beta.ppf(0.025, k, n - k + 1))
+            assert high == pytest.approx(beta.ppf(0.975, k + 1, n - k) if k < n else 1)
+
+
+def test_forgetting_and_nomus_are_those_of_the_scorers(report, models, data):
+    X, y, X_test, y_test, forget = data
+    sets = {"X_forget": X[forget], "y_forget": y[forget]}
+    figures = report.figures
+    for name, model in models.items():
+        nomus = get_scorer("nomus", **sets)(model, X_test, y_test)
+        forgetting = -get_scorer("neg_forgetting_score", **sets)(model, X_test, y_test)
+        assert figures["nomus"][name].value == pytest.approx(nomus)
+        assert figures["forgetting_score"][name].value == pytest.approx(forgetting)
+        accuracy = figures["loss_attack_accuracy"][name]
+        assert abs(accuracy.value - 0.5) == pytest.approx(forgetting)
+        low = (
+            0
+            if accuracy.low <= 0.5 <= accuracy.high
+            else min(abs(accuracy.low - 0.5), abs(accuracy.high - 0.5))
+        )
+        assert figures["forgetting_score"][name].low == pytest.approx(low)
+        assert figures["nomus"][name].high == pytest.approx(
+            figures["utility"][name].high / 2 + 0.5 - low
+        )
+    assert figures["forgetting_score"]["original"].low > 0.02
+
+
+def test_attacks_and_overshoot(report, models, data):
+    X, y, X_test, y_test, forget = data
+    members = np.repeat([1, 0], [forget.sum(), len(y_test)])
+    for name, model in models.items():
+        losses = row_losses(model, X[forget], y[forget]), row_losses(model, X_test, y_test)
+        auc = roc_auc_score(members, -np.concatenate(losses))
+        assert report.figures["loss_attack_auc"][name].value == pytest.approx(auc, abs=1e-3)
+        assert report.figures["overshoot"][name].value == pytest.approx(
+            overshoot_score(*losses), abs=1e-3
+        )
+        probas = model.predict_proba(X[forget]), model.predict_proba(X_test)
+        entropies = [-(p * np.log(p)).sum(axis=1) for p in probas]
+        auc = roc_auc_score(members, -np.concatenate(entropies))
+        assert report.figures["entropy_attack_auc"][name].value == pytest.approx(auc, abs=1e-3)
+    assert report.figures["loss_attack_auc"]["original"].value > 0.6
+
+
+def test_calibration_is_by_the_second_retraining_if_there_is_one(report, models, data):
+    X, y, X_test, y_test, forget = data
+
+    def phi(model, X, y):
+        truth, rest = truth_and_rest(model, X, y)
+        return np.log(truth / rest)
+
+    def auc(model, judge):
+        signals = [
+            phi(model, rows, labels) - phi(judge, rows, labels)
+            for rows, labels in ((X[forget], y[forget]), (X_test, y_test))
+        ]
+        return roc_auc_score(np.repeat([1, 0], list(map(len, signals))), np.concatenate(signals))
+
+    found = report.figures["calibrated_attack_auc"]
+    assert list(found) == ["unlearned", "original", "retrained"]
+    for name, interval in found.items():
+        expected = auc(models[name], models["retrained_2"])
+        assert interval.value == pytest.approx(expected, abs=2e-3)
+    alone = make_report({k: models[k] for k in ("unlearned", "retrained")}, data)
+    found = alone.figures["calibrated_attack_auc"]
+    assert list(found) == ["unlearned"]
+    expected = auc(models["unlearned"], models["retrained"])
+    assert found["unlearned"].value == pytest.approx(expected, abs=2e-3)
+
+
+def test_closeness_to_the_retrained_network(report, models, data):
+    X, _, _, _, forget = data
+    figures, last = report.figures, models["retrained"]
+    accuracies = ("utility", "retain_accuracy", "forget_accuracy")
+
+    def distance(a, b):
+        return np.mean(
+            jensenshannon(
+                a.predict_proba(X[forget]).astype(float),
+                b.predict_proba(X[forget]).astype(float),
+                axis=1,
+                base=2,
+            )
+        )
+
+    floor = distance(last, models["retrained_2"])
+    for name in ("unlearned", "original", "retrained_2"):
+        differences = [
+            abs(figures[figure][name].value - figures[figure]["retrained"].value)
+            for figure in (*accuracies, "loss_attack_accuracy")
+        ]
+        assert figures["gap"][name].value == pytest.approx(np.mean(differences))
+        assert figures["tug_of_war"][name].value == pytest.approx(
+            np.prod([1 - d for d in differences[:3]])
+        )
+        same = models[name].predict(X[forget]) == last.predict(X[forget])
+        assert figures["agreement"][name].value == pytest.approx(same.mean())
+        away = distance(models[name], last)
+        assert figures["js_distance"][name].value == pytest.approx(away, rel=1e-3)
+        ratio = figures["relative_js_distance"][name]
+        assert ratio.value == pytest.approx(away / floor, rel=1e-3)
+    assert figures["gap"]["original"].value > 0.05
+    assert "retrained" not in figures["gap"]
+
+
+def test_intervals_of_closeness_are_those_of_resampled_rows(report, models, data):
+    """The bounds of each difference by a plain loop; rows are drawn for both networks alike."""
+    X, y, X_test, y_test, forget = data
+    rng = np.random.default_rng(1)
+    bounds = []
+    for rows, labels in ((X_test, y_test), (X[~forget], y[~forget]), (X[forget], y[forget])):
+        a, b = (models[name].predict(rows) == labels for name in ("original", "retrained"))
+        drawn = [rng.integers(len(a), size=len(a)) for _ in range(2000)]
+        low, high = np.quantile([a[i].mean() - b[i].mean() for i in drawn], [0.025, 0.975])
+        ends = abs(low), abs(high)
+        bounds.append((0 if low <= 0 <= high else min(ends), max(ends)))
+    low, high = np.transpose(bounds)
+    _, found_low, found_high = report.figures["tug_of_war"]["original"]
+    assert found_low == pytest.approx(np.prod(1 - high), abs=0.03)
+    assert found_high == pytest.approx(np.prod(1 - low), abs=0.03)
+    # Rows drawn for each network apart would double the width where the two mostly agree.
+    assert np.prod(1 - low) - np.prod(1 - high) < 0.4
+
+
+def test_every_figure_lies_in_its_interval(report):
+    for name, intervals in report.figures.items():
+        for value, low, high in intervals.values():
+            assert low <= value <= high, name
+
+
+def test_collapse_beside_the_retrained_network(report, models, data):
+    _, _, X_test, y_test, _ = data
+    Z = {name: FeatureExtractor(model).transform(X_test) for name, model in models.items()}
+    result = correlation_collapse(
+        Z["original"], Z["unlearned"], y_test, Z_retrained=Z["retrained"], random_state=0
+    )
+    for name, found in (
+        ("original", result.original),
+        ("unlearned", result.unlearned),
+        ("retrained", result.retrained),
+    ):
+        for figure, value in found.items():
+            assert report.figures[figure][name].value == pytest.approx(value)
+    kept = report.figures["cka_kept"]
+    assert set(kept) == {"unlearned", "retrained", "retrained_2"}
+    assert kept["unlearned"].value == pytest.approx(result.kept["linear_cka"])
+    # No more than a moment of a mean, but the same kind of number as that of a bootstrap.
+    value, low, high = report.figures["linear_cka"]["original"]
+    assert 0.01 < high - low < 0.3
+
+
+def test_jackknife_of_a_mean_has_its_standard_error():
+    x = np.random.default_rng(0).normal(size=20000)
+    group = np.arange(len(x)) % 20
+    without = np.array([x[group != g].mean() for g in range(20)])
+    value, low, high = _Measure(10, 100, 0.95, 0)._jackknife(x.mean() + 1, without + 1)
+    assert (high - low) / 2 == pytest.approx(1.96 * x.std() / np.sqrt(len(x)), rel=0.35)
+    assert value - low == pytest.approx(high - value)
+
+
+def test_without_others_there_are_the_figures_of_one_network(models, data):
+    report = make_report({"unlearned": models["unlearned"]}, data)
+    assert set(report.networks) == {"unlearned"}
+    assert not set(report.figures) & {"gap", "calibrated_attack_auc", "linear_cka", "cka_kept"}
+    assert len(report.figures) == 18
+
+
+def test_each_network_predicts_each_row_once(models, data, monkeypatch):
+    calls = []
+    predict = FineTune.predict_proba
+    for kind in (FineTune, Retrain):
+        monkeypatch.setattr(
+            kind, "predict_proba", lambda self, X: calls.append((self, len(X))) or predict(self, X)
+        )
+        monkeypatch.setattr(kind, "predict", None)
+    make_report(models, data)
+    assert sorted(n for _, n in calls) == [160] * 4 + [240] * 4
+
+
+def test_it_is_repeatable_and_leaves_everything_as_it_was(models, data):
+    net = models["unlearned"].estimator_
+    net.module_.train()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    models = {name: models[name] for name in ("unlearned", "original", "retrained")}
+    first, second, third = (make_report(models, data, random_state=i).figures for i in (3, 3, 4))
+    assert first == second
+    assert first != third
+    assert net.module_.training
+    assert torch.equal(states[0], torch.get_rng_state())
+    np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_json_is_strict_and_says_everything(report):
+    text = report.to_json()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    content = json.loads(text, parse_constant=refuse)
+    assert content["method"] == "skunlearn.finetune.FineTune"
+    assert content["networks"]["retrained"] == "skunlearn.exact.Retrain"
+    assert content["parameters"]["max_epochs"] == 8
+    net = content["parameters"]["estimator"]
+    assert net["class"] == "skorch.classifier.NeuralNetClassifier"
+    assert net["optimizer"] == "torch.optim.sgd.SGD"
+    assert net["module__hidden"] == 64
+    assert content["versions"]["torch"] == torch.__version__
+    assert content["rows"]["forget"]["count"] == 50
+    assert content["rows"]["retain"]["count"] == 110
+    assert content["rows"]["unseen"]["count"] == 240
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", content["date"])
+    assert content["settings"]["n_resamples"] == 400
+    for name, intervals in report.figures.items():
+        assert content["figures"][name].pop("meaning")
+        assert content["figures"][name] == {k: v._asdict() for k, v in intervals.items()}
+    assert len(report.to_json(indent=None).splitlines()) == 1
+
+
+def test_infinite_figures_and_parameters_are_null_in_json(models, data):
+    X, y, X_test, y_test, forget = data
+
+    class Constant(nn.Module):
+        def __init__(self, n_features_in, n_classes):
+            super().__init__()
+            self.head = nn.Linear(1, n_classes)
+
+        def forward(self, X):
+            # Features that tell the signs of X apart, and nothing else.
+            return self.head((X[:, :1] > 0).float())
+
+    net = make_net(Constant, optimizer__nesterov=False, optimizer__momentum=0.0)
+    y, y_test = (np.where(rows[:, 0] > 0, "a", "b") for rows in (X, X_test))
+    model = FineTune(net, random_state=0).fit(X, y)
+    model.set_params(lr=float("inf"))
+    report = unlearning_report(
+        model, X, y, forget=forget, X_unseen=X_test, y_unseen=y_test, original=model, n_resamples=9
+    )
+    assert report.figures["scatter_ratio"]["original"].value == float("inf")
+    content = json.loads(report.to_json())
+    assert content["figures"]["scatter_ratio"]["original"]["value"] is None
+    assert content["parameters"]["lr"] is None
+
+
+def test_it_holds_no_rows(models, data):
+    X, y, X_test, y_test, forget = data
+    monitor = ForgettingMonitor(X[forget][:3].tolist(), y[forget][:3].tolist(), X_test, y_test)
+    model = FineTune(make_net(callbacks=[monitor], max_epochs=1), random_state=0)
+    model.fit(X, y, forget=forget)
+    report = make_report({**models, "unlearned": model}, data)
+    described = report.parameters["estimator"]["callbacks"][0]
+    assert described["class"] == "skunlearn.callbacks.ForgettingMonitor"
+    assert described["X_forget"] == "builtins.list of length 3"
+    assert described["y_forget"] == "builtins.list of length 3"
+    assert described["X_unseen"] == "numpy.ndarray of shape (240, 6)"
+    assert described["n_rows"] == 200
+    held = pickle.dumps(report)
+    text = report.to_json() + repr(report) + report._repr_html_()
+    for row in np.concatenate([X, X_test]):
+        assert row.tobytes() not in held
+        assert str(row[0]) not in text
+        assert str(float(row[0])) not in text
+
+
+def digest_of(X, y):
+    """As the documentation says, for arrays of numbers and labels that are strings."""
+    digest = hashlib.sha256()
+    for row, label in zip(X, y):
+        digest.update(f"{row.dtype.str} {row.shape}\n".encode() + row.tobytes())
+        digest.update(f"str {len(label.encode())}\n".encode() + label.encode())
+    return digest.hexdigest()
+
+
+def test_digests_are_of_the_rows_in_order(report, data):
+    X, y, X_test, y_test, forget = data
+    assert report.rows["forget"]["sha256"] == digest_of(X[forget], y[forget])
+    assert report.rows["retain"]["sha256"] == digest_of(X[~forget], y[~forget])
+    assert report.rows["unseen"]["sha256"] == digest_of(X_test, y_test)
+
+
+def test_digests_do_not_depend_on_what_the_rows_are_kept_in(data):
+    X, y, X_test, y_test, forget = data
+    codes, codes_test = (np.searchsorted(["a", "b", "c"], labels) for labels in (y, y_test))
+    model = FineTune(make_net(max_epochs=1), random_state=0).fit(X, codes)
+
+    def rows(X, y, X_unseen, y_unseen):
+        return unlearning_report(
+            model, X, y, forget=forget, X_unseen=X_unseen, y_unseen=y_unseen, n_resamples=2
+        ).rows
+
+    plain = rows(X, codes, X_test, codes_test)
+    tensors = [map(torch.as_tensor, pair) for pair in ((X, codes), (X_test, codes_test))]
+    lazy = [TensorDataset(*pair) for pair in tensors]
+    assert rows(lazy[0], None, lazy[1], None) == plain
+    assert rows(pd.DataFrame(X), pd.Series(codes), pd.DataFrame(X_test), codes_test) == plain
+    other = X.copy()
+    other[0, 0] += 1  # a forget row
+    changed = rows(other, codes, X_test, codes_test)
+    assert changed["forget"]["sha256"] != plain["forget"]["sha256"]
+    assert changed["retain"] == plain["retain"]
+    wrong = codes.copy()
+    wrong[-1] = (wrong[-1] + 1) % 3  # a retained one's label
+    assert rows(X, wrong, X_test, codes_test)["retain"] != plain["retain"]
+    assert rows(X.astype(float), codes, X_test, codes_test)["forget"] != plain["forget"]
+
+
+def test_table_is_a_frame_or_a_list(report, monkeypatch):
+    frame = report.table
+    assert frame.columns.tolist() == ["figure", "network", "value", "low", "high", "meaning"]
+    one = frame[(frame.figure == "nomus") & (frame.network == "original")].iloc[0]
+    assert (one.value, one.low, one.high) == report.figures["nomus"]["original"]
+    assert len(frame) == sum(map(len, report.figures.values()))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert report.table == frame.to_dict("records")
+
+
+def test_repr_has_a_line_for_each_figure_and_a_column_for_each_network(report):
+    lines = repr(report).splitlines()
+    assert lines[0] == "UnlearningReport"
+    assert any("50, sha256 " + report.rows["forget"]["sha256"] in line for line in lines)
+    header = next(line for line in lines if "retrained 2" in line)
+    assert header.split() == ["unlearned", "original", "retrained", "retrained", "2"]
+    line = next(line for line in lines if line.startswith("  NoMUS "))
+    cells = re.findall(r"[\d.]+ \[[\d.]+, [\d.]+\]", line)
+    value, low, high = report.figures["nomus"]["original"]
+    assert len(cells) == 4
+    assert cells[1] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    assert next(line for line in lines if line.startswith("  gap ")).split()[-4] == "-"
+    assert max(map(len, lines)) < 130
+
+
+def test_html_is_well_formed_and_escaped(models, data):
+    class Method(FineTune):  # whose qualified name has <locals> in it
+        pass
+
+    X, y, _, _, forget = data
+    model = Method(make_net(max_epochs=1), random_state=0).fit(X, y, forget=forget)
+    report = make_report({**models, "unlearned": model}, data)
+    text = report._repr_html_()
+    assert "<locals>" not in text
+    assert "&lt;locals&gt;" in text
+
+    class Parser(HTMLParser):
+        cells = 0
+        open_tags = ()
+
+        def handle_starttag(self, tag, attrs):
+            self.open_tags = (*self.open_tags, tag)
+            self.cells += tag == "td"
+
+        def handle_endtag(self, tag):
+            assert self.open_tags[-1] == tag
+            self.open_tags = self.open_tags[:-1]
+
+    parser = Parser()
+    parser.feed(text)
+    assert parser.open_tags == ()
+    assert parser.cells == 5 * len(report.figures) + len(report._facts())
+
+
+def test_networks_of_every_kind_are_compared(models, data):
+    X, y, X_test, y_test, forget = data
+    net = make_net(max_epochs=2)
+    pipeline = make_pipeline(StandardScaler(), FineTune(net, random_state=0)).fit(X, y)
+    shards = SISA(net, n_shards=2, random_state=0).fit(X, y)
+    other = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    report = unlearning_report(
+        pipeline,
+        X,
+        y,
+        forget=forget,
+        X_unseen=X_test,
+        y_unseen=y_test,
+        original=models["original"].estimator_,
+        reference=shards,
+        reference_2=other,
+        n_resamples=20,
+    )
+    utility = report.figures["utility"]
+    assert utility["unlearned"].value == pytest.approx(pipeline.score(X_test, y_test))
+    assert utility["original"].value == pytest.approx(models["original"].score(X_test, y_test))
+    assert utility["retrained"].value == pytest.approx(shards.score(X_test, y_test))
+    assert utility["retrained_2"].value == pytest.approx(other.score(X_test, y_test))
+    assert set(report.figures["linear_cka"]) == {"unlearned", "original"}
+    assert report.method == "skunlearn.finetune.FineTune"
+    assert report.parameters["steps"][1][1]["class"] == "skunlearn.finetune.FineTune"
+    frozen = make_report({**models, "original": FrozenEstimator(models["original"])}, data)
+    assert frozen.figures["utility"]["original"] == utility["original"]
+
+
+def test_several_labels_per_row(data):
+    X, _, X_test, _, forget = data
+    Y, Y_test = ((rows[:, :3] > 0).astype(np.float32) for rows in (X, X_test))
+    net = make_net(criterion=nn.BCEWithLogitsLoss, max_epochs=3)
+    models = [FineTune(net, random_state=seed).fit(X, Y, forget=forget) for seed in range(3)]
+    report = unlearning_report(
+        models[0],
+        X,
+        Y,
+        forget=forget,
+        X_unseen=X_test,
+        y_unseen=Y_test,
+        original=models[0],
+        reference=models[1],
+        reference_2=models[2],
+        n_resamples=50,
+    )
+    utility = report.figures["utility"]["unlearned"]
+    assert utility.value == pytest.approx(np.mean(models[0].predict(X_test) == Y_test))
+    assert 0 < utility.low < utility.value < utility.high < 1
+    same = models[0].predict(X[forget]) == models[1].predict(X[forget])
+    assert report.figures["agreement"]["unlearned"].value == pytest.approx(same.mean())
+    assert 0.2 < report.figures["relative_js_distance"]["unlearned"].value < 5
+    assert report.figures["cka_kept"]["unlearned"].value == 1
+
+
+def test_a_binary_network_decides_by_its_threshold(data):
+    X, _, X_test, _, forget = data
+    y, y_test = ((rows[:, 0] > 0).astype(int) for rows in (X, X_test))
+
+    class Single(nn.Linear):
+        def __init__(self, n_features_in):
+            super().__init__(n_features_in, 1)
+
+        def forward(self, X):
+            return super().forward(X).squeeze(-1)
+
+    net = NeuralNetBinaryClassifier(Single, threshold=0.8, train_split=None, verbose=0)
+    model = FineTune(net, random_state=0).fit(X, y)
+    report = unlearning_report(
+        model, X, y, forget=forget, X_unseen=X_test, y_unseen=y_test, n_resamples=2
+    )
+    assert report.figures["utility"]["unlearned"].value == pytest.approx(
+        model.score(X_test, y_test)
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"forget": np.arange(N_TRAIN) < 1}, "forget must mark at least 2 rows .* got 1 True"),
+        ({"forget": np.ones(N_TRAIN, bool)}, "leave others.* got 160 True of 160"),
+        ({"forget": np.arange(3)}, "forget must be a boolean mask"),
+        ({"y_unseen": None}, "y_unseen must be given"),
+        ({"y_unseen": ["a", "b"]}, "240|2 rows"),
+        ({"reference": None}, "reference_2 was given without reference"),
+        ({"n_splits": 0}, "n_splits"),
+        ({"n_resamples": 0}, "n_resamples"),
+        ({"confidence_level": 95}, "confidence_level must be .* at most 1; got 95"),
+        ({"feature_layer": "nowhere"}, "nowhere"),
+    ],
+)
+def test_bad_arguments(models, data, params, message):
+    with pytest.raises(ValueError, match=message):
+        make_report(models, data, **params)
+
+
+def test_networks_that_cannot_be_compared_are_refused(models, data):
+    X, y, _, _, _ = data
+    fewer = FineTune(make_net(max_epochs=1), random_state=0).fit(X, np.where(y == "a", "a", "b"))
+    with pytest.raises(ValueError, match=r"the retrained network must have the classes .*'c'"):
+        make_report(models, data, reference=fewer)
+    with pytest.raises(ValueError, match=r"the original network must give each of the 160 rows"):
+        make_report(models, data, original=fewer.estimator_)
+    with pytest.raises(NotFittedError):
+        make_report(models, data, original=FineTune(make_net()))
