@@ -120,6 +120,8 @@ def test_distance_of_equal_predictions_but_for_rounding_is_a_small_number(dtype)
     assert 0 <= jensen_shannon_distance(p, np.nextafter(p, dtype(0.5))) < 0.02
     torch_p = torch.tensor(p)
     assert jensen_shannon_distance(torch_p, torch_p) == 0
+    p = p.astype(float)  # rows need not sum to 1 exactly
+    assert jensen_shannon_distance(p, 0.993 * p) == pytest.approx(0, abs=1e-6)
 
 
 def test_multilabel_distance_is_that_of_a_coin_for_each_label():
