@@ -341,3 +341,6 @@ def test_report_of_a_handful_of_rows_is_made_of_numbers():
     report = membership_inference_report([0.0, 1.0], [5.0, 6.0], random_state=0)
     assert np.isfinite([list(interval) for interval in report.values()]).all()
     assert report["auc"] == (1, 1, 1)
+    # With one split, many a resample has none of the few rows that were guessed.
+    report = membership_inference_report(np.arange(5), np.arange(50, 55), n_splits=1)
+    assert report["accuracy"] == (1, 1, 1)

@@ -157,6 +157,13 @@ def test_rmia_sees_memory_whatever_the_hardness_of_rows_and_is_a_coin_without():
             assert attack.accuracy > 0.7
 
 
+def test_rmia_dominates_from_gamma_on():
+    margins, population = np.zeros((4, 3)), np.zeros((4, 5))  # every ratio is 1
+    member = halves(4, 3)
+    assert (rmia(margins, member, population, gamma=1).signal == 0).all()
+    assert (rmia(margins, member, population, gamma=1.01).signal == 1).all()
+
+
 # -- KLoM ------------------------------------------------------------------------------------------
 
 
