@@ -102,7 +102,7 @@ def test_rows_keep_their_labels_when_few_are_drawn():
 def test_networks_are_read_at_the_layer():
     X = RNG.normal(size=(80, 5)).astype(np.float32)
     y = np.where(X[:, 0] > 0, "yes", "no")
-    forget = np.arange(60) < 9
+    forget = np.arange(60) % 7 == 3
     unlearner = FineTune(make_net(), random_state=0).fit(X[:60], y[:60])
     display = FeatureDistributionDisplay.from_estimator(
         unlearner,
@@ -118,6 +118,7 @@ def test_networks_are_read_at_the_layer():
     parts = [X[:60][~forget], X[:60][forget], X[60:]]
     expected = PCA(2).fit_transform(np.concatenate([hidden.transform(part) for part in parts]))
     assert abs(stacked(display, "FineTune")) == pytest.approx(abs(expected), rel=1e-2, abs=1e-3)
+    assert display.y["retain"].tolist() == y[:60][~forget].tolist()
     assert display.y["forget"].tolist() == y[:60][forget].tolist()
     assert list(display.points_["FineTune"]["unseen"]) == ["no", "yes"]
 
