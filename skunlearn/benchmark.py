@@ -1,0 +1,538 @@
+"""Compare unlearners side by side: the same originals, references and rows, one table."""
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_memory
+from skorch.dataset import get_len
+from skorch.utils import is_dataset, multi_indexing
+from torch.utils.data import Subset
+
+from ._cache import cache_key, train_once
+from ._data import encode_labels
+from ._runs import shown, write
+from ._validation import check_forget, check_number
+from .base import BaseUnlearner
+from .exact import Retrain
+from .features import FeatureExtractor
+from .finetune import FineTune
+from .report import _FEATURE_ROWS, _finite, _labels, _Measure, _Subject
+from .sisa import SISA
+
+ORIGINAL, REFERENCE, REFERENCE_2 = "Original", "Retrain", "Retrain again"
+_FIRST = ("method", "seed", "utility", "retain_accuracy", "forget_accuracy", "forgetting_score")
+_FIRST += ("nomus", "nomus_low", "nomus_high", "gap", "relative_js_distance", "cost", "seconds")
+
+
+@dataclass(frozen=True, repr=False)
+class UnlearnerComparison:
+    """What `compare_unlearners` returns.
+
+    Attributes
+    ----------
+    records : list of dict
+        A row for each method and seed.
+    """
+
+    records: list
+
+    @property
+    def table(self):
+        """The rows as a pandas DataFrame, or as they are where pandas is not installed."""
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            return self.records
+        return DataFrame(self.records)
+
+    def summary(self, columns=_FIRST[2:]):
+        """Mean and standard deviation over seeds of each method.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            The figures, by column of the table.
+
+        Returns
+        -------
+        summary : dict of str to dict of str to tuple of float
+            ``summary[method][column]`` is ``(mean, standard deviation)``, the latter over n - 1,
+            and NaN of one seed.
+        """
+        found = {}
+        for name in dict.fromkeys(row["method"] for row in self.records):
+            rows = [row for row in self.records if row["method"] == name]
+            found[name] = {}
+            for column in columns:
+                values = np.array([row.get(column, np.nan) for row in rows], dtype=float)
+                spread = values.std(ddof=1) if len(values) > 1 else np.nan
+                found[name][column] = float(values.mean()), float(spread)
+        return found
+
+    def __repr__(self):
+        columns = _FIRST[2:]
+        summary = self.summary(columns)
+        n_seeds = len({row["seed"] for row in self.records})
+        width = max(map(len, summary))
+        lines = [
+            f"{type(self).__name__}: mean ± standard deviation over {n_seeds} seed(s)",
+            " " * width + "".join(f"{name.replace('_', ' '):>22}" for name in columns),
+        ]
+        for name, figures in summary.items():
+            cells = (
+                "-" if np.isnan(mean) else f"{mean:.3f}" + (f" ± {std:.3f}" * (std == std))
+                for mean, std in figures.values()
+            )
+            lines.append(f"{name:{width}}" + "".join(f"{cell:>22}" for cell in cells))
+        return "\n".join(lines)
+
+    def plot_tradeoff(self, *, ax=None, **kwargs):
+        """Draw utility against forgetting, with lines of equal NoMUS.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            What to draw on. By default a figure is made.
+        **kwargs
+            Passed to `TradeoffDisplay.from_predictions`.
+
+        Returns
+        -------
+        display : skunlearn.inspection.TradeoffDisplay
+        """
+        return self._display("forgetting_score", "utility", ax, kwargs)
+
+    def plot_closeness(self, *, ax=None, **kwargs):
+        """Draw NoMUS against closeness to the retrained network.
+
+        Closeness is the Jensen-Shannon distance of predictions on forget rows to the retrained
+        network, over the distance between two retrainings: 1 is as good as retraining.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            What to draw on. By default a figure is made.
+        **kwargs
+            Passed to `TradeoffDisplay.from_predictions`.
+
+        Returns
+        -------
+        display : skunlearn.inspection.TradeoffDisplay
+        """
+        return self._display("relative_js_distance", "nomus", ax, kwargs)
+
+    def plot_front(self, *, ax=None, **kwargs):
+        """Draw closeness to the retrained network against cost, and the front of both.
+
+        A method is on the front if no other is at once cheaper and closer.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            What to draw on. By default a figure is made.
+        **kwargs
+            Passed to `TradeoffDisplay.from_predictions`.
+
+        Returns
+        -------
+        display : skunlearn.inspection.TradeoffDisplay
+            On its axes the front is the line that is labelled "front".
+        """
+        display = self._display("cost", "relative_js_distance", ax, kwargs)
+        front = pareto_front(display.x, display.y)
+        display.ax_.plot(
+            display.x[front],
+            display.y[front],
+            drawstyle="steps-post",
+            color="0.5",
+            linewidth=1,
+            zorder=2,
+            label="front",
+        )
+        return display
+
+    def _display(self, x, y, ax, kwargs):
+        from .inspection import TradeoffDisplay
+
+        rows = [row for row in self.records if None not in (row[x], row[y])]
+        kwargs = {"original": ORIGINAL, "retrained": REFERENCE, "ax": ax, **kwargs}
+        return TradeoffDisplay.from_predictions(rows, x=x, y=y, **kwargs)
+
+
+def pareto_front(cost, loss):
+    """Find what no other is at once cheaper than and as good as.
+
+    Parameters
+    ----------
+    cost, loss : array-like of shape (n,)
+        Two figures, of both of which smaller is better.
+
+    Returns
+    -------
+    front : ndarray of int
+        The indices of the front, by rising cost. Of equals, the first.
+
+    Raises
+    ------
+    ValueError
+        If the figures are not of the same number.
+
+    Examples
+    --------
+    >>> from skunlearn.benchmark import pareto_front
+    >>> pareto_front([1, 2, 3, 4], [0.9, 0.4, 0.5, 0.1])
+    array([0, 1, 3])
+    """
+    cost, loss = np.asarray(cost, dtype=float), np.asarray(loss, dtype=float)
+    if cost.ndim != 1 or cost.shape != loss.shape:
+        raise ValueError(
+            f"cost and loss must be of one shape (n,); got {cost.shape} and {loss.shape}."
+        )
+    order = np.lexsort((loss, cost))
+    best = np.minimum.accumulate(np.r_[np.inf, loss[order]])
+    return order[loss[order] < best[:-1]]
+
+
+def compare_unlearners(
+    unlearners,
+    X,
+    y=None,
+    *,
+    forget,
+    X_unseen,
+    y_unseen=None,
+    X_val=None,
+    y_val=None,
+    seeds=(0, 1, 2, 3, 4),
+    folder=None,
+    memory=None,
+    n_jobs=None,
+    feature_layer="auto",
+    n_splits=40,
+    n_resamples=200,
+):
+    """Run unlearners on the same networks and rows, beside networks that never saw the rows.
+
+    For each seed an original network is trained on all rows, and two references on the retained
+    ones. Every unlearner starts from that original, and what it makes of it is measured in the same
+    way as the original and the references themselves, which are in the table too, as "Original",
+    "Retrain" and "Retrain again".
+
+    Parameters
+    ----------
+    unlearners : list of estimator, or dict of str to estimator
+        Unlearners on the same network, which is not trained yet; a list is named by their classes.
+        A search over one, such as ``GridSearchCV(DLFD(net), ...)``, is fitted for each seed, with
+        the mask, and the parameters it finds are used; its own cost is not counted. Shorter
+        trainings from scratch, such as ``{"half": Retrain(net, max_epochs=15)}``, belong in every
+        comparison.
+    X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+        The rows to forget together with the rows to retain.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Their labels. May be left out if `X` is a data set that yields pairs.
+    forget : array-like of bool of shape (n_samples,)
+        True for the rows to forget: at least 2, and not all.
+    X_unseen, y_unseen : array-like
+        Rows on which all figures are reported; no network is trained, tuned or stopped on them.
+    X_val, y_val : array-like, default=None
+        Other held-out rows, which the unlearners may use.
+    seeds : sequence of int, default=(0, 1, 2, 3, 4)
+        One original, two references and one run of each method for each.
+    folder : str or path, default=None
+        Where to write each row of the table as soon as it is there, as JSON. A call that was
+        stopped goes on where it was when it is made again, and one with more methods or seeds
+        runs those alone: a row is found by a digest of all that it depends on. The files hold
+        figures, neither rows nor networks, and nothing is ever deleted.
+    memory : str, joblib.Memory or None, default=None
+        Where to keep originals and references, so that a call that goes on need not train them
+        again. The folder then holds networks that remember the rows to forget; see
+        :class:`~skunlearn.base.BaseUnlearner`.
+    n_jobs : int, default=None
+        Seeds at a time, by joblib; ``joblib.parallel_config`` is honoured.
+    feature_layer : str, default="auto"
+        Layer whose features are looked at for collapse, as in `FeatureExtractor`.
+    n_splits : int, default=40
+        Number of attacks whose accuracy is averaged.
+    n_resamples : int, default=200
+        Bootstrap resamples of the interval of NoMUS.
+
+    Returns
+    -------
+    comparison : UnlearnerComparison
+        Its `table` has a row for each method and seed. Besides the figures that
+        :func:`~skunlearn.unlearning_report` explains there are
+
+        * ``nomus_low`` and ``nomus_high``, a 95 % interval over rows;
+        * ``cost``, the samples that went through the network forwards and backwards, as a share of
+          those that "Retrain" took; one that went forwards only counts a third;
+        * ``seconds`` of `unlearn`.
+
+        The figures of closeness of the references are those to each other, and so what two
+        retrainings have in common.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described, or as an unlearner raises it: a method that has diverged
+        ends the comparison. Rows that are in the `folder` stay there.
+
+    See Also
+    --------
+    skunlearn.unlearning_report : All figures of one network, with intervals.
+    skunlearn.inspection.TradeoffDisplay : What the comparison draws itself with.
+
+    Notes
+    -----
+    Read three figures together: NoMUS, closeness to the retrained network, and cost; NoMUS alone is
+    reached by whatever un-fits the whole network. What was tuned on `X_unseen` cannot be reported
+    on it. Differences smaller than the spread over seeds are ties.
+
+    If it takes longer than two seconds and tqdm is installed, a progress bar is shown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune, NegGrad
+    >>> from skunlearn.benchmark import compare_unlearners
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 32), nn.ReLU(), nn.Linear(32, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.3,
+    ...     max_epochs=20, batch_size=20,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(300, 8)), rng.choice(["no", "yes"], 300)
+    >>> comparison = compare_unlearners(
+    ...     [FineTune(net), NegGrad(net)], X[100:], y[100:], forget=np.arange(200) < 50,
+    ...     X_unseen=X[:100], y_unseen=y[:100], seeds=[0],
+    ... )
+    >>> [row["method"] for row in comparison.records]
+    ['Original', 'Retrain', 'Retrain again', 'FineTune', 'NegGrad']
+    """
+    check_number("n_splits", n_splits, 1, integer=True)
+    check_number("n_resamples", n_resamples, 1, integer=True)
+    named = _named(unlearners)
+    net = _common_network(named)
+    y, y_unseen = _labels("y", X, y), _labels("y_unseen", X_unseen, y_unseen)
+    mask = check_forget(forget, len(y))
+    if np.count_nonzero(mask) < 2 or mask.all():
+        raise ValueError(
+            "forget must mark at least 2 rows and leave others to retain; got "
+            f"{np.count_nonzero(mask)} True of {len(mask)}."
+        )
+    seeds = list(seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different integers, one at least; got {seeds}.")
+    for seed in seeds:
+        check_number("seeds", seed, 0, integer=True)
+    data = X, y, mask, X_unseen, y_unseen, X_val, y_val
+    settings = feature_layer, n_splits, n_resamples
+    if folder is not None:
+        folder = Path(folder).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+    common = None if folder is None else cache_key(net, data, settings)
+    records, missing = {}, {}
+    for seed in seeds:
+        for name, model in named.items():
+            path = None
+            if folder is not None:
+                path = folder / f"{cache_key(net, common, name, model, seed)}.json"
+                if path.exists():
+                    records[name, seed] = json.loads(path.read_text())
+                    continue
+            missing.setdefault(seed, {})[name] = model, path
+    runs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+        delayed(_run_seed)(net, data, seed, todo, settings, memory)
+        for seed, todo in missing.items()
+    )
+    with contextlib.closing(runs):
+        for rows in shown(runs, len(missing), len(seeds), "seed"):
+            records |= {(row["method"], row["seed"]): row for row in rows}
+    return UnlearnerComparison([records[name, seed] for name in named for seed in seeds])
+
+
+def _named(unlearners):
+    """The methods by name, the networks that everything is compared with first."""
+    if not isinstance(unlearners, Mapping):
+        names = [type(_unlearner(model)).__name__ for model in unlearners]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"unlearners must have different names; got {names}. Pass a dict of names."
+            )
+        unlearners = dict(zip(names, unlearners))
+    if taken := {ORIGINAL, REFERENCE, REFERENCE_2} & unlearners.keys():
+        raise ValueError(
+            f"unlearners must not be called {sorted(taken)}: these are always compared, and those "
+            "are their names. Pass a dict of other names."
+        )
+    return dict.fromkeys((ORIGINAL, REFERENCE, REFERENCE_2)) | dict(unlearners)
+
+
+def _unlearner(model):
+    """The unlearner itself, or what a search searches over."""
+    inner = model if isinstance(model, BaseUnlearner) else getattr(model, "estimator", None)
+    if not isinstance(inner, BaseUnlearner):
+        raise ValueError(f"unlearners must hold unlearners, or searches over one; got {model!r}.")
+    return inner
+
+
+def _common_network(named):
+    models = {name: _unlearner(model) for name, model in named.items() if model is not None}
+    if not models:
+        raise ValueError("unlearners must hold at least one; got none.")
+    for name, model in models.items():
+        if isinstance(model.estimator, FrozenEstimator):
+            raise ValueError(
+                "unlearners must be given the network untrained, for each seed trains its own; got "
+                f"a FrozenEstimator in {name!r}. Pass what is in it."
+            )
+    keys = {name: cache_key(model.estimator) for name, model in models.items()}
+    if len(set(keys.values())) > 1:
+        raise ValueError(
+            "unlearners must have the same network as their estimator, or they cannot start from "
+            f"the same original; that of {next(iter(keys))!r} differs from that of "
+            f"{next(name for name, key in keys.items() if key != next(iter(keys.values())))!r}."
+        )
+    return next(iter(models.values())).estimator
+
+
+# -- one seed ----------------------------------------------------------------------------------
+
+
+def _run_seed(net, data, seed, todo, settings, memory):
+    """Train the original and the references of a seed, run the methods that are left, measure."""
+    X, y, mask, X_unseen, y_unseen, *_ = data
+    layer, n_splits, n_resamples = settings
+    states = np.random.SeedSequence(seed).generate_state(4).tolist()
+    memory = check_memory(memory)
+
+    def trained(unlearner, forget):
+        """The fitted unlearner, and the seconds that it took when it was trained."""
+
+        def train():
+            start = time.perf_counter()
+            unlearner.fit(X, y, forget=forget)
+            return unlearner, time.perf_counter() - start
+
+        content = net, type(unlearner), X, y, forget, unlearner.random_state
+        return train_once(memory, content, train)
+
+    original, _ = trained(FineTune(clone(net), random_state=states[0]), None)
+    first, first_seconds = trained(Retrain(clone(net), random_state=states[1]), mask)
+    second, second_seconds = trained(Retrain(clone(net), random_state=states[2]), mask)
+    unit = _n_trained(first)
+
+    classes = original.classes_
+    if y.ndim == 1:
+        original.estimator_.set_params(classes=classes)  # which it is to be frozen with
+    codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
+    rows = np.arange(len(y_unseen))
+    if len(rows) > _FEATURE_ROWS:
+        rows = np.random.RandomState(seed).permutation(rows)[:_FEATURE_ROWS]
+    some = Subset(X_unseen, rows) if is_dataset(X_unseen) else multi_indexing(X_unseen, rows)
+    measure = _Measure(n_splits, n_resamples, 0.95, seed)
+
+    def look(name, model):
+        has_features = hasattr(model, "estimator_")
+        Z = FeatureExtractor(model, layer=layer).transform(some) if has_features else None
+        return _Subject(name, model, (X, X_unseen), codes, mask, classes), Z
+
+    looks = {
+        name: look(name, model)
+        for name, model in ((ORIGINAL, original), (REFERENCE, first), (REFERENCE_2, second))
+    }
+    written = []
+    for name, (model, path) in todo.items():
+        figures = {"cost": None, "seconds": None}  # of an original, which is there anyway
+        if name == REFERENCE:
+            figures = {"cost": 1.0, "seconds": first_seconds}
+        elif name == REFERENCE_2:
+            figures = {"cost": _n_trained(second) / unit, "seconds": second_seconds}
+        elif name != ORIGINAL:
+            model = _tuned(model, data, states[3]).set_params(random_state=states[3])
+            figures = _unlearn(model, original.estimator_, data, unit)
+        subject, Z = looks[name] if name in looks else look(name, model)
+        # The references are compared with each other, everything else with the first.
+        reference, other = looks[REFERENCE][0], looks[REFERENCE_2][0]
+        if name == REFERENCE:
+            reference, other = other, reference
+        found = measure.own(subject)
+        found |= measure.calibrated(subject, other if subject is not other else reference)
+        found |= measure.closeness(subject, reference, other)
+        if Z is not None and name != ORIGINAL:
+            features = {"original": looks[ORIGINAL][1], name: Z}
+            found |= measure.collapse(features, codes[1][rows]).get(name, {})
+        row = {"method": name, "seed": seed} | {key: each.value for key, each in found.items()}
+        row |= {"nomus_low": found["nomus"].low, "nomus_high": found["nomus"].high} | figures
+        row = _finite({key: row[key] for key in (*_FIRST, *sorted(row.keys() - set(_FIRST)))})
+        if path is not None:
+            write(path, json.dumps(row, indent=2, allow_nan=False).encode())
+        written.append(row)
+    return written
+
+
+def _tuned(model, data, state):
+    """The unlearner itself, or a search's with the parameters that the search finds."""
+    if isinstance(model, BaseUnlearner):
+        return clone(model)
+    X, y, mask, *_ = data
+    search = clone(model).set_params(estimator__random_state=state).fit(X, y, forget=mask)
+    return clone(search.estimator).set_params(**search.best_params_)
+
+
+def _unlearn(model, original, data, unit):
+    """Let a method unlearn, and return what that took."""
+    X, y, mask, _, _, X_val, y_val = data
+    trains_itself = isinstance(model, SISA)
+    with _counting(model.estimator if trains_itself else original) as tally:
+        if trains_itself:
+            model.set_params(n_jobs=1).fit(X, y)  # for other processes would count for themselves
+        else:
+            model.set_params(estimator=FrozenEstimator(original))
+        tally[0] = 0
+        start = time.perf_counter()
+        model.unlearn(X, y, forget=mask, X_val=X_val, y_val=y_val)
+        return {"cost": tally[0] / unit, "seconds": time.perf_counter() - start}
+
+
+@contextlib.contextmanager
+def _counting(net):
+    """Count the samples that go through `net` and what is made of it: forwards alone, a third.
+
+    Validation, which is for those who watch, is not counted.
+    """
+    tally, plain = [0.0], type(net)
+
+    def validation_step(self, batch, **fit_params):
+        before = tally[0]
+        result = plain.validation_step(self, batch, **fit_params)
+        tally[0] = before
+        return result
+
+    def infer(self, x, **fit_params):
+        tally[0] += get_len(x) * (1 if torch.is_grad_enabled() else 1 / 3)
+        return plain.infer(self, x, **fit_params)
+
+    methods = {"infer": infer, "validation_step": validation_step}
+    net.__class__ = type(plain.__name__, (plain,), methods)
+    try:
+        yield tally
+    finally:
+        net.__class__ = plain
+
+
+def _n_trained(unlearner):
+    """How many samples went through a training, from what skorch has noted."""
+    sizes = unlearner.estimator_.history[:, "batches", :, "train_batch_size"]
+    return sum(map(sum, sizes))

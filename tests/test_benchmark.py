@@ -1,0 +1,272 @@
+"""Comparisons: the same originals and references for all, counted and written down."""
+
+import json
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
+
+from skunlearn import SISA, BadTeacher, FineTune, NegGrad, Retrain, unlearning_report
+from skunlearn.benchmark import compare_unlearners, pareto_front
+from skunlearn.metrics import get_scorer
+from skunlearn.model_selection import ForgetKFold
+
+from .networks import make_net
+
+EPOCHS, N_FORGET, N = 8, 48, 160
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N + 80, 6)).astype(np.float32)
+    y = np.where(X[:, 0] + rng.normal(size=len(X)) > 0, "yes", "no")
+    forget = np.arange(N) < N_FORGET
+    rows = {"X_unseen": X[N : N + 60], "y_unseen": y[N : N + 60], "forget": forget}
+    return X[:N], y[:N], rows
+
+
+class Trainings(Callback):
+    """Counts the trainings of all networks."""
+
+    n = 0
+
+    def on_train_begin(self, net, **kwargs):
+        Trainings.n += 1
+
+
+class Stopped(NegGrad):
+    """Is interrupted at its second run."""
+
+    n = 0
+
+    def unlearn(self, X, y=None, *, forget, X_val=None, y_val=None):
+        Stopped.n += 1
+        if Stopped.n == 2:
+            raise KeyboardInterrupt
+        return super().unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
+
+
+def net(**params):
+    return make_net(max_epochs=EPOCHS, **params)
+
+
+def compare(unlearners, problem, **kwargs):
+    X, y, rows = problem
+    return compare_unlearners(
+        unlearners, X, y, **(rows | {"seeds": [3], "n_resamples": 20} | kwargs)
+    )
+
+
+def by_method(comparison):
+    return {row["method"]: row for row in comparison.records}
+
+
+def without_seconds(comparison):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in comparison.records]
+
+
+def test_cost_is_the_share_of_samples_that_retraining_takes(problem):
+    rows = by_method(
+        compare(
+            {
+                "half": Retrain(net(), max_epochs=EPOCHS // 2),
+                "one": FineTune(net(), max_epochs=1),
+                "ascent": NegGrad(net(), max_epochs=1, lr=0.01),
+                "teachers": BadTeacher(net(), max_epochs=1),
+                "shards": SISA(net(), n_shards=2, n_slices=1, n_jobs=2),
+            },
+            problem,
+        )
+    )
+    n_retain = N - N_FORGET
+    unit = EPOCHS * n_retain
+    # Afterwards a few rows to forget are looked at, forwards, in both networks.
+    looks = 2 * N_FORGET / 3
+    assert rows["Original"]["cost"] is None
+    assert rows["Retrain"]["cost"] == 1
+    assert rows["half"]["cost"] == pytest.approx(0.5, abs=0.001)
+    assert rows["one"]["cost"] == pytest.approx((n_retain + looks) / unit)
+    assert rows["ascent"]["cost"] == pytest.approx((N_FORGET + looks) / unit)
+    # The student learns from all rows; the original and a random network only answer.
+    assert rows["teachers"]["cost"] == pytest.approx((N * 4 / 3 + looks) / unit, rel=0.25)
+    assert rows["shards"]["cost"] == pytest.approx(1, rel=0.1)
+    assert all(row["seconds"] > 0 for name, row in rows.items() if name != "Original")
+
+
+def test_validation_is_not_counted(problem):
+    X, y, _ = problem
+    costs = [
+        by_method(compare([FineTune(net(), max_epochs=2)], problem, **val))["FineTune"]["cost"]
+        for val in ({}, {"X_val": X[:100], "y_val": y[:100]})
+    ]
+    assert costs[0] == costs[1]
+
+
+def test_each_original_and_reference_is_trained_once(problem):
+    Trainings.n = 0
+    template = net(callbacks=[Trainings])
+    comparison = compare([FineTune(template), NegGrad(template)], problem, seeds=[0, 1])
+    assert Trainings.n == 2 * (3 + 2)
+    assert [(row["method"], row["seed"]) for row in comparison.records] == [
+        (name, seed)
+        for name in ("Original", "Retrain", "Retrain again", "FineTune", "NegGrad")
+        for seed in (0, 1)
+    ]
+
+
+def test_figures_are_those_of_a_report_on_networks_made_by_hand(problem):
+    X, y, rows = problem
+    found = by_method(compare([FineTune(net(), max_epochs=2)], problem, n_splits=10))
+    states = np.random.SeedSequence(3).generate_state(4).tolist()
+    original = FineTune(net(), random_state=states[0]).fit(X, y)
+    retrained, again = (
+        Retrain(net(), random_state=state).fit(X, y, forget=rows["forget"]) for state in states[1:3]
+    )
+    frozen = FrozenEstimator(original.estimator_.set_params(classes=original.classes_))
+    report = unlearning_report(
+        FineTune(frozen, max_epochs=2, random_state=states[3]).unlearn(X, y, forget=rows["forget"]),
+        X,
+        y,
+        **rows,
+        original=original,
+        reference=retrained,
+        reference_2=again,
+        n_resamples=20,
+        random_state=3,
+    )
+    compared = set()
+    for figure, intervals in report.figures.items():
+        for name, network in (("FineTune", "unlearned"), ("Original", "original")):
+            if network in intervals and figure in found[name]:
+                assert found[name][figure] == pytest.approx(intervals[network].value), figure
+                compared.add(figure)
+    assert compared >= {"nomus", "gap", "relative_js_distance", "calibrated_attack_auc", "cka_kept"}
+    assert found["Retrain"]["relative_js_distance"] == pytest.approx(1)
+    assert found["Retrain"]["gap"] == found["Retrain again"]["gap"] > 0
+
+
+def test_a_stopped_comparison_goes_on_where_it_was(problem, tmp_path):
+    methods = {"one": FineTune(net(), max_epochs=1), "two": Stopped(net(), max_epochs=1, lr=0.01)}
+    Stopped.n = 2
+    whole = compare(methods, problem, seeds=[0, 1])
+    Stopped.n = 0
+    with pytest.raises(KeyboardInterrupt):
+        compare(methods, problem, seeds=[0, 1], folder=tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 2 * 5 - 1
+    resumed = compare(methods, problem, seeds=[0, 1], folder=tmp_path)
+    assert Stopped.n == 3
+    assert without_seconds(resumed) == without_seconds(whole)
+    Trainings.n = 0
+    assert compare(methods, problem, seeds=[0, 1], folder=tmp_path).records == resumed.records
+    assert Trainings.n == 0
+
+
+def test_nothing_of_another_setting_is_taken_from_the_folder(problem, tmp_path):
+    X, y, rows = problem
+    compare([FineTune(net(), max_epochs=1)], problem, folder=tmp_path)
+    n = len(list(tmp_path.iterdir()))
+    compare([FineTune(net(), max_epochs=2)], problem, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == n + 1
+    other = rows | {"forget": ~rows["forget"]}
+    compare([FineTune(net(), max_epochs=1)], (X, y, other), folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == n + 1 + n
+    for path in tmp_path.iterdir():
+        assert set(map(type, json.loads(path.read_text()).values())) <= {
+            str,
+            int,
+            float,
+            type(None),
+        }
+
+
+def test_memory_keeps_what_every_method_is_compared_with(problem, tmp_path):
+    Trainings.n = 0
+    template = net(callbacks=[Trainings])
+    compare([FineTune(template)], problem, memory=str(tmp_path))
+    assert Trainings.n == 3 + 1
+    compare([NegGrad(template)], problem, memory=str(tmp_path))
+    assert Trainings.n == 3 + 1 + 1
+
+
+def test_a_search_brings_the_parameters_it_finds(problem):
+    search = GridSearchCV(
+        FineTune(net(), max_epochs=1),
+        {"lr": [0.01, 0.5]},
+        cv=ForgetKFold(2),
+        scoring=get_scorer("utility"),
+    )
+    methods = {str(lr): FineTune(net(), max_epochs=1, lr=lr) for lr in (0.01, 0.5)}
+    with sklearn.config_context(enable_metadata_routing=True):
+        rows = by_method(compare({"searched": search, **methods}, problem))
+    assert rows["0.01"]["nomus"] != rows["0.5"]["nomus"]
+    figures = [{**rows[name], "method": "", "seconds": 0} for name in ("searched", *methods)]
+    assert figures[0] in figures[1:]
+
+
+@pytest.mark.parametrize("n_jobs", [2])
+def test_seeds_in_two_processes_give_what_one_gives(problem, n_jobs):
+    one, two = (
+        compare([FineTune(net(), max_epochs=1)], problem, seeds=[0, 1], n_jobs=n)
+        for n in (None, n_jobs)
+    )
+    assert without_seconds(one) == without_seconds(two)
+
+
+def test_table_summary_and_text(problem):
+    comparison = compare([FineTune(net(), max_epochs=1)], problem, seeds=[0, 1])
+    table = comparison.table
+    assert table["method"].nunique() == 4
+    mean, spread = comparison.summary()["FineTune"]["nomus"]
+    values = table.loc[table["method"] == "FineTune", "nomus"]
+    assert (mean, spread) == (pytest.approx(values.mean()), pytest.approx(values.std()))
+    assert f"{mean:.3f} ± {spread:.3f}" in repr(comparison)
+
+
+def test_it_draws_itself(problem):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    methods = {"one": FineTune(net(), max_epochs=1), "four": FineTune(net(), max_epochs=4)}
+    comparison = compare(methods, problem)
+    assert comparison.plot_tradeoff().methods == list(by_method(comparison))
+    assert comparison.plot_closeness().y_name == "nomus"
+    front = comparison.plot_front()
+    assert "Original" not in front.methods  # which has no cost
+    line = next(line for line in front.ax_.lines if line.get_label() == "front")
+    assert line.get_xdata()[0] == min(front.x)
+    plt.close("all")
+
+
+def test_front_is_what_nothing_is_both_cheaper_and_closer_than():
+    rng = np.random.default_rng(0)
+    cost, loss = rng.integers(20, size=(2, 60)) / 20
+    front = set(pareto_front(cost, loss).tolist())
+    for i in range(60):
+        beaten = any(
+            cost[j] <= cost[i] and loss[j] <= loss[i] and (cost[j], loss[j]) != (cost[i], loss[i])
+            for j in range(60)
+        )
+        twin = any((cost[j], loss[j]) == (cost[i], loss[i]) for j in range(i))
+        assert (i in front) == (not beaten and not twin)
+    with pytest.raises(ValueError, match="one shape"):
+        pareto_front([1, 2], [1])
+
+
+@pytest.mark.parametrize(
+    ("unlearners", "kwargs", "message"),
+    [
+        ([], {}, "at least one; got none"),
+        ([FineTune(net()), FineTune(net())], {}, "different names"),
+        ({"Retrain": FineTune(net())}, {}, "must not be called \\['Retrain'\\]"),
+        ([FineTune(net()), NegGrad(net(lr=0.2))], {}, "that of 'FineTune' differs from that of"),
+        ([FineTune(FrozenEstimator(net()))], {}, "a FrozenEstimator in 'FineTune'"),
+        ([net()], {}, "unlearners, or searches over one"),
+        ([FineTune(net())], {"seeds": [1, 1]}, "different integers"),
+        ([FineTune(net())], {"forget": np.zeros(N, bool)}, "0 True of 160"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(unlearners, kwargs, message, problem):
+    with pytest.raises(ValueError, match=message):
+        compare(unlearners, problem, **kwargs)
