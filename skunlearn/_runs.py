@@ -22,5 +22,5 @@ def shown(results, n_missing, n_total, unit):
         from tqdm.auto import tqdm  # which is optional
     except ImportError:
         return results
-    done = n_total - n_missing
-    return tqdm(results, f"{unit}s", total=n_total, initial=done, unit=unit, delay=2, leave=False)
+    name, done = f"{unit.title()}s", n_total - n_missing
+    return tqdm(results, name, total=n_total, initial=done, unit=unit, delay=2, leave=False)

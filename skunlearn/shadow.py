@@ -1,9 +1,8 @@
 """The many networks that attacks on each row need: trained, unlearned, and reduced to margins."""
 
 import contextlib
+import io
 import numbers
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from torch.utils.data import Subset
 
 from ._cache import cache_key
 from ._data import labels_of
+from ._runs import shown, write
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
 from .metrics import attack_signal
@@ -349,7 +349,7 @@ def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, 
     )
     with contextlib.closing(results):
         # Results first, so that they are asked once more, and their workers and bar are dismissed.
-        for row, i in zip(_shown(results, len(missing), len(tasks)), missing):
+        for row, i in zip(shown(results, len(missing), len(tasks), "model"), missing):
             margins[i] = row
     return np.array(margins)
 
@@ -374,7 +374,9 @@ def _run(unlearner, content, train, forget, seed, path):
         if X_unseen is not None:
             margins = np.concatenate([margins, margins_of(X_unseen, y_unseen)])
     if path is not None:
-        _write(path, margins)
+        content = io.BytesIO()
+        np.savez(content, margins=margins)
+        write(path, content.getvalue())
     return margins
 
 
@@ -384,25 +386,3 @@ def _take(X, which):
     if isinstance(X, Mapping):
         return {name: _safe_indexing(values, which) for name, values in X.items()}
     return _safe_indexing(X, which)
-
-
-def _write(path, margins):
-    """Write a file that is there as a whole or not at all."""
-    handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, margins=margins)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _shown(results, n_missing, n_total):
-    """The results, behind a progress bar if they take more than two seconds."""
-    try:
-        from tqdm.auto import tqdm  # which is optional
-    except ImportError:
-        return results
-    done = n_total - n_missing
-    return tqdm(results, "Models", total=n_total, initial=done, unit="model", delay=2, leave=False)

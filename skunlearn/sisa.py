@@ -496,7 +496,7 @@ class SISA(BaseUnlearner):
                 task(shard, start) for shard, start in first.items()
             )
             with contextlib.closing(results):
-                for (shard, start), (model, states, log) in zip(first.items(), results):
+                for (model, states, log), (shard, start) in zip(results, first.items()):
                     estimators[shard] = model
                     checkpoints[shard] = checkpoints[shard][:start] + [
                         self._save(state, f"shard{shard}-slice{start + i}", written)
