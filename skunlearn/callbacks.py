@@ -34,7 +34,8 @@ class ForgettingMonitor(Callback):
     So ``Checkpoint(monitor="nomus_best", load_best=True)`` keeps the epoch with the greatest NoMUS,
     and ``EarlyStopping(monitor="forgetting_score")`` or ``EarlyStopping(monitor="nomus",
     lower_is_better=False)`` stops when there is no progress any more. Both go after the monitor in
-    the list of callbacks.
+    the list of callbacks. (`Checkpoint` takes the history back to the best epoch too, unless it has
+    ``f_history=None``.)
 
     With `every`, the values go to the history of batches instead, where
     ``ProgressBar(postfix_keys=["train_loss", "forgetting_score"])`` finds them.
@@ -214,8 +215,13 @@ class ForgettingMonitor(Callback):
         ]
         codes = self._encode(labels, net, count_columns(net, read[0]))
         rng = check_random_state(self.random_state)
-        n = min(self.n_rows, *map(len, read))
-        chosen = [rng.permutation(len(rows))[:n] for rows in read]
+        chosen = [
+            # As they come where all are looked at, for the scorers' figures of them.
+            rng.permutation(len(rows))[: self.n_rows]
+            if len(rows) > self.n_rows
+            else range(len(rows))
+            for rows in read
+        ]
         return [
             (StackDataset(*zip(*rows.__getitems__(which))), y[which])
             for rows, y, which in zip(read, codes, chosen)

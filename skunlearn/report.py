@@ -273,7 +273,7 @@ def unlearning_report(
     n_splits : int, default=10
         Number of attacks whose accuracy is averaged.
     n_resamples : int, default=1000
-        Number of bootstrap resamples.
+        Number of bootstrap resamples, in which most of the time goes.
     confidence_level : float, default=0.95
         Of the intervals.
     random_state : int, RandomState instance or None, default=0

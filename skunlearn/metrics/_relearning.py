@@ -153,7 +153,8 @@ def relearning_time(
     data, y, _, _ = unlearner._check_rows(X, y, None, None, None, reset=False)
     rows = rows_for(template, net, data, encode_labels(y, unlearner.classes_))
     settings = {name: getattr(net, name) for name in SIZES if hasattr(net, name)}
-    settings |= {"callbacks": "disable"} | ({} if lr is None else {"lr": lr})
+    if lr is not None:
+        settings["lr"] = lr
     ways = ("shuffle", "sampler", "batch_sampler")
     if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
         settings["iterator_train__shuffle"] = True
