@@ -303,7 +303,7 @@ def test_checkpoint_early_stopping_and_progress_bar_work_with_it(data, tmp_path,
             ("batches", watch(X, y, every=1)),
             ("weights", weights),
             Checkpoint(monitor="nomus_best", dirname=str(tmp_path), load_best=True),
-            EarlyStopping(monitor="nomus", lower_is_better=False, patience=3),
+            EarlyStopping(monitor="nomus", lower_is_better=False, patience=3, threshold=0),
             ("bar", NotedBar(postfix_keys=["train_loss", "forgetting_score"])),
         ],
     )
