@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import torch
+from scipy.stats import loguniform
 from skorch.utils import to_device
 
 from ._network import cycle
@@ -90,6 +91,10 @@ class NegGrad(BaseUnlearner):
         self.lr = lr
         self.optimizer = optimizer
         self.batch_size = batch_size
+
+    def _search_space(self, common):
+        low, high = common["lr"].support()
+        return {"lr": loguniform(low / 100, high / 10)}  # nothing holds the ascent back
 
     def _unlearn(self, request):
         def step(net, X, y, progress):
@@ -220,6 +225,9 @@ class AdvancedNegGrad(BaseUnlearner):
 
     def _needs(self):
         return self.needs | {"unseen"} if self.ceiling else self.needs
+
+    def _search_space(self, common):
+        return {"alpha": loguniform(0.03, 1)}
 
     def _unlearn(self, request):
         net = self._copy(request.original)

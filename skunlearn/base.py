@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -52,6 +53,8 @@ _REGRESSION_LOSSES = (
     nn.GaussianNLLLoss,
 )
 
+
+_EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 
 _SEEDING = threading.RLock()
 
@@ -306,7 +309,59 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             return self.classes_[(proba[:, 1] > self.estimator_.threshold).astype(int)]
         return self.classes_[proba.argmax(axis=1)]
 
+    def search_space(self):
+        """Where a search over the parameters of this unlearner starts.
+
+        The space is about the network at hand. Learning rates are log-uniform, for most methods
+        from a tenth of `lr`, or else of the network's own, to ten times as much. Epochs run from 1
+        to a third of the network's `max_epochs` (3 at least), evenly on a logarithmic scale: what
+        takes longer has a shorter training from scratch to compete with. What belongs to the method
+        itself runs over what its publication and its users have found to matter.
+
+        Returns
+        -------
+        space : dict of str to list or scipy.stats distribution
+            What :class:`~sklearn.model_selection.RandomizedSearchCV` and
+            :class:`~sklearn.model_selection.ParameterSampler` take as ``param_distributions``.
+
+        See Also
+        --------
+        skunlearn.benchmark.compare_unlearners : Compares unlearners, and searches over them.
+
+        Notes
+        -----
+        Give every method of a comparison the same number of trials. No parameter that needs
+        held-out rows is in it. A few settings may be refused for the rows at hand, or diverge; a
+        search marks them with its ``error_score``.
+
+        Examples
+        --------
+        >>> from skorch import NeuralNetClassifier
+        >>> from sklearn.model_selection import ParameterSampler
+        >>> from torch import nn
+        >>> from skunlearn import EUk
+        >>> net = NeuralNetClassifier(
+        ...     nn.Linear, criterion=nn.CrossEntropyLoss, lr=0.1, max_epochs=30
+        ... )
+        >>> space = EUk(net).search_space()
+        >>> space["k"], space["max_epochs"]
+        ([0.25, 0.5, 0.75], [1, 2, 3, 5, 10])
+        >>> [trial["max_epochs"] for trial in ParameterSampler(space, 3, random_state=0)]
+        [1, 3, 1]
+        """
+        net, given, space = self._check_estimator(), self.get_params(deep=False), {}
+        if "lr" in given:
+            lr = self.lr or net.lr
+            space["lr"] = loguniform(lr / 10, lr * 10)
+        if "max_epochs" in given:
+            space["max_epochs"] = [n for n in _EPOCHS if n <= max(3, net.max_epochs / 3)]
+        return space | self._search_space(space)
+
     # -- what methods use --------------------------------------------------------------------------
+
+    def _search_space(self, common):
+        """What a method adds to, or has in place of, the space that methods have in common."""
+        return {}
 
     def _copy(self, original):
         """A network with the original's weights, to be changed, set up for this method's run.
@@ -685,4 +740,3 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         if self._is_frozen() and hasattr(self, "unlearning_history_"):
             state = {**state, "estimator": FrozenEstimator(self.estimator_)}
         return state
-

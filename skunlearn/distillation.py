@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.stats import loguniform
 from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch.nn.functional import kl_div, log_softmax
@@ -131,6 +132,9 @@ class BadTeacher(BaseUnlearner):
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
         check_number("temperature", self.temperature, 0, low_open=True)
+
+    def _search_space(self, common):
+        return {"temperature": [1.0, 2.0, 4.0]}
 
     def _unlearn(self, request):
         net = self._copy(request.original)
@@ -298,6 +302,13 @@ class SCRUB(BaseUnlearner):
 
     def _needs(self):
         return self.needs | {"unseen"} if self.rewind else self.needs
+
+    def _search_space(self, common):
+        return {
+            "max_steps": [1, 2, 3, 5],
+            "alpha": loguniform(0.001, 1),
+            "temperature": [1.0, 2.0, 4.0],
+        }
 
     def _unlearn(self, request):
         def divergence(net, X, y_pred):

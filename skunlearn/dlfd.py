@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.stats import loguniform
 from skorch.utils import to_device
 from torch.optim.swa_utils import update_bn
 
@@ -218,6 +219,14 @@ class DLFD(BaseUnlearner):
             raise ValueError(
                 f"clip must be 'auto', None or a pair (low, high), low < high; got {self.clip!r}."
             )
+
+    def _search_space(self, common):
+        return {
+            "perturb_steps": [1, 3],
+            "step_size": loguniform(0.005, 0.2),
+            "ce_weight_start": [0.0, 1.0],
+            "ce_weight_end": loguniform(0.3, 10),
+        }
 
     def _unlearn(self, request):
         net = self._copy(request.original)

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from scipy.stats import loguniform
+
 from .base import BaseUnlearner
 
 
@@ -69,6 +71,10 @@ class Retrain(BaseUnlearner):
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr
+
+    def _search_space(self, common):
+        low, high = common["lr"].support()
+        return {"lr": loguniform(low * 3, high)}  # a shorter training wants larger steps
 
     def _unlearn(self, request):
         return self._train_from_scratch(request.retain)

@@ -4,6 +4,7 @@ import math
 import numbers
 from typing import ClassVar
 
+from scipy.stats import loguniform
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -214,6 +215,9 @@ class CFk(BaseUnlearner):
                 "k must be a number of layers, an integer of at least 1, or a share of them, a "
                 f"float greater than 0 and at most 1; got {k!r}."
             )
+
+    def _search_space(self, common):
+        return {"k": [0.25, 0.5, 0.75]}
 
     def _unlearn(self, request):
         net = self._copy(request.original)
@@ -462,6 +466,9 @@ class L1Sparse(BaseUnlearner):
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
         check_number("gamma", self.gamma, 0)
+
+    def _search_space(self, common):
+        return {"gamma": loguniform(1e-5, 0.1)}
 
     def _unlearn(self, request):
         def step(net, X, y, progress):

@@ -247,6 +247,9 @@ class AMUN(BaseUnlearner):
         if not isinstance(self.with_forget, bool | np.bool_):
             raise ValueError(f"with_forget must be True or False; got {self.with_forget!r}.")
 
+    def _search_space(self, common):
+        return {"radius": [0.02, 0.05, 0.1], "with_forget": [False, True]}
+
     def _unlearn(self, request):
         net = self._copy(request.original)
         X, y = self._find_adversarial(net, request)

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import torch
+from scipy.stats import loguniform, uniform
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 
@@ -117,6 +118,9 @@ class SSD(BaseUnlearner):
         check_number("alpha", self.alpha, 0, low_open=True)
         check_number("dampening", self.dampening, 0)
         check_number("max_rows", self.max_rows, 1, integer=True)
+
+    def _search_space(self, common):
+        return {"alpha": loguniform(0.3, 10), "dampening": loguniform(0.1, 1)}
 
     def _unlearn(self, request):
         n_forget, n_rows = len(request.forget), len(request.forget) + len(request.retain)
@@ -241,6 +245,9 @@ class SalUn(RandomLabel):
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
         check_number("weight_share", self.weight_share, 0, 1, low_open=True)
+
+    def _search_space(self, common):
+        return {"weight_share": uniform(0.1, 0.8)}
 
     def _train(self, net, request, *phases, **kwargs):
         masks = _salient(net, request.forget, self.weight_share)

@@ -184,6 +184,9 @@ class SISA(BaseUnlearner):
     # The hook turns one network into another; here there are many, and the rows decide which.
     _unlearn = None
 
+    def _search_space(self, common):
+        return {"n_shards": [2, 3, 5, 10], "aggregate": ["mean_proba", "vote"]}
+
     # -- what a user calls -------------------------------------------------------------------------
 
     def fit(self, X, y=None, *, forget=None, groups=None, X_val=None, y_val=None):

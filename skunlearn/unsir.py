@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import torch
+from scipy.stats import loguniform
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from ._validation import check_number
@@ -138,6 +139,9 @@ class UNSIR(BaseUnlearner):
         check_number("noise_steps", self.noise_steps, 0, integer=True)
         check_number("noise_lr", self.noise_lr, 0, low_open=True)
         check_number("noise_penalty", self.noise_penalty, 0)
+
+    def _search_space(self, common):
+        return {"noise_ratio": loguniform(0.01, 0.5)}
 
     def _unlearn(self, request):
         net = self._copy(request.original)
