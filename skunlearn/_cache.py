@@ -22,12 +22,14 @@ from skorch.callbacks import (
     ProgressBar,
 )
 
+from .callbacks import ForgettingMonitor
+
 _LIBRARIES = {*sys.stdlib_module_names, "joblib", "numpy", "scipy", "sklearn", "skorch", "torch"}
 _LIBRARIES -= {"__main__"}
 _NUMBERS = (int, float, complex, np.ndarray, torch.Tensor)
 _CONSTANTS = (*_NUMBERS, str, bytes, type, FunctionType)
 _DISPLAYS = (EpochTimer, PrintLog, ProgressBar)
-_SCORES = (BatchScoring, EpochScoring, PassthroughScoring)
+_SCORES = (BatchScoring, EpochScoring, ForgettingMonitor, PassthroughScoring)
 
 
 def train_once(memory, content, train):

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from scipy.sparse import issparse
+from sklearn.utils import column_or_1d
 from skorch.dataset import Dataset
-from skorch.utils import is_dataset
+from skorch.utils import is_dataset, multi_indexing
 from torch.utils.data import Subset, TensorDataset, default_collate
 
 
@@ -114,6 +115,21 @@ def labels_of(data):
     if isinstance(data, TensorDataset):
         return np.asarray(data.tensors[1])
     return np.asarray([data[i][1] for i in range(len(data))])
+
+
+def given_labels(name, X, y):
+    """The labels of rows, out of the data set `X` where `y` is None."""
+    if y is None:
+        if not is_dataset(X):
+            raise ValueError(f"{name} must be given unless the rows are a data set of pairs.")
+        y = labels_of(X)
+    y = np.asarray(y)
+    return y if y.ndim == 2 and y.shape[1] > 1 else column_or_1d(y)
+
+
+def some_rows(X, which):
+    """The rows at the given positions of whatever a network takes as its input."""
+    return Subset(X, which) if is_dataset(X) else multi_indexing(X, which)
 
 
 def as_dataset(net, X):

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import random
 
 import numpy as np
 import torch
@@ -295,3 +296,31 @@ def predict_proba(net, data):
         output = to_numpy(net.forward(rows))
         return output if isinstance(net.criterion_, nn.BCELoss) else expit(output)
     return net.predict_proba(rows)
+
+
+def predicted(net, proba):
+    """The column that `net` predicts for each row of probabilities, or the row's indicators."""
+    if is_multilabel(net):
+        return (proba > 0.5).astype(int)
+    if isinstance(net, NeuralNetBinaryClassifier):
+        return (proba[:, 1] > net.threshold).astype(int)
+    return proba.argmax(axis=1)
+
+
+@contextlib.contextmanager
+def unnoticed(*nets):
+    """Put global generators, and the modes of all modules of some networks, back afterwards."""
+    parts = [getattr(net, f"{name}_") for net in nets for name in (*net._modules, *net._criteria)]
+    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    modes = [m.training for m in modules]
+    devices = {torch.device(net.device or "cpu") for net in nets} - {torch.device("cpu")}
+    kind = next((device.type for device in devices), "cuda")
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices, device_type=kind):  # every data loader draws a seed
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+        for module, mode in zip(modules, modes):
+            module.training = mode

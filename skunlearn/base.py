@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
 from skorch.utils import is_dataset, to_device
 from torch import nn
@@ -36,6 +36,7 @@ from ._network import (
     is_multilabel,
     parts_of,
     predict_proba,
+    predicted,
     released,
     rows_for,
     running,
@@ -302,12 +303,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             The most probable label of each row; the indicators of those with a probability above
             0.5, for a network with several labels per row.
         """
-        proba = self.predict_proba(X)
-        if is_multilabel(self.estimator_):
-            return (proba > 0.5).astype(int)
-        if isinstance(self.estimator_, NeuralNetBinaryClassifier):
-            return self.classes_[(proba[:, 1] > self.estimator_.threshold).astype(int)]
-        return self.classes_[proba.argmax(axis=1)]
+        codes = predicted(self.estimator_, self.predict_proba(X))
+        return codes if codes.ndim == 2 else self.classes_[codes]
 
     def search_space(self):
         """Where a search over the parameters of this unlearner starts.

@@ -11,21 +11,20 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import recall_score
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 from skorch.dataset import get_len
-from skorch.utils import is_dataset, multi_indexing
-from torch.utils.data import Subset
 
 from ._cache import cache_key, train_once
-from ._data import encode_labels
+from ._data import encode_labels, given_labels, some_rows
 from ._runs import shown, write
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
 from .exact import Retrain
 from .features import FeatureExtractor
 from .finetune import FineTune
-from .report import _FEATURE_ROWS, _finite, _labels, _Measure, _Subject
+from .report import _FEATURE_ROWS, _finite, _Measure, _Subject
 from .sisa import SISA
 
 ORIGINAL, REFERENCE, REFERENCE_2 = "Original", "Retrain", "Retrain again"
@@ -258,8 +257,9 @@ def compare_unlearners(
         :class:`~skunlearn.base.BaseUnlearner`.
     n_jobs : int, default=None
         Seeds at a time, by joblib; ``joblib.parallel_config`` is honoured.
-    feature_layer : str, default="auto"
-        Layer whose features are looked at for collapse, as in `FeatureExtractor`.
+    feature_layer : str or None, default="auto"
+        Layer whose features are looked at for collapse, as in `FeatureExtractor`. None leaves these
+        figures out, which take as long as all others.
     n_splits : int, default=40
         Number of attacks whose accuracy is averaged.
     n_resamples : int, default=200
@@ -272,6 +272,8 @@ def compare_unlearners(
         :func:`~skunlearn.unlearning_report` explains there are
 
         * ``nomus_low`` and ``nomus_high``, a 95 % interval over rows;
+        * ``balanced_utility``, the mean over classes of the accuracy on unseen rows, where a row has
+          one label;
         * ``cost``, the samples that went through the network forwards and backwards, as a share of
           those that "Retrain" took; one that went forwards only counts a third;
         * ``seconds`` of `unlearn`.
@@ -324,7 +326,7 @@ def compare_unlearners(
     check_number("n_resamples", n_resamples, 1, integer=True)
     named = _named(unlearners)
     net = _common_network(named)
-    y, y_unseen = _labels("y", X, y), _labels("y_unseen", X_unseen, y_unseen)
+    y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
     mask = check_forget(forget, len(y))
     if np.count_nonzero(mask) < 2 or mask.all():
         raise ValueError(
@@ -437,14 +439,15 @@ def _run_seed(net, data, seed, todo, settings, memory):
     if y.ndim == 1:
         original.estimator_.set_params(classes=classes)  # which it is to be frozen with
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
+    present = np.unique(codes[1])
     rows = np.arange(len(y_unseen))
     if len(rows) > _FEATURE_ROWS:
         rows = np.random.RandomState(seed).permutation(rows)[:_FEATURE_ROWS]
-    some = Subset(X_unseen, rows) if is_dataset(X_unseen) else multi_indexing(X_unseen, rows)
+    some = some_rows(X_unseen, rows)
     measure = _Measure(n_splits, n_resamples, 0.95, seed)
 
     def look(name, model):
-        has_features = hasattr(model, "estimator_")
+        has_features = layer is not None and hasattr(model, "estimator_")
         Z = FeatureExtractor(model, layer=layer).transform(some) if has_features else None
         return _Subject(name, model, (X, X_unseen), codes, mask, classes), Z
 
@@ -473,6 +476,10 @@ def _run_seed(net, data, seed, todo, settings, memory):
         if Z is not None and name != ORIGINAL:
             features = {"original": looks[ORIGINAL][1], name: Z}
             found |= measure.collapse(features, codes[1][rows]).get(name, {})
+        if codes[1].ndim == 1:
+            hits = codes[1], subject.predicted["unseen"]
+            recall = recall_score(*hits, labels=present, average="macro", zero_division=0)
+            figures["balanced_utility"] = float(recall)
         row = {"method": name, "seed": seed} | {key: each.value for key, each in found.items()}
         row |= {"nomus_low": found["nomus"].low, "nomus_high": found["nomus"].high} | figures
         row = _finite({key: row[key] for key in (*_FIRST, *sorted(row.keys() - set(_FIRST)))})

@@ -1,19 +1,14 @@
 """skorch callbacks that watch forgetting while it happens."""
 
-import contextlib
-import random
-
 import numpy as np
 import torch
 from sklearn.utils import check_random_state, column_or_1d
-from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Callback
 from skorch.utils import is_dataset
-from torch import nn
 from torch.utils.data import StackDataset, default_collate
 
 from ._data import Rows, as_dataset, encode_labels, input_dtype, is_lazy, labels_of
-from ._network import count_columns, is_multilabel, predict_proba
+from ._network import count_columns, is_multilabel, predict_proba, predicted, unnoticed
 from ._validation import check_number
 from .metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
 
@@ -99,8 +94,7 @@ class ForgettingMonitor(Callback):
     --------
     >>> import numpy as np
     >>> from skorch import NeuralNetClassifier
-    >>> from torch import nn
-    >>> from skunlearn import FineTune
+    >>>     >>> from skunlearn import FineTune
     >>> from skunlearn.callbacks import ForgettingMonitor
     >>> def small_network(n_features_in, n_classes):
     ...     return nn.Sequential(nn.Linear(n_features_in, 32), nn.ReLU(), nn.Linear(32, n_classes))
@@ -259,31 +253,3 @@ class ForgettingMonitor(Callback):
             "nomus": nomus_score(utility, forgetting),
             "utility": utility,
         }
-
-
-def predicted(net, proba):
-    """The column that `net` predicts for each row of probabilities, or the row's indicators."""
-    if is_multilabel(net):
-        return (proba > 0.5).astype(int)
-    if isinstance(net, NeuralNetBinaryClassifier):
-        return (proba[:, 1] > net.threshold).astype(int)
-    return proba.argmax(axis=1)
-
-
-@contextlib.contextmanager
-def unnoticed(*nets):
-    """Put global generators, and the modes of all modules of some networks, back afterwards."""
-    parts = [getattr(net, f"{name}_") for net in nets for name in (*net._modules, *net._criteria)]
-    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
-    modes = [m.training for m in modules]
-    devices = {torch.device(net.device or "cpu") for net in nets} - {torch.device("cpu")}
-    kind = next((device.type for device in devices), "cuda")
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices, device_type=kind):  # every data loader draws a seed
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-        for module, mode in zip(modules, modes):
-            module.training = mode

@@ -18,7 +18,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 
 from ._data import Rows, as_dataset, input_dtype, is_lazy
-from ._network import parts_of, released
+from ._network import released, unnoticed
 from ._validation import check_number
 
 
@@ -140,21 +140,6 @@ def extract(net, X, layer):
     if not read:
         raise ValueError(f"{type(layer[0]).__name__} is a layer that does not run in this network.")
     return read[-1]
-
-
-@contextlib.contextmanager
-def _as_found(net):
-    """Put modules back into training or evaluation mode, as they were, and torch's generator."""
-    parts = [part for kind in parts_of(net).values() for part in kind.values()]
-    modes = [
-        (m, m.training) for part in parts if isinstance(part, nn.Module) for m in part.modules()
-    ]
-    try:
-        with torch.random.fork_rng([]), released(net):  # a data loader draws a seed
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 class FeatureExtractor(
@@ -284,7 +269,7 @@ class FeatureExtractor(
         if not len(rows):
             raise ValueError("X must hold at least one row; got none.")
         Z, done = None, 0
-        with _as_found(net):
+        with unnoticed(net), released(net):
             # Two rows, for modules that squeeze a batch of one.
             batch = next(iter(self._batches(net, rows.take([0, 0]))))
             layer = feature_layer(net, self.layer, unpack_data(batch)[0], "layer")

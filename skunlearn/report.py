@@ -17,16 +17,14 @@ import numpy as np
 import torch
 from scipy.stats import binomtest, bootstrap, norm
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
-from skorch.utils import is_dataset, multi_indexing
-from torch.utils.data import Subset
+from skorch.utils import is_dataset
 
-from ._data import as_dataset, encode_labels, is_lazy, labels_of
-from ._network import predict_proba
+from ._data import as_dataset, encode_labels, given_labels, is_lazy, some_rows
+from ._network import predict_proba, predicted, unnoticed
 from ._validation import check_forget, check_number
-from .callbacks import predicted, unnoticed
 from .features import FeatureExtractor
 from .metrics import (
     Interval,
@@ -370,7 +368,7 @@ def unlearning_report(
     for model in models.values():
         check_is_fitted(model)
     classes = np.asarray(unlearner.classes_)
-    y, y_unseen = _labels("y", X, y), _labels("y_unseen", X_unseen, y_unseen)
+    y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
     mask = check_forget(forget, len(y))
     n_forget = np.count_nonzero(mask)
     if n_forget < 2 or n_forget == len(mask) or len(y_unseen) < 2:
@@ -391,9 +389,7 @@ def unlearning_report(
             rows = np.arange(len(y_unseen))
             if len(rows) > _FEATURE_ROWS:
                 rows = check_random_state(random_state).permutation(rows)[:_FEATURE_ROWS]
-            some = (
-                Subset(X_unseen, rows) if is_dataset(X_unseen) else multi_indexing(X_unseen, rows)
-            )
+            some = some_rows(X_unseen, rows)
             features = {
                 name: FeatureExtractor(model, layer=feature_layer).transform(some)
                 for (name, model), net in zip(models.items(), nets)
@@ -729,15 +725,6 @@ def _decide(model, proba, multilabel):
     if hasattr(model, "aggregate"):  # several networks, with a rule of their own
         return model._decide(proba, model.aggregate == "mean_proba")
     return (proba > 0.5).astype(int) if multilabel else proba.argmax(axis=1)
-
-
-def _labels(name, X, y):
-    if y is None:
-        if not is_dataset(X):
-            raise ValueError(f"{name} must be given unless the rows are a data set of pairs.")
-        y = labels_of(X)
-    y = np.asarray(y)
-    return y if y.ndim == 2 and y.shape[1] > 1 else column_or_1d(y)
 
 
 def _digests(X, y, names):

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import numbers
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -13,12 +12,10 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
-from skorch.utils import is_dataset
-from torch.utils.data import Subset
+from sklearn.utils import check_consistent_length, check_random_state
 
 from ._cache import cache_key
-from ._data import labels_of
+from ._data import given_labels, some_rows
 from ._runs import shown, write
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
@@ -309,17 +306,11 @@ def _check(unlearner, X, y, forget, folder, random_state):
             "random_state must be an integer if folder is given, for without it every call has "
             f"other models; got {random_state!r}."
         )
-    y = _labels("y", X, y)
+    y = given_labels("y", X, y)
     forget = check_forget(forget, len(y))
     if not forget.any():
         raise ValueError(f"forget marks none of the {len(forget)} rows: nothing to unlearn.")
     return y, forget
-
-
-def _labels(name, X, y):
-    if y is None and not is_dataset(X):
-        raise ValueError(f"{name} must hold the labels of the rows; got None.")
-    return labels_of(X) if y is None else np.asarray(y)
 
 
 def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, folder, n_jobs):
@@ -328,7 +319,7 @@ def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, 
     A task is a mask of the rows to train on, one of those to unlearn, and a seed.
     """
     if X_unseen is not None:
-        y_unseen = _labels("y_unseen", X_unseen, y_unseen)
+        y_unseen = given_labels("y_unseen", X_unseen, y_unseen)
     content = X, y, look_at, X_unseen, y_unseen, X_val, y_val
     margins, paths = [None] * len(tasks), [None] * len(tasks)
     if folder is not None:
@@ -360,7 +351,7 @@ def _run(unlearner, content, train, forget, seed, path):
     model = clone(unlearner).set_params(random_state=seed)
     which = np.flatnonzero(train)
     mask = forget[which] if forget.any() else None
-    model.fit(_take(X, which), y[which], forget=mask, X_val=X_val, y_val=y_val)
+    model.fit(some_rows(X, which), y[which], forget=mask, X_val=X_val, y_val=y_val)
 
     def margins_of(X, y):
         proba = model.predict_proba(X)
@@ -370,7 +361,7 @@ def _run(unlearner, content, train, forget, seed, path):
     # A data loader draws from the global generator, for which other threads may have plans.
     device = SimpleNamespace(device=getattr(unlearner.estimator, "device", "cpu"))
     with model._seeded(seed, device):
-        margins = margins_of(_take(X, which), y[which])
+        margins = margins_of(some_rows(X, which), y[which])
         if X_unseen is not None:
             margins = np.concatenate([margins, margins_of(X_unseen, y_unseen)])
     if path is not None:
@@ -378,11 +369,3 @@ def _run(unlearner, content, train, forget, seed, path):
         np.savez(content, margins=margins)
         write(path, content.getvalue())
     return margins
-
-
-def _take(X, which):
-    if is_dataset(X):
-        return Subset(X, which)
-    if isinstance(X, Mapping):
-        return {name: _safe_indexing(values, which) for name, values in X.items()}
-    return _safe_indexing(X, which)

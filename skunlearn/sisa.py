@@ -29,7 +29,7 @@ from sklearn.utils.validation import (
     check_memory,
     validate_data,
 )
-from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch import NeuralNet
 from skorch.history import History
 from torch import nn
 
@@ -42,6 +42,7 @@ from ._network import (
     is_multilabel,
     parts_of,
     predict_proba,
+    predicted,
     rows_for,
     running,
     sizes_from_data,
@@ -379,10 +380,8 @@ class SISA(BaseUnlearner):
     def _decide(self, proba, are_probabilities):
         """Positions in `classes_`, or indicators where a row may have several labels."""
         net = self.estimator
-        if isinstance(net, NeuralNet) and is_multilabel(net):
-            return (proba > 0.5).astype(int)
-        if are_probabilities and isinstance(net, NeuralNetBinaryClassifier):
-            return (proba[:, 1] > net.threshold).astype(int)
+        if isinstance(net, NeuralNet) and (are_probabilities or is_multilabel(net)):
+            return predicted(net, proba)
         return proba.argmax(axis=1)
 
     # -- rows, shards and slices -------------------------------------------------------------------

@@ -28,6 +28,7 @@ from torch.utils.data import TensorDataset
 
 from skunlearn import FineTune
 from skunlearn._cache import cache_key, train_once
+from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
 
@@ -213,6 +214,7 @@ def test_key_has_no_forget_mask(problem, tmp_path):
         {"verbose": 1},
         {"callbacks": [ProgressBar(), EpochScoring("f1", on_train=True)]},
         {"callbacks": [("f1", BatchScoring("f1"))], "callbacks__f1__on_train": True},
+        {"callbacks": [ForgettingMonitor(np.eye(4), [0, 1, 0, 1], np.ones((4, 4)), [1, 1, 0, 0])]},
         {"callbacks": "disable"},
         {"callbacks": []},
         {"callbacks__print_log": None},

@@ -157,8 +157,8 @@ def test_a_call_that_was_stopped_goes_on_where_it_was(problem, tmp_path, drive, 
     fail.unlink()
     # A model costs two trainings, but a retrained one costs one.
     n_done = len(list(folder.glob("*.npz")))
-    assert n_done == len(list(folder.iterdir()))
-    if n_jobs == 1:
+    if n_jobs == 1:  # else another thread may be about to write
+        assert n_done == len(list(folder.iterdir()))
         assert n_done == {shadow_margins: 2, klom_margins: 3}[drive]
         assert n_whole - run(folder=folder)[1] == {shadow_margins: 4, klom_margins: 5}[drive]
     with joblib.parallel_config("threading", n_jobs=n_jobs):
@@ -308,8 +308,8 @@ def test_long_runs_show_their_progress_where_tqdm_is_installed(problem, monkeypa
         ({"unlearner": make_net()}, "unlearner must be one of skunlearn's"),
         ({"unlearner": "frozen"}, "unlearner must train its networks itself"),
         ({"folder": "x", "random_state": None}, "random_state must be an integer if folder"),
-        ({"y": None}, "y must hold the labels"),
-        ({"X_unseen": np.zeros((3, 4))}, "y_unseen must hold the labels"),
+        ({"y": None}, "y must be given unless"),
+        ({"X_unseen": np.zeros((3, 4))}, "y_unseen must be given unless"),
         ({"forget": np.zeros(60, dtype=bool)}, "forget marks none of the 60 rows"),
         ({"forget": np.arange(60)}, "forget must be a boolean mask"),
         ({"forget": np.arange(60) == 3}, r"forget must mark rows .* got 1 of 1 row"),

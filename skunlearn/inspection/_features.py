@@ -9,10 +9,11 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skunlearn._data import some_rows
 from skunlearn._validation import check_number
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
-from skunlearn.inspection._rows import SETS, by_network, by_network_and_set, check_mask, take
+from skunlearn.inspection._rows import SETS, by_network, by_network_and_set, check_mask
 from skunlearn.metrics._scores import _check_array
 
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
@@ -173,7 +174,7 @@ class FeatureDistributionDisplay:
         ):
             if len(among):
                 few = np.sort(rng.permutation(among)[:n_rows])
-                rows[key], labels[key] = take(data, few), target[few]
+                rows[key], labels[key] = some_rows(data, few), target[few]
         features = {
             name: {
                 key: FeatureExtractor(network, layer=layer).transform(few)

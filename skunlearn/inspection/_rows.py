@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from skorch.utils import is_dataset, multi_indexing
-from torch.utils.data import Subset
 
 from skunlearn._validation import check_forget
 from skunlearn.metrics import sample_log_loss
@@ -52,11 +50,6 @@ def check_mask(forget, y):
     if not mask.any():
         raise ValueError(f"forget must mark at least one row; got {len(mask)} times False.")
     return mask
-
-
-def take(X, rows):
-    """Some rows of whatever a network predicts on."""
-    return Subset(X, rows) if is_dataset(X) else multi_indexing(X, rows)
 
 
 def row_losses(estimator, X, y):

@@ -3,8 +3,9 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skunlearn._data import some_rows
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
-from skunlearn.inspection._rows import by_network, check_mask, row_losses, take
+from skunlearn.inspection._rows import by_network, check_mask, row_losses
 from skunlearn.metrics import forgetting_score, utility_score
 from skunlearn.metrics._scores import _check_array
 
@@ -148,7 +149,7 @@ class TradeoffDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         mask = check_mask(forget, y)
-        X_forget, y_forget = take(X, np.flatnonzero(mask)), np.asarray(y)[mask]
+        X_forget, y_forget = some_rows(X, np.flatnonzero(mask)), np.asarray(y)[mask]
         table = [
             {
                 "method": name,

@@ -16,10 +16,12 @@ from skunlearn._network import (
     batches,
     parts_of,
     predict_proba,
+    predicted,
     released,
     rows_for,
     running,
     training,
+    unnoticed,
 )
 from skunlearn._validation import check_number
 from skunlearn.metrics._scores import sample_log_loss, utility_score
@@ -200,8 +202,6 @@ class _Exam(Callback):
             self._look(net)
 
     def _look(self, net):
-        from skunlearn.callbacks import predicted, unnoticed  # which import this package
-
         with unnoticed(net):  # or the times would depend on how often one looks
             proba = predict_proba(net, self.rows)
         if not np.isfinite(proba).all():
