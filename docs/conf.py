@@ -1,0 +1,112 @@
+"""How the site is built; `make docs` builds it."""
+
+import inspect
+import pkgutil
+import zlib
+from importlib import import_module
+from pathlib import Path
+
+from sphinx.util.nodes import get_node_source
+
+import skunlearn
+
+project = "skunlearn"
+author = "The skunlearn developers"
+copyright = author
+version = release = skunlearn.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "myst_parser",
+    "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+default_role = "literal"
+autodoc_typehints = "none"
+nitpicky = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skunlearn"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
+html_sidebars = {"index": [], "start": [], "api": [], "contributing": [], "changelog": []}
+
+numpydoc_show_class_members = False
+
+
+def methods_of(cls):
+    """Names of the methods that a class's page describes: this package's own, and `score`."""
+    return [
+        name
+        for name, method in inspect.getmembers(cls, inspect.isroutine)
+        if (name[0] != "_" or name in getattr(cls, "__abstractmethods__", ()))
+        and method.__doc__
+        and (name == "score" or str(getattr(method, "__module__", None)).startswith("skunlearn."))
+    ]
+
+
+modules = ["skunlearn"] + [
+    module.name for module in pkgutil.walk_packages(skunlearn.__path__, "skunlearn.")
+]
+autosummary_context = {
+    "methods_of": {
+        f"{module}.{name}": methods_of(cls)
+        for module in modules
+        if "._" not in module
+        for name, cls in inspect.getmembers(import_module(module), inspect.isclass)
+    }
+}
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skunlearn",),
+    "within_subsection_order": "FileNameSortKey",
+    "write_computation_times": False,
+    "min_reported_time": 1,
+}
+
+# An inventory that cannot be had, as on a machine without a network, is replaced by an empty one.
+EMPTY = Path(__file__).with_name("_build") / "empty.inv"
+EMPTY.parent.mkdir(exist_ok=True)
+EMPTY.write_bytes(
+    b"# Sphinx inventory version 2\n# Project: none\n# Version: none\n"
+    b"# The remainder of this file is compressed using zlib.\n" + zlib.compress(b"")
+)
+intersphinx_mapping = {
+    name: (url, (None, str(EMPTY)))
+    for name, url in {
+        "joblib": "https://joblib.readthedocs.io/en/stable/",
+        "matplotlib": "https://matplotlib.org/stable/",
+        "numpy": "https://numpy.org/doc/stable/",
+        "ot": "https://pythonot.github.io/",
+        "python": "https://docs.python.org/3/",
+        "scipy": "https://docs.scipy.org/doc/scipy/",
+        "sklearn": "https://scikit-learn.org/stable/",
+        "skorch": "https://skorch.readthedocs.io/en/stable/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+    }.items()
+}
+intersphinx_cache_limit = 0  # else the second build would take the empty one for the project's own
+intersphinx_timeout = 10
+
+
+def leave_as_text(app, env, node, contnode):
+    """Leave unlinked, without a warning, what refers to a project whose inventory is not there."""
+    project = node["reftarget"].split(".")[0]
+    if "/sklearn/" in (get_node_source(node) or ""):  # a docstring that is inherited
+        project = "sklearn"
+    if project in intersphinx_mapping and not env.intersphinx_named_inventory.get(project):
+        return contnode
+    return None
+
+
+def setup(app):
+    """Connect what Sphinx calls, after intersphinx."""
+    app.connect("missing-reference", leave_as_text, priority=900)

@@ -1,0 +1,73 @@
+"""The pages of the documentation say what is so: their code runs, and no public name is missing."""
+
+import doctest
+import inspect
+import pkgutil
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import skunlearn
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(
+    path.relative_to(DOCS).as_posix()
+    for folder in (".", "user_guide")
+    for path in (DOCS / folder).glob("*.rst")
+)
+
+
+def text_of(page):
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in text_of(page)])
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    for package in set(re.findall(r"^>>> from (accelerate|distributed) ", text_of(page), re.M)):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)  # where pages write what they write
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    failed, tried = doctest.testfile(
+        str(DOCS / page), module_relative=False, optionflags=options, encoding="utf-8"
+    )
+    assert tried
+    assert not failed
+
+
+def test_pages_are_where_a_reader_finds_them():
+    listed = set()
+    for page in PAGES:
+        for block in re.findall(r"^\.\. toctree::\n((?:   .*\n|\n)+)", text_of(page), re.M):
+            names = [line.strip() for line in block.splitlines() if line.strip()]
+            folder = Path(page).parent
+            listed |= {(folder / name).as_posix() for name in names if name[0] != ":"}
+    assert {page.removesuffix(".rst") for page in PAGES} - listed == {"index"}
+
+
+def test_the_reference_has_every_public_name():
+    wanted = {}
+    for name in ["skunlearn"] + [
+        module.name for module in pkgutil.walk_packages(skunlearn.__path__, "skunlearn.")
+    ]:
+        if "._" in name:
+            continue
+        module = import_module(name)
+        things = {n: getattr(module, n) for n in getattr(module, "__all__", ())}
+        things |= {
+            n: cls
+            for n, cls in inspect.getmembers(module, inspect.isclass)
+            if cls.__module__ == name and n[0] != "_"
+        }
+        for n, thing in things.items():
+            wanted.setdefault(thing, f"{name}.{n}")
+    found, module = [], None
+    for line in text_of("api.rst").splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = import_module(line.split()[-1])
+        elif re.fullmatch(r"   \w+", line):
+            found.append(getattr(module, line.strip()))
+    assert len(found) == len(set(found))
+    missing = {name for thing, name in wanted.items() if thing not in found}
+    assert not missing
