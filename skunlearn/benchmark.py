@@ -137,7 +137,7 @@ class UnlearnerComparison:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            What to draw on. By default a figure is made.
+            What to draw on. By default a figure is made, on which cost has a logarithmic scale.
         **kwargs
             Passed to `TradeoffDisplay.from_predictions`.
 
@@ -146,6 +146,11 @@ class UnlearnerComparison:
         display : skunlearn.inspection.TradeoffDisplay
             On its axes the front is the line that is labelled "front".
         """
+        if ax is None:
+            from matplotlib import pyplot
+
+            _, ax = pyplot.subplots(figsize=(6.6, 5), layout="constrained")
+            ax.set_xscale("log")
         display = self._display("cost", "relative_js_distance", ax, kwargs)
         front = pareto_front(display.x, display.y)
         display.ax_.plot(
@@ -156,6 +161,17 @@ class UnlearnerComparison:
             linewidth=1,
             zorder=2,
             label="front",
+        )
+        # It costs nothing, and so has no place on the axis of costs.
+        original, _ = self.summary(["relative_js_distance"])[ORIGINAL]["relative_js_distance"]
+        display.ax_.axhline(original, color="0.5", linewidth=0.8, linestyle=":", zorder=1)
+        display.ax_.annotate(
+            ORIGINAL,
+            (1, original),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
         )
         return display
 

@@ -12,6 +12,9 @@ from skunlearn.metrics._scores import _check_array
 _NAMES = {
     "forgetting_score": "forgetting score (|MIA accuracy − 0.5|; right is better)",
     "utility": "utility (accuracy on unseen rows; up is better)",
+    "nomus": "NoMUS",
+    "cost": "cost (share of the samples that retraining takes)",
+    "relative_js_distance": "distance to the retrained network (1 is that of two retrainings)",
 }
 
 
