@@ -288,7 +288,7 @@ def compare_unlearners(
         :func:`~skunlearn.unlearning_report` explains there are
 
         * ``nomus_low`` and ``nomus_high``, a 95 % interval over rows;
-        * ``balanced_utility``, the mean over classes of the accuracy on unseen rows, where a row has
+        * ``balanced_utility``, the mean over classes of accuracy on unseen rows, where a row has
           one label;
         * ``cost``, the samples that went through the network forwards and backwards, as a share of
           those that "Retrain" took; one that went forwards only counts a third;

@@ -149,6 +149,29 @@ def test_figures_are_those_of_a_report_on_networks_made_by_hand(problem):
     assert found["Retrain"]["gap"] == found["Retrain again"]["gap"] > 0
 
 
+def test_balanced_utility_is_the_mean_over_classes_that_are_there(problem):
+    rng = np.random.default_rng(0)
+    X, y, rows = problem
+    y = np.where(y == "yes", "yes", rng.choice(["no", "perhaps"], len(y)))  # none is unseen
+    rows = rows | {"X_unseen": rows["X_unseen"][:40], "y_unseen": rows["y_unseen"][:40]}
+    found = compare([FineTune(net(), max_epochs=1)], (X, y, rows), feature_layer=None)
+    state = np.random.SeedSequence(3).generate_state(4).tolist()[0]
+    predicted = FineTune(net(), random_state=state).fit(X, y).predict(rows["X_unseen"])
+    shares = [np.mean(predicted[rows["y_unseen"] == c] == c) for c in ("no", "yes")]
+    assert by_method(found)["Original"]["balanced_utility"] == pytest.approx(np.mean(shares))
+    assert shares[0] != shares[1]
+
+
+def test_features_need_not_be_looked_at(problem):
+    with_, without = (
+        by_method(compare([FineTune(net(), max_epochs=1)], problem, feature_layer=layer))
+        for layer in ("auto", None)
+    )
+    left_out = with_["FineTune"].keys() - without["FineTune"].keys()
+    assert left_out == {"linear_cka", "scatter_ratio", "linear_probe", "cka_kept"}
+    assert without["FineTune"]["nomus"] == with_["FineTune"]["nomus"]
+
+
 def test_a_stopped_comparison_goes_on_where_it_was(problem, tmp_path):
     methods = {"one": FineTune(net(), max_epochs=1), "two": Stopped(net(), max_epochs=1, lr=0.01)}
     Stopped.n = 2
