@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.stats import loguniform
 from skorch.utils import to_device
 from torch.nn.functional import cross_entropy
 from torch.utils.data import ConcatDataset, TensorDataset
@@ -248,7 +249,12 @@ class AMUN(BaseUnlearner):
             raise ValueError(f"with_forget must be True or False; got {self.with_forget!r}.")
 
     def _search_space(self, common):
-        return {"radius": [0.02, 0.05, 0.1], "with_forget": [False, True]}
+        # The search for examples may take longer than the training: a wide ball is sooner done.
+        return {
+            "radius": loguniform(0.02, 2),
+            "perturb_steps": [10, 50],
+            "with_forget": [False, True],
+        }
 
     def _unlearn(self, request):
         net = self._copy(request.original)

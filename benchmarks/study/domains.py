@@ -1,0 +1,189 @@
+"""The domains of the study: rows, labels, whose rows they are, and a network for each.
+
+A split is a draw of people. Real data is read from a folder of ``.npz`` files that the project does
+not ship; ``README.md`` says what they hold.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from skunlearn.datasets import make_identity_images
+from skunlearn.model_selection import forget_split
+
+
+class MissingDataError(Exception):
+    """A file of the study's data is not there."""
+
+
+class Dense(nn.Sequential):
+    """Two hidden layers with batch normalisation, for embeddings and single beats."""
+
+    def __init__(self, n_features_in, n_classes, width=128):
+        super().__init__(
+            nn.Linear(n_features_in, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, n_classes),
+        )
+
+
+class Convolutions(nn.Sequential):
+    """Strided convolutions with batch normalisation, for images and spectrograms."""
+
+    def __init__(self, n_classes, n_channels=1, widths=(8, 16, 32)):
+        layers, before = [], n_channels
+        for width in widths:
+            layers += [nn.Conv2d(before, width, 3, 2, 1, bias=False)]
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            before = width
+        layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * before, n_classes)]
+        super().__init__(*layers)
+
+
+def _net(module, lr, max_epochs, batch_size=64, **params):
+    return NeuralNetClassifier(
+        module,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=0.9,
+        optimizer__weight_decay=5e-4,
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+        **params,
+    )
+
+
+def _read(folder, name):
+    path = Path(folder or ".", f"{name}.npz")
+    if not path.exists():
+        raise MissingDataError(
+            f"{path} is not there. Give the folder of the study's data with --data, or in the "
+            "environment variable SKUNLEARN_STUDY_DATA; see benchmarks/study/README.md."
+        )
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _speeches(folder):
+    arrays = _read(folder, "convention_speeches")
+    X = arrays["embedding"].astype(np.float32)
+    # Unit vectors of 384 values are all small; this makes them of unit variance on average.
+    return X * np.sqrt(X.shape[1], dtype=np.float32), arrays["party"], arrays["speaker"]
+
+
+def _faces(folder):
+    arrays = _read(folder, "cmu_faces")
+    X = arrays["images"].astype(np.float32) / 255
+    X = X.reshape(len(X), 1, 30, 2, 32, 2).mean(axis=(3, 5))  # half the size, for a quarter of time
+    return X, arrays["eyes"], arrays["person"]
+
+
+def _ecg(folder):
+    arrays = _read(folder, "ecg_beats")
+    kept = np.isin(arrays["beat_class"], ["N", "S", "V"])
+    X = arrays["beats"][kept].astype(np.float32)
+    return X, arrays["beat_class"][kept], arrays["patient"][kept]
+
+
+def _digits(folder):
+    arrays = _read(folder, "spoken_digits")
+    X = arrays["log_mel"].astype(np.float32)[:, None]
+    return (X + 10) / 4, arrays["digit"].astype(int), arrays["speaker"]
+
+
+def _identities(folder):
+    images = make_identity_images(120, 12, image_size=24, n_channels=1, n_classes=4, random_state=0)
+    return images.data, images.target, images.identity
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What the study is run on.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in the tables.
+    load : callable
+        From the folder of the data to rows, labels and people.
+    net : skorch.NeuralNetClassifier
+        The network, untrained.
+    sizes : dict
+        How many people are forgotten, held out for tuning and held out for reporting; all others
+        are retained.
+    n_report : int
+        Splits that figures are reported on.
+    stratify : bool
+        Whether people are drawn by label, which is possible where each has one.
+    """
+
+    name: str
+    load: Callable
+    net: NeuralNetClassifier
+    sizes: dict
+    n_report: int
+    stratify: bool = False
+
+    def split(self, seed, folder=None):
+        """The rows of one draw of people.
+
+        Returns
+        -------
+        train : tuple (X, y, forget)
+            Rows that the original is trained on, and the mask of those to forget.
+        val, test : tuple (X, y)
+            Unseen people for tuning, and for reporting.
+        """
+        X, y, people = self.load(folder)
+        split = forget_split(
+            people, **self.sizes, stratify=y if self.stratify else None, random_state=seed
+        )
+        train = X[split.train], y[split.train], split.forget[split.train]
+        return train, (X[split.val], y[split.val]), (X[split.test], y[split.test])
+
+    def longer(self, max_epochs):
+        """The same with training long enough that retraining is what one would want to avoid."""
+        net = type(self.net)(**{**self.net.get_params(deep=False), "max_epochs": max_epochs})
+        return replace(self, name=f"{self.name}-long", net=net)
+
+
+def _sizes(forget, val, test):
+    return {"forget_size": forget, "val_size": val, "test_size": test}
+
+
+_SHORT = [
+    Domain(
+        "speeches", _speeches, _net(Dense, 0.01, 8), _sizes(32, 35, 35), n_report=5, stratify=True
+    ),
+    Domain("faces", _faces, _net(Convolutions, 0.01, 12, 32), _sizes(2, 3, 4), n_report=10),
+    Domain(
+        "ecg",
+        _ecg,
+        _net(Dense, 0.02, 20),
+        _sizes(4, 9, 5),
+        n_report=10,
+    ),
+    Domain(
+        "identities", _identities, _net(Convolutions, 0.02, 30, 32), _sizes(12, 24, 24), n_report=5
+    ),
+    Domain("digits", _digits, _net(Convolutions, 0.02, 10), _sizes(1, 1, 1), n_report=6),
+]
+_LONG = {"speeches": 120, "faces": 120, "ecg": 200}
+
+DOMAINS = {domain.name: domain for domain in _SHORT}
+DOMAINS |= {
+    longer.name: longer for longer in (DOMAINS[name].longer(n) for name, n in _LONG.items())
+}

@@ -1,0 +1,69 @@
+"""The methods of the study, what each is tuned over, and the controls of DLFD."""
+
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import ParameterSampler
+
+from skunlearn import DLFD, SCRUB, AdvancedNegGrad, EUk, Retrain, all_unlearners
+from skunlearn.transport import transport_distance
+
+SHORTENED = "Retrain (shortened)"
+PUBLISHED = {"clean_weight": 0, "bn_batches": 0}
+
+
+def random_signs(u, v):
+    """Transport whose gradient has the size of the real one at each feature, and random signs."""
+    leaf = u.detach().requires_grad_()
+    distance = transport_distance(leaf, v)
+    (gradient,) = torch.autograd.grad(distance, leaf)
+    signs = torch.randint_like(gradient, 2) * 2 - 1
+    # Of the same value as the distance, which is recorded.
+    return distance.detach() + ((u - leaf.detach()) * gradient * signs).sum()
+
+
+CONTROLS = {
+    "no perturbation": {"perturb_steps": 0},
+    "random signs": {"transport": random_signs},
+    "reversed": {"ot_weight": -1.0},
+}
+
+
+def tuned(net):
+    """Unlearners by name, each tuned with the same number of trials.
+
+    SISA is not among them: it needs a training of its own beforehand, and the rows of several
+    people hit every shard, which makes it a retraining.
+    """
+    found = {name: cls(net) for name, cls in all_unlearners() if name not in ("Retrain", "SISA")}
+    found["AdvancedNegGrad (ceiling)"] = AdvancedNegGrad(net, ceiling="unseen")
+    found["SCRUB (rewind)"] = SCRUB(net, rewind=True)
+    found["DLFD (published)"] = DLFD(net, **PUBLISHED)
+    # From scratch, with the network's constant learning rate, and on a cosine as all others.
+    found["Retrain (tuned, short)"] = Retrain(net)
+    found["Retrain (tuned, short, cosine)"] = EUk(net, k=1.0)
+    return found
+
+
+def make(name, net, params):
+    """A method, or a control of one, with parameters."""
+    if name == SHORTENED:
+        return Retrain(net, **params)
+    name, _, control = name.partition(": ")
+    unlearner = clone(tuned(net)[name]).set_params(**params)
+    return unlearner.set_params(**CONTROLS[control]) if control else unlearner
+
+
+def draw_trials(name, net, n_trials):
+    """The settings that a method is tried with: the first of them are those of fewer trials."""
+    unlearner = tuned(net)[name]
+    space = unlearner.search_space()
+    if name == "Retrain (tuned, short, cosine)":
+        del space["k"]
+    elif name == "DLFD (published)":
+        space["perturb_steps"] = [1, 3, 6]  # it takes several
+    trials = ParameterSampler(space, n_trials, random_state=0)
+    return [{key: _plain(value) for key, value in trial.items()} for trial in trials]
+
+
+def _plain(value):
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,0 +1,107 @@
+"""Choose each method's settings at each cap on cost, and run them on the reporting splits.
+
+Settings are chosen from the tuning table alone. Rows are written as they come; a run that was
+stopped goes on where it was.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+from methods import CONTROLS, SHORTENED, make, tuned
+from options import CAPS, FIRST_REPORTED, options, splits
+from sklearn.utils.parallel import Parallel, delayed
+from tables import Table, run
+
+CHOICE = ("domain", "method", "cap", "trial", "tuned", "cost", "params")
+REFERENCES = ("Original", "Retrain", "Retrain again")
+HIGHER_IS_BETTER = {"nomus", "utility", "balanced_utility", "retain_accuracy", "tug_of_war"}
+
+
+def choose(domain, rows, objective, caps=CAPS):
+    """What is run at each cap: of each method the setting that did best within it.
+
+    Parameters
+    ----------
+    domain : Domain
+        The domain of the rows.
+    rows : list of dict
+        The tuning table. A setting that failed on a split is not chosen.
+    objective : str
+        The figure whose mean over splits decides.
+    caps : sequence of float
+        Largest mean cost over tuning splits, as a share of retraining.
+
+    Returns
+    -------
+    choices : list of dict
+        A row for each method and cap; methods without a setting within a cap have none.
+    """
+    trials = defaultdict(list)
+    for row in rows:
+        trials[row["method"], row["trial"]].append(row)
+    n_splits = max(map(len, trials.values()))
+    sign = -1 if objective in HIGHER_IS_BETTER else 1
+    best = {}
+    for (method, trial), found in trials.items():
+        if len(found) < n_splits or any(row["error"] for row in found):
+            continue
+        cost, score = (np.mean([row[key] for row in found]) for key in ("cost", objective))
+        for cap in caps:
+            last = best.get((method, cap), {"tuned": sign * np.inf})
+            if cost <= cap and sign * score < sign * last["tuned"]:
+                choice = method, cap, trial, float(score), float(cost), found[0]["params"]
+                best[method, cap] = dict(zip(CHOICE, (domain.name, *choice)))
+    choices = list(best.values())
+    for choice in list(choices):
+        if choice["method"].startswith("DLFD"):
+            for control in CONTROLS:
+                choices.append(choice | {"method": f"{choice['method']}: {control}"})
+    for cap in caps:
+        n_epochs = int(cap * domain.net.max_epochs + 1e-9)
+        if 1 <= n_epochs < domain.net.max_epochs:
+            choice = SHORTENED, cap, str(n_epochs), np.nan, n_epochs / domain.net.max_epochs
+            choices.append(dict(zip(CHOICE, (domain.name, *choice, {"max_epochs": n_epochs}))))
+    return choices
+
+
+def main(args=None):
+    args = options(__doc__, args)
+    for domain in args.domains:
+        tried = Table(args.results / f"tuning-{domain.name}.csv").rows()
+        missing = tuned(domain.net).keys() - {row["method"] for row in tried}
+        if missing and not args.methods:
+            print(f"{domain.name} is skipped: {sorted(missing)} are not tuned yet.")
+            continue
+        choices = choose(domain, tried, args.objective)
+        Table(args.results / f"chosen-{domain.name}.csv", CHOICE).replace(choices)
+        table = Table(args.results / f"reported-{domain.name}.csv")
+        done = {(row["method"], int(row["seed"]), row["trial"]) for row in table.rows()}
+        wanted = {(name, ""): {} for name in REFERENCES}
+        wanted |= {(choice["method"], choice["trial"]): choice["params"] for choice in choices}
+        n_splits = args.reporting_splits or domain.n_report
+        tasks = [
+            (seed, method, trial, params)
+            for seed in range(FIRST_REPORTED, FIRST_REPORTED + n_splits)
+            for (method, trial), params in wanted.items()
+            if (method, seed, trial) not in done
+        ]
+        for row in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
+            delayed(report)(args, domain, *task) for task in tasks
+        ):
+            table.add([row])
+        print(f"{domain.name}: reported on {n_splits} splits", flush=True)
+
+
+def report(args, domain, seed, method, trial, params):
+    """The row of a method on a reporting split."""
+    rows = splits(args, domain, seed)  # methods may use the people for tuning
+    if method in REFERENCES:  # whose figures come with those of any method
+        method_too, params_too = "FineTune", {"max_epochs": 1}
+    else:
+        method_too, params_too = method, params
+    made = make(method_too, domain.net, params_too)
+    return run(domain, rows, method, made, seed, trial, params, cache=args.cache)
+
+
+if __name__ == "__main__":
+    main()

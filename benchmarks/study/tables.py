@@ -1,0 +1,149 @@
+"""Result tables: CSV files that rows are added to as they come, and the runs that make a row."""
+
+import csv
+import datetime
+import json
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import scipy
+import sklearn
+import skorch
+import torch
+
+import skunlearn
+from skunlearn.benchmark import compare_unlearners
+
+KEYS = ("domain", "method", "seed", "trial")
+FIGURES = (
+    *("utility", "balanced_utility", "retain_accuracy", "forget_accuracy", "forgetting_score"),
+    *("nomus", "nomus_low", "nomus_high", "gap", "tug_of_war", "agreement", "js_distance"),
+    *("relative_js_distance", "loss_attack_accuracy", "loss_attack_auc", "overshoot"),
+    *("calibrated_attack_accuracy", "calibrated_attack_auc", "linear_cka", "cka_kept"),
+    *("linear_probe", "scatter_ratio", "cost", "seconds"),
+)
+COLUMNS = (*KEYS, *FIGURES, "params", "error")
+
+
+class Table:
+    """A CSV file under a comment line that says what it was made with.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made if need be.
+    columns : sequence of str
+        Its columns.
+    """
+
+    def __init__(self, path, columns=COLUMNS):
+        self.path, self.columns = Path(path), columns
+
+    def rows(self):
+        """The rows, with numbers as numbers."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            lines = csv.DictReader(line for line in file if not line.startswith("#"))
+            return [{key: _value(key, text) for key, text in row.items()} for row in lines]
+
+    def add(self, rows):
+        """Write rows at the end, at once."""
+        new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            if new:
+                file.write(f"# {_made_with()}\n")
+                writer.writeheader()
+            writer.writerows({key: _text(row.get(key)) for key in self.columns} for row in rows)
+
+    def replace(self, rows):
+        """Write these rows alone."""
+        self.path.unlink(missing_ok=True)
+        self.add(rows)
+
+
+def _made_with():
+    modules = {"numpy": np, "scipy": scipy, "scikit-learn": sklearn, "skorch": skorch}
+    modules |= {"torch": torch, "skunlearn": skunlearn}
+    names = [f"{name} {module.__version__}" for name, module in modules.items()]
+    where = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=where, capture_output=True, text=True
+    )
+    return ", ".join([*names, f"commit {commit.stdout.strip()}", f"{datetime.date.today()}"])
+
+
+def _text(value):
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return f"{value:.5g}" if isinstance(value, float) else value
+
+
+def _value(key, text):
+    if key == "params":
+        return json.loads(text) if text else {}
+    if key in ("domain", "method", "trial", "error"):
+        return text
+    return float(text) if text else np.nan
+
+
+def run(domain, rows, method, unlearner, seed, trial, params, cache, **settings):
+    """One row of a table: a method on a split, or what kept it from giving one.
+
+    Parameters
+    ----------
+    domain : Domain
+        Where the rows come from.
+    rows : tuple (train, seen_by_methods, reported_on)
+        The rows of the split.
+    method : str
+        Its name; that of a reference for its figures.
+    unlearner : estimator
+        The method.
+    seed : int
+        Of the split and of all trainings.
+    trial : str
+        Which of the method's settings this is.
+    params : dict
+        Those settings.
+    cache : Path
+        Where originals, references and their figures are kept.
+    **settings
+        Of `compare_unlearners`.
+
+    Returns
+    -------
+    row : dict
+        By column.
+    """
+    (X, y, forget), (X_val, y_val), (X_unseen, y_unseen) = rows
+    row = {"domain": domain.name, "method": method, "seed": seed, "trial": trial, "params": params}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of methods that change nothing: their figures say so
+        try:
+            found = compare_unlearners(
+                {"method": unlearner},
+                X,
+                y,
+                forget=forget,
+                X_unseen=X_unseen,
+                y_unseen=y_unseen,
+                X_val=X_val,
+                y_val=y_val,
+                seeds=[seed],
+                memory=str(cache / "networks"),
+                folder=cache / "rows",
+                **settings,
+            )
+        except ValueError as error:  # diverged, or refused for these rows
+            return row | {"error": " ".join(str(error).split())[:120]}
+    records = {record["method"]: record for record in found.records}
+    return row | {
+        key: value
+        for key, value in records[method if method in records else "method"].items()
+        if key in FIGURES
+    }

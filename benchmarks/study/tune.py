@@ -1,0 +1,48 @@
+"""Try every method with the same number of settings on the tuning splits of a domain.
+
+Rows are written as they come; a run that was stopped goes on where it was.
+"""
+
+from methods import draw_trials, make, tuned
+from options import options, splits
+from sklearn.utils.parallel import Parallel, delayed
+from tables import Table, run
+
+
+def main(args=None):
+    args = options(__doc__, args)
+    for domain in args.domains:
+        table = Table(args.results / f"tuning-{domain.name}.csv")
+        done = {(row["method"], int(row["seed"]), row["trial"]) for row in table.rows()}
+        tasks = []
+        for seed in range(args.tuning_splits):
+            for method in args.methods or tuned(domain.net):
+                trials = {
+                    str(i): params
+                    for i, params in enumerate(draw_trials(method, domain.net, args.trials))
+                    if (method, seed, str(i)) not in done
+                }
+                if trials:
+                    tasks.append((seed, method, trials))
+        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
+            delayed(try_out)(args, domain, *task) for task in tasks
+        ):
+            table.add(rows)
+            print(f"{domain.name}: {rows[0]['method']}, split {rows[0]['seed']}", flush=True)
+
+
+def try_out(args, domain, seed, method, trials):
+    """The rows of a method on a tuning split."""
+    train, val, test = splits(args, domain, seed)
+    # Figures are on the people for tuning. Methods that want unseen rows get those that a
+    # reporting split would report on: those people are never both in the same split.
+    rows = train, test, val
+    settings = {"feature_layer": None, "n_resamples": 2, "cache": args.cache}
+    return [
+        run(domain, rows, method, make(method, domain.net, params), seed, trial, params, **settings)
+        for trial, params in trials.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()
