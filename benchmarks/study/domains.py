@@ -109,6 +109,11 @@ def _identities(folder):
     return images.data, images.target, images.identity
 
 
+def _smoke(folder):
+    images = make_identity_images(24, 6, image_size=12, n_channels=1, n_classes=2, random_state=0)
+    return images.data, images.target, images.identity
+
+
 @dataclass(frozen=True)
 class Domain:
     """What the study is run on.
@@ -179,6 +184,8 @@ _SHORT = [
     Domain(
         "identities", _identities, _net(Convolutions, 0.02, 30, 32), _sizes(12, 24, 24), n_report=5
     ),
+    # Says nothing; it is there to see that everything runs.
+    Domain("smoke", _smoke, _net(Convolutions, 0.05, 4, 16), _sizes(4, 4, 4), n_report=2),
     Domain("digits", _digits, _net(Convolutions, 0.02, 10), _sizes(1, 1, 1), n_report=6),
 ]
 _LONG = {"speeches": 120, "faces": 120, "ecg": 200}

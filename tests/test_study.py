@@ -1,0 +1,251 @@
+"""The study: settings chosen from tuning splits alone, people kept apart, runs that go on."""
+
+import csv
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from skunlearn import all_unlearners
+from skunlearn.transport import transport_distance
+
+STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
+MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune")
+METHODS = ["FineTune", "DLFD", "SSD", "Retrain (tuned, short)"]
+
+
+@pytest.fixture(scope="module")
+def study():
+    sys.path.insert(0, str(STUDY))
+    n_threads = torch.get_num_threads()
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
+    torch.set_num_threads(n_threads)
+    sys.path.remove(str(STUDY))
+    for name in MODULES:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def smoke(study, tmp_path_factory):
+    """The tables of a run that is as small as can be."""
+    folder = tmp_path_factory.mktemp("results")
+    command = ["smoke", "--trials", "2", "--tuning-splits", "2", "--results", str(folder)]
+    command += ["--methods", *METHODS]
+    for script in (study.tune, study.report, study.summarise):
+        script.main(command)
+    return SimpleNamespace(folder=folder, command=command)
+
+
+def read(smoke, name):
+    return smoke_rows(smoke.folder / f"{name}-smoke.csv")
+
+
+def smoke_rows(path):
+    with path.open(newline="") as file:
+        assert file.readline().startswith("# numpy ")
+        return list(csv.DictReader(file))
+
+
+def test_every_method_is_tried_as_often_on_every_split(smoke):
+    rows = read(smoke, "tuning")
+    tried = {(row["method"], row["seed"], row["trial"]) for row in rows}
+    assert tried == {(m, s, t) for m in METHODS for s in "01" for t in "01"}
+    assert len(rows) == len(tried)
+
+
+def test_every_choice_is_run_on_every_reporting_split(smoke):
+    chosen = {(row["method"], row["trial"]) for row in read(smoke, "chosen")}
+    names = {name for name, _ in chosen}
+    assert "DLFD: reversed" in names
+    assert "Retrain (shortened)" in names
+    rows = read(smoke, "reported")
+    references = {("Original", ""), ("Retrain", ""), ("Retrain again", "")}
+    assert {(row["method"], row["trial"]) for row in rows} == chosen | references
+    assert sorted({row["seed"] for row in rows}) == ["100", "101"]
+    assert len(rows) == 2 * len(chosen | references)
+    retrained = [row for row in rows if row["method"] == "Retrain"]
+    assert {row["cost"] for row in retrained} == {"1"}
+    assert {row["relative_js_distance"] for row in retrained} == {"1"}
+
+
+def test_means_of_the_summary_are_those_of_the_reported_rows(smoke):
+    reported = read(smoke, "reported")
+    for entry in read(smoke, "summary"):
+        if entry["method"] != "Retrain (shortened)":
+            continue
+        key = entry["method"], entry["trial"]
+        values = [float(row["gap"]) for row in reported if (row["method"], row["trial"]) == key]
+        assert float(entry["gap"]) == pytest.approx(np.mean(values), rel=1e-3)
+        assert float(entry["gap_sd"]) == pytest.approx(np.std(values, ddof=1), rel=1e-3)
+
+
+def test_a_stopped_run_goes_on(smoke, study):
+    path = smoke.folder / "tuning-smoke.csv"
+    whole = path.read_text()
+    rows = read(smoke, "tuning")
+    path.write_text("".join(whole.splitlines(keepends=True)[:-3]))
+    study.tune.main(smoke.command)
+    again = read(smoke, "tuning")
+    for row in rows + again:
+        del row["seconds"]
+    assert again == rows
+    size = path.stat().st_size
+    study.tune.main(smoke.command)
+    assert path.stat().st_size == size
+
+
+def test_figures_of_tuning_are_not_on_people_for_reporting(study, monkeypatch):
+    seen = []
+    monkeypatch.setattr(study.tune, "run", lambda domain, rows, *args, **kwargs: seen.append(rows))
+    monkeypatch.setattr(
+        study.report, "run", lambda domain, rows, *args, **kwargs: seen.append(rows)
+    )
+    domain, args = study.domains.DOMAINS["smoke"], SimpleNamespace(data=None, cache=None)
+    study.tune.try_out(args, domain, 5, "FineTune", {"0": {}})
+    study.report.report(args, domain, 5, "FineTune", "0", {})
+    (_, held_tuning, figures_tuning), (_, held, figures) = seen
+    assert np.array_equal(figures_tuning[0], held[0])
+    assert np.array_equal(held_tuning[0], figures[0])
+    assert not np.array_equal(figures_tuning[0], figures[0])
+
+
+def test_reporting_splits_are_other_draws_than_tuning_splits(study):
+    assert study.options.FIRST_REPORTED >= 100
+    domain = study.domains.DOMAINS["smoke"]
+    masks = [domain.split(seed)[0][2] for seed in (0, 1, study.options.FIRST_REPORTED)]
+    X = [domain.split(seed)[0][0] for seed in (0, 1, study.options.FIRST_REPORTED)]
+    assert len({x[mask].tobytes() for x, mask in zip(X, masks)}) == 3
+
+
+@pytest.mark.parametrize("name", ["smoke", "identities"])
+def test_nobody_is_in_two_parts(study, name):
+    domain = study.domains.DOMAINS[name]
+    X, _, people = domain.load(None)
+    person = {row.tobytes(): who for row, who in zip(X, people)}
+    (train, _, forget), (val, _), (test, _) = domain.split(3)
+    parts = [
+        {person[row.tobytes()] for row in rows}
+        for rows in (train[~forget], train[forget], val, test)
+    ]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == len(set(people))
+    assert [len(part) for part in parts[1:]] == list(domain.sizes.values())
+
+
+def test_every_unlearner_is_tuned(study):
+    net = study.domains.DOMAINS["smoke"].net
+    names = study.methods.tuned(net).keys()
+    assert {name for name, _ in all_unlearners()} - names == {"SISA", "Retrain"}
+    for name in names:
+        trials = study.methods.draw_trials(name, net, 6)
+        assert len(trials) == 6
+        assert study.methods.draw_trials(name, net, 3) == trials[:3]
+
+
+def test_published_recipe_and_controls(study):
+    net = study.domains.DOMAINS["smoke"].net
+    params = {"perturb_steps": 3, "lr": 0.5}
+    made = {
+        name: study.methods.make(f"DLFD (published){name}", net, params)
+        for name in ("", ": no perturbation", ": random signs", ": reversed")
+    }
+    for unlearner in made.values():
+        assert (unlearner.clean_weight, unlearner.bn_batches, unlearner.lr) == (0, 0, 0.5)
+    assert made[""].perturb_steps == made[": reversed"].perturb_steps == 3
+    assert made[": no perturbation"].perturb_steps == 0
+    assert made[": reversed"].ot_weight == -made[""].ot_weight
+    assert made[": random signs"].transport is study.methods.random_signs
+    assert study.methods.make("DLFD", net, params).clean_weight > 0
+
+
+def test_random_signs_have_the_size_of_the_gradient(study):
+    u, v = torch.randn(2, 8, 6, generator=torch.manual_seed(0))
+    u.requires_grad_()
+    (true,) = torch.autograd.grad(transport_distance(u, v), u)
+    found = study.methods.random_signs(u, v)
+    (random,) = torch.autograd.grad(found, u)
+    assert found.item() == pytest.approx(transport_distance(u, v).item())
+    assert torch.allclose(random.abs(), true.abs())
+    assert 0.2 < (random.sign() == true.sign()).float().mean() < 0.8
+
+
+def test_choice_within_a_cap(study):
+    domain = study.domains.DOMAINS["smoke"]  # of 4 epochs
+
+    def trial(method, trial, costs, distances, error=""):
+        return [
+            {"method": method, "trial": trial, "cost": cost, "error": error, "params": {}}
+            | {"relative_js_distance": distance, "nomus": distance}
+            for cost, distance in zip(costs, distances)
+        ]
+
+    rows = [
+        *trial("DLFD", "0", [0.2, 0.3], [3.0, 2.0]),  # 2.5 at .25
+        *trial("DLFD", "1", [0.2, 0.2], [2.0, 2.2]),  # 2.1 at .2
+        *trial("DLFD", "2", [0.9, 0.9], [1.0, 1.0]),
+        *trial("DLFD", "3", [0.1, 0.1], [0.0, 0.0], error="diverged"),
+        *trial("DLFD", "4", [0.1], [0.0]),  # stopped before its second split
+        *trial("SSD", "0", [1.2, 1.2], [0.0, 0.0]),
+    ]
+
+    def chosen(objective):
+        found = study.report.choose(domain, rows, objective, caps=(0.1, 0.3, 1))
+        return {(row["method"], row["cap"]): row["trial"] for row in found}
+
+    controls = ("", ": no perturbation", ": random signs", ": reversed")
+    assert chosen("relative_js_distance") == {
+        **{(f"DLFD{control}", 0.3): "1" for control in controls},
+        **{(f"DLFD{control}", 1): "2" for control in controls},
+        ("Retrain (shortened)", 0.3): "1",
+    }
+    assert chosen("nomus")["DLFD", 0.3] == "0"
+
+
+def test_ties_share_a_rank(study):
+    def of(values):
+        return dict(enumerate(values))
+
+    better = study.summarise.is_better
+    # Differences 1, 2, 3: mean 2, half width 4.303 * 1 / sqrt(3) = 2.48.
+    assert not better(of([2, 4, 6]), of([1, 2, 3]), greater=True)
+    # 2, 2.1, 2.2: half width 0.248.
+    assert better(of([3, 4.1, 5.2]), of([1, 2, 3]), greater=True)
+    assert not better(of([3, 4.1, 5.2]), of([1, 2, 3]), greater=False)
+    assert better(of([1, 2, 3]), of([3, 4.1, 5.2]), greater=False)
+    assert not better(of([1]), of([0]), greater=True)
+    choices = [{"method": name, "trial": "0", "cap": 0.3} for name in ("A", "B", "C", "A: control")]
+    values = {"A": [5, 5.1, 5.2], "B": [5.1, 5.2, 5.0], "C": [1, 1.2, 1.1], "A: control": [9, 9, 9]}
+    rows = [
+        {"method": name, "trial": "0", "seed": seed, "error": ""}
+        | dict.fromkeys(study.summarise.SHOWN, value)
+        for name, each in values.items()
+        for seed, value in enumerate(each)
+    ]
+    summary = {row["method"]: row for row in study.summarise.summarise("x", choices, rows)}
+    assert [summary[name]["nomus_rank"] for name in "ABC"] == [1, 1, 3]
+    assert [summary[name]["gap_rank"] for name in "ABC"] == [2, 2, 1]
+    assert "nomus_rank" not in summary["A: control"]
+
+
+def test_what_fails_is_a_row_that_says_why(study, tmp_path):
+    domain = study.domains.DOMAINS["smoke"]
+    train, val, test = domain.split(0)
+    unlearner = study.methods.make("SSD", domain.net, {"alpha": 1000.0})
+    row = study.tables.run(
+        domain, (train, val, test), "SSD", unlearner, 0, "0", {"alpha": 1000.0}, tmp_path
+    )
+    assert "can choose no weight" in row["error"]
+    table = study.tables.Table(tmp_path / "table.csv")
+    table.add([row])
+    (found,) = table.rows()
+    assert found["params"] == {"alpha": 1000.0}
+    assert np.isnan(found["nomus"])
+
+
+def test_domains_without_their_data_are_skipped(study, tmp_path, capsys):
+    study.tune.main(["faces", "--data", str(tmp_path), "--results", str(tmp_path / "results")])
+    assert "faces is skipped" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
