@@ -32,6 +32,9 @@ nitpicky = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skunlearn"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
 html_sidebars = {"index": [], "start": [], "api": [], "contributing": [], "changelog": []}
