@@ -143,8 +143,8 @@ FeatureDistributionDisplay.from_estimator(
 # %%
 # Over the epochs
 # ---------------
-# How it comes about, with a run of its own for each number of epochs. Accuracy falls first, while the
-# features are still as good as ever: it is the last layer that is driven off. Then the features
+# How it comes about, with a run of its own for each number of epochs. Accuracy falls first, while
+# the features are still as good as ever: it is the last layer that is driven off. Then the features
 # go, and CKA falls below the alarm, 0.8 of the original's. The forget rows are known by heart until
 # everything is lost, so there is no number of epochs at which to stop: on this data, with this
 # learning rate, climbing the loss alone does not work.
