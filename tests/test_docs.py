@@ -54,7 +54,7 @@ def test_the_reference_has_every_public_name():
             wanted.setdefault(thing, f"{name}.{n}")
     found, module = [], None
     for line in text_of("api.rst").splitlines():
-        if line.startswith(".. currentmodule:: "):
+        if re.match(r"\.\. (current)?module:: ", line):
             module = import_module(line.split()[-1])
         elif re.fullmatch(r"   \w+", line):
             found.append(getattr(module, line.strip()))
