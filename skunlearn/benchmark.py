@@ -234,6 +234,7 @@ def compare_unlearners(
     feature_layer="auto",
     n_splits=40,
     n_resamples=200,
+    error_score="raise",
 ):
     """Run unlearners on the same networks and rows, beside networks that never saw the rows.
 
@@ -280,6 +281,9 @@ def compare_unlearners(
         Number of attacks whose accuracy is averaged.
     n_resamples : int, default=200
         Bootstrap resamples of the interval of NoMUS.
+    error_score : "raise" or numpy.nan, default="raise"
+        What becomes of an unlearner that raises a ValueError, such as one that has diverged. NaN
+        leaves its row without figures and goes on; the row says why in a column `error`.
 
     Returns
     -------
@@ -300,8 +304,8 @@ def compare_unlearners(
     Raises
     ------
     ValueError
-        If an argument is not as described, or as an unlearner raises it: a method that has diverged
-        ends the comparison. Rows that are in the `folder` stay there.
+        If an argument is not as described, or as an unlearner raises it, see `error_score`. Rows
+        that are in the `folder` stay there.
 
     See Also
     --------
@@ -340,6 +344,8 @@ def compare_unlearners(
     """
     check_number("n_splits", n_splits, 1, integer=True)
     check_number("n_resamples", n_resamples, 1, integer=True)
+    if error_score != "raise" and error_score == error_score:
+        raise ValueError(f"error_score must be 'raise' or numpy.nan; got {error_score!r}.")
     named = _named(unlearners)
     net = _common_network(named)
     y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
@@ -371,7 +377,7 @@ def compare_unlearners(
                     continue
             missing.setdefault(seed, {})[name] = model, path
     runs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_run_seed)(net, data, seed, todo, settings, memory)
+        delayed(_run_seed)(net, data, seed, todo, settings, memory, error_score == "raise")
         for seed, todo in missing.items()
     )
     with contextlib.closing(runs):
@@ -428,7 +434,7 @@ def _common_network(named):
 # -- one seed ----------------------------------------------------------------------------------
 
 
-def _run_seed(net, data, seed, todo, settings, memory):
+def _run_seed(net, data, seed, todo, settings, memory, raises):
     """Train the original and the references of a seed, run the methods that are left, measure."""
     X, y, mask, X_unseen, y_unseen, *_ = data
     layer, n_splits, n_resamples = settings
@@ -472,6 +478,13 @@ def _run_seed(net, data, seed, todo, settings, memory):
         for name, model in ((ORIGINAL, original), (REFERENCE, first), (REFERENCE_2, second))
     }
     written = []
+
+    def file(row, path):
+        row = _finite(row)
+        if path is not None:
+            write(path, json.dumps(row, indent=2, allow_nan=False).encode())
+        written.append(row)
+
     for name, (model, path) in todo.items():
         figures = {"cost": None, "seconds": None}  # of an original, which is there anyway
         if name == REFERENCE:
@@ -479,8 +492,15 @@ def _run_seed(net, data, seed, todo, settings, memory):
         elif name == REFERENCE_2:
             figures = {"cost": _n_trained(second) / unit, "seconds": second_seconds}
         elif name != ORIGINAL:
-            model = _tuned(model, data, states[3]).set_params(random_state=states[3])
-            figures = _unlearn(model, original.estimator_, data, unit)
+            try:
+                model = _tuned(model, data, states[3]).set_params(random_state=states[3])
+                figures = _unlearn(model, original.estimator_, data, unit)
+            except ValueError as error:
+                if raises:
+                    raise
+                row = {"method": name, "seed": seed} | dict.fromkeys(_FIRST[2:])
+                file(row | {"error": str(error)}, path)
+                continue
         subject, Z = looks[name] if name in looks else look(name, model)
         # The references are compared with each other, everything else with the first.
         reference, other = looks[REFERENCE][0], looks[REFERENCE_2][0]
@@ -498,10 +518,7 @@ def _run_seed(net, data, seed, todo, settings, memory):
             figures["balanced_utility"] = float(recall)
         row = {"method": name, "seed": seed} | {key: each.value for key, each in found.items()}
         row |= {"nomus_low": found["nomus"].low, "nomus_high": found["nomus"].high} | figures
-        row = _finite({key: row[key] for key in (*_FIRST, *sorted(row.keys() - set(_FIRST)))})
-        if path is not None:
-            write(path, json.dumps(row, indent=2, allow_nan=False).encode())
-        written.append(row)
+        file({key: row[key] for key in (*_FIRST, *sorted(row.keys() - set(_FIRST)))}, path)
     return written
 
 

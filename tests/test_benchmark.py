@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from skunlearn import SISA, BadTeacher, FineTune, NegGrad, Retrain, unlearning_report
+from skunlearn import SISA, SSD, BadTeacher, FineTune, NegGrad, Retrain, unlearning_report
 from skunlearn.benchmark import compare_unlearners, pareto_front
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
@@ -188,6 +188,19 @@ def test_a_stopped_comparison_goes_on_where_it_was(problem, tmp_path):
     assert Trainings.n == 0
 
 
+def test_a_method_that_fails_can_leave_its_row_empty(problem, tmp_path):
+    methods = {"refused": SSD(net(), alpha=1000.0), "one": FineTune(net(), max_epochs=1)}
+    with pytest.raises(ValueError, match="can choose no weight"):
+        compare(methods, problem)
+    found = compare(methods, problem, error_score=np.nan, folder=tmp_path)
+    row = by_method(found)["refused"]
+    assert "can choose no weight" in row["error"]
+    assert row["nomus"] is row["cost"] is None
+    assert by_method(found)["one"]["nomus"] > 0
+    assert np.isnan(found.summary()["refused"]["gap"]).all()
+    assert compare(methods, problem, error_score=np.nan, folder=tmp_path).records == found.records
+
+
 def test_nothing_of_another_setting_is_taken_from_the_folder(problem, tmp_path):
     X, y, rows = problem
     compare([FineTune(net(), max_epochs=1)], problem, folder=tmp_path)
@@ -287,6 +300,7 @@ def test_front_is_what_nothing_is_both_cheaper_and_closer_than():
         ([FineTune(FrozenEstimator(net()))], {}, "a FrozenEstimator in 'FineTune'"),
         ([net()], {}, "unlearners, or searches over one"),
         ([FineTune(net())], {"seeds": [1, 1]}, "different integers"),
+        ([FineTune(net())], {"error_score": 0}, "'raise' or numpy.nan; got 0"),
         ([FineTune(net())], {"forget": np.zeros(N, bool)}, "0 True of 160"),
     ],
 )

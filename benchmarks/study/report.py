@@ -10,10 +10,9 @@ import numpy as np
 from methods import CONTROLS, SHORTENED, make, tuned
 from options import CAPS, FIRST_REPORTED, options, splits
 from sklearn.utils.parallel import Parallel, delayed
-from tables import Table, run
+from tables import REFERENCES, Table, run
 
 CHOICE = ("domain", "method", "cap", "trial", "tuned", "cost", "params")
-REFERENCES = ("Original", "Retrain", "Retrain again")
 HIGHER_IS_BETTER = {"nomus", "utility", "balanced_utility", "retain_accuracy", "tug_of_war"}
 
 
@@ -76,31 +75,30 @@ def main(args=None):
         Table(args.results / f"chosen-{domain.name}.csv", CHOICE).replace(choices)
         table = Table(args.results / f"reported-{domain.name}.csv")
         done = {(row["method"], int(row["seed"]), row["trial"]) for row in table.rows()}
-        wanted = {(name, ""): {} for name in REFERENCES}
-        wanted |= {(choice["method"], choice["trial"]): choice["params"] for choice in choices}
+        wanted = defaultdict(dict)
+        for choice in choices:
+            wanted[choice["method"]][choice["trial"]] = choice["params"]
         n_splits = args.reporting_splits or domain.n_report
-        tasks = [
-            (seed, method, trial, params)
-            for seed in range(FIRST_REPORTED, FIRST_REPORTED + n_splits)
-            for (method, trial), params in wanted.items()
-            if (method, seed, trial) not in done
-        ]
-        for row in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
+        tasks = []
+        for seed in range(FIRST_REPORTED, FIRST_REPORTED + n_splits):
+            if not {(name, seed, "") for name in REFERENCES} <= done:
+                tasks.append((seed, "the references", {}))
+            for method, trials in wanted.items():
+                left = {t: p for t, p in trials.items() if (method, seed, t) not in done}
+                if left:
+                    tasks.append((seed, method, left))
+        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
             delayed(report)(args, domain, *task) for task in tasks
         ):
-            table.add([row])
+            table.add(rows)
         print(f"{domain.name}: reported on {n_splits} splits", flush=True)
 
 
-def report(args, domain, seed, method, trial, params):
-    """The row of a method on a reporting split."""
+def report(args, domain, seed, method, trials):
+    """The rows of a method on a reporting split; without trials, those of the references."""
     rows = splits(args, domain, seed)  # methods may use the people for tuning
-    if method in REFERENCES:  # whose figures come with those of any method
-        method_too, params_too = "FineTune", {"max_epochs": 1}
-    else:
-        method_too, params_too = method, params
-    made = make(method_too, domain.net, params_too)
-    return run(domain, rows, method, made, seed, trial, params, cache=args.cache)
+    made = {trial: (make(method, domain.net, params), params) for trial, params in trials.items()}
+    return run(domain, rows, method, made, seed, cache=args.cache)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ import skorch
 import torch
 
 import skunlearn
+from skunlearn import FineTune
 from skunlearn.benchmark import compare_unlearners
 
+REFERENCES = ("Original", "Retrain", "Retrain again")
 KEYS = ("domain", "method", "seed", "trial")
 FIGURES = (
     *("utility", "balanced_utility", "retain_accuracy", "forget_accuracy", "forgetting_score"),
@@ -91,8 +93,8 @@ def _value(key, text):
     return float(text) if text else np.nan
 
 
-def run(domain, rows, method, unlearner, seed, trial, params, cache, **settings):
-    """One row of a table: a method on a split, or what kept it from giving one.
+def run(domain, rows, method, trials, seed, cache, **settings):
+    """Rows of a table: a method on a split, with one setting or several.
 
     Parameters
     ----------
@@ -101,15 +103,11 @@ def run(domain, rows, method, unlearner, seed, trial, params, cache, **settings)
     rows : tuple (train, seen_by_methods, reported_on)
         The rows of the split.
     method : str
-        Its name; that of a reference for its figures.
-    unlearner : estimator
-        The method.
+        Its name.
+    trials : dict of str to tuple (estimator, dict)
+        The method with each setting, and the setting. If there are none, the references are run.
     seed : int
         Of the split and of all trainings.
-    trial : str
-        Which of the method's settings this is.
-    params : dict
-        Those settings.
     cache : Path
         Where originals, references and their figures are kept.
     **settings
@@ -117,33 +115,35 @@ def run(domain, rows, method, unlearner, seed, trial, params, cache, **settings)
 
     Returns
     -------
-    row : dict
-        By column.
+    rows : list of dict
+        By column. A setting that was refused or has diverged has no figures, and says why.
     """
     (X, y, forget), (X_val, y_val), (X_unseen, y_unseen) = rows
-    row = {"domain": domain.name, "method": method, "seed": seed, "trial": trial, "params": params}
+    named = {trial: unlearner for trial, (unlearner, _) in trials.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of methods that change nothing: their figures say so
-        try:
-            found = compare_unlearners(
-                {"method": unlearner},
-                X,
-                y,
-                forget=forget,
-                X_unseen=X_unseen,
-                y_unseen=y_unseen,
-                X_val=X_val,
-                y_val=y_val,
-                seeds=[seed],
-                memory=str(cache / "networks"),
-                folder=cache / "rows",
-                **settings,
-            )
-        except ValueError as error:  # diverged, or refused for these rows
-            return row | {"error": " ".join(str(error).split())[:120]}
-    records = {record["method"]: record for record in found.records}
-    return row | {
-        key: value
-        for key, value in records[method if method in records else "method"].items()
-        if key in FIGURES
-    }
+        records = compare_unlearners(
+            named or [FineTune(domain.net, max_epochs=1)],
+            X,
+            y,
+            forget=forget,
+            X_unseen=X_unseen,
+            y_unseen=y_unseen,
+            X_val=X_val,
+            y_val=y_val,
+            seeds=[seed],
+            memory=str(cache / "networks"),
+            folder=cache / "rows",
+            error_score=np.nan,
+            **settings,
+        ).records
+    found = []
+    for record in records:
+        name = record["method"]
+        if name not in trials and (trials or name not in REFERENCES):
+            continue
+        row = {"domain": domain.name, "method": method, "seed": seed, "trial": name}
+        row |= {"params": trials[name][1]} if trials else {"method": name, "trial": ""}
+        row |= {key: value for key, value in record.items() if key in FIGURES}
+        found.append(row | {"error": " ".join(record.get("error", "").split())[:120]})
+    return found

@@ -38,10 +38,8 @@ def try_out(args, domain, seed, method, trials):
     # reporting split would report on: those people are never both in the same split.
     rows = train, test, val
     settings = {"feature_layer": None, "n_resamples": 2, "cache": args.cache}
-    return [
-        run(domain, rows, method, make(method, domain.net, params), seed, trial, params, **settings)
-        for trial, params in trials.items()
-    ]
+    made = {trial: (make(method, domain.net, params), params) for trial, params in trials.items()}
+    return run(domain, rows, method, made, seed, **settings)
 
 
 if __name__ == "__main__":
