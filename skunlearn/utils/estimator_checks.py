@@ -172,7 +172,7 @@ def _describe(unlearner):
     """The unlearner with the hyperparameters that are not the default ones, on one line."""
     plain = {"estimator": None, "memory": None, "random_state": None}
     params = {name: plain.get(name, value) for name, value in unlearner.get_params(False).items()}
-    return re.sub(r"estimator=None,?|\s", "", repr(type(unlearner)(**params)))
+    return re.sub(r"estimator=None,|,?\s*estimator=None|\s", "", repr(type(unlearner)(**params)))
 
 
 def _contract(check=None, *, where=lambda unlearner: True):
