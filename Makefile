@@ -37,6 +37,21 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
 
+DOMAINS ?= speeches speeches-long faces faces-long ecg ecg-long identities digits
+
+# Hours. Stopped, it goes on where it was; DOMAINS=faces does one; benchmarks/study/README.md has more.
+benchmark: $(VENV)/installed
+	for domain in $(DOMAINS); do for step in tune report summarise; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/$$step.py $$domain $(ARGS) || exit 1; \
+	done; done
+
+benchmark-smoke: $(VENV)/installed
+	rm -rf build/smoke
+	for step in tune report summarise; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/$$step.py smoke \
+			--trials 2 --tuning-splits 2 --results build/smoke || exit 1; \
+	done
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 	rm -rf docs/_build docs/auto_examples docs/generated
