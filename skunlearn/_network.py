@@ -61,6 +61,12 @@ class _Running:
         finally:
             del self.iterator_train__drop_last
 
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        # The loader of held-out rows draws from the generator that shuffles the rows to train on:
+        # to watch must not change what is watched.
+        with contextlib.nullcontext() if training else unnoticed(self):
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
     def backward(self, loss):
         """Add the gradients of a loss to those that the optimiser will step along."""
         if hasattr(self, "accelerator"):

@@ -60,6 +60,16 @@ def test_retraining_sets_validation_rows_aside_once(problem):
     assert torch.equal(weights(one), weights(two))
 
 
+def test_held_out_rows_that_a_method_does_not_use_change_nothing(problem):
+    X, y, forget = problem
+    probas = []
+    for val in ({}, {"X_val": X[:30], "y_val": y[:30]}):
+        model = FineTune(make_net(), max_epochs=3, random_state=0).fit(X, y)
+        probas.append(model.unlearn(X, y, forget=forget, **val).predict_proba(X))
+    assert "valid_loss" in model.unlearning_history_[-1]
+    assert np.array_equal(*probas)
+
+
 def test_a_random_validation_split_is_seeded_too(problem):
     X, y, forget = problem
     net = make_net(train_split=ValidSplit(0.2))
