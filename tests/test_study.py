@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
-from skunlearn import all_unlearners
+from skunlearn import FineTune, Retrain, all_unlearners
 from skunlearn.transport import transport_distance
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
@@ -133,6 +134,29 @@ def test_nobody_is_in_two_parts(study, name):
     ]
     assert sum(map(len, parts)) == len(set().union(*parts)) == len(set(people))
     assert [len(part) for part in parts[1:]] == list(domain.sizes.values())
+
+
+def test_trainings_are_annealed_once(study):
+    X, y, _ = study.domains.DOMAINS["smoke"].load(None)
+    rates = []
+
+    class Noted(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    net = study.domains.DOMAINS["smoke"].net
+    net = type(net)(**{**net.get_params(deep=False), "callbacks": [Noted, study.domains.Annealing]})
+    original = FineTune(net, random_state=0).fit(X, y)
+    n = 4 * 9  # epochs and batches
+    cosine = 0.05 * (1 + np.cos(np.pi * np.arange(n) / n)) / 2
+    assert rates == pytest.approx(cosine)
+    rates.clear()
+    forget = np.arange(len(X)) < 16
+    Retrain(net, max_epochs=2, random_state=0).fit(X, y, forget=forget)
+    assert rates == pytest.approx(0.05 * (1 + np.cos(np.pi * np.arange(16) / 16)) / 2)
+    rates.clear()
+    original.set_params(max_epochs=1).unlearn(X, y, forget=forget)
+    assert rates == pytest.approx(0.05 * (1 + np.cos(np.pi * np.arange(1, 9) / 8)) / 2)
 
 
 def test_every_unlearner_is_tuned(study):

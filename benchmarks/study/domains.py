@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from skunlearn.datasets import make_identity_images
@@ -49,6 +50,30 @@ class Convolutions(nn.Sequential):
         super().__init__(*layers)
 
 
+class Annealing(Callback):
+    """Lets the learning rate of a training fall to 0 on a cosine.
+
+    Unlearning runs have a schedule of their own, which is left alone.
+    """
+
+    def on_train_begin(self, net, **kwargs):  # noqa: D102
+        self.schedule_ = None
+        self.left_alone_ = any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_)
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):  # noqa: D102
+        if self.schedule_ is None and not self.left_alone_:
+            n_batches = net.max_epochs * -(-len(dataset_train) // net.batch_size)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR
+            self.schedule_ = schedule(net.optimizer_, T_max=n_batches)
+
+    def on_batch_end(self, net, training=False, **kwargs):  # noqa: D102
+        if training and self.schedule_ is not None:
+            self.schedule_.step()
+
+    def on_train_end(self, net, **kwargs):  # noqa: D102
+        self.schedule_ = None
+
+
 def _net(module, lr, max_epochs, batch_size=64, **params):
     return NeuralNetClassifier(
         module,
@@ -61,6 +86,7 @@ def _net(module, lr, max_epochs, batch_size=64, **params):
         batch_size=batch_size,
         iterator_train__shuffle=True,
         train_split=None,
+        callbacks=[Annealing],
         verbose=0,
         **params,
     )
@@ -105,7 +131,7 @@ def _digits(folder):
 
 
 def _identities(folder):
-    images = make_identity_images(120, 12, image_size=24, n_channels=1, n_classes=4, random_state=0)
+    images = make_identity_images(200, 12, image_size=24, n_channels=1, n_classes=4, random_state=0)
     return images.data, images.target, images.identity
 
 
@@ -171,9 +197,9 @@ def _sizes(forget, val, test):
 
 _SHORT = [
     Domain(
-        "speeches", _speeches, _net(Dense, 0.01, 8), _sizes(32, 35, 35), n_report=5, stratify=True
+        "speeches", _speeches, _net(Dense, 0.02, 8), _sizes(32, 35, 35), n_report=5, stratify=True
     ),
-    Domain("faces", _faces, _net(Convolutions, 0.01, 12, 32), _sizes(2, 3, 4), n_report=10),
+    Domain("faces", _faces, _net(Convolutions, 0.02, 12, 32), _sizes(2, 3, 4), n_report=10),
     Domain(
         "ecg",
         _ecg,
@@ -182,7 +208,7 @@ _SHORT = [
         n_report=10,
     ),
     Domain(
-        "identities", _identities, _net(Convolutions, 0.02, 30, 32), _sizes(12, 24, 24), n_report=5
+        "identities", _identities, _net(Convolutions, 0.02, 20, 32), _sizes(20, 40, 40), n_report=5
     ),
     # Says nothing; it is there to see that everything runs.
     Domain("smoke", _smoke, _net(Convolutions, 0.05, 4, 16), _sizes(4, 4, 4), n_report=2),

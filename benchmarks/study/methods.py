@@ -4,7 +4,7 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import ParameterSampler
 
-from skunlearn import DLFD, SCRUB, AdvancedNegGrad, EUk, Retrain, all_unlearners
+from skunlearn import DLFD, SCRUB, AdvancedNegGrad, Retrain, all_unlearners
 from skunlearn.transport import transport_distance
 
 SHORTENED = "Retrain (shortened)"
@@ -38,9 +38,7 @@ def tuned(net):
     found["AdvancedNegGrad (ceiling)"] = AdvancedNegGrad(net, ceiling="unseen")
     found["SCRUB (rewind)"] = SCRUB(net, rewind=True)
     found["DLFD (published)"] = DLFD(net, **PUBLISHED)
-    # From scratch, with the network's constant learning rate, and on a cosine as all others.
     found["Retrain (tuned, short)"] = Retrain(net)
-    found["Retrain (tuned, short, cosine)"] = EUk(net, k=1.0)
     return found
 
 
@@ -57,9 +55,7 @@ def draw_trials(name, net, n_trials):
     """The settings that a method is tried with: the first of them are those of fewer trials."""
     unlearner = tuned(net)[name]
     space = unlearner.search_space()
-    if name == "Retrain (tuned, short, cosine)":
-        del space["k"]
-    elif name == "DLFD (published)":
+    if name == "DLFD (published)":
         space["perturb_steps"] = [1, 3, 6]  # it takes several
     trials = ParameterSampler(space, n_trials, random_state=0)
     return [{key: _plain(value) for key, value in trial.items()} for trial in trials]
