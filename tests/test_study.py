@@ -16,7 +16,7 @@ from skunlearn.transport import transport_distance
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune")
-METHODS = ["FineTune", "DLFD", "SSD", "Retrain (tuned, short)"]
+METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
 @pytest.fixture(scope="module")
