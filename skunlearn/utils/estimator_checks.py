@@ -107,7 +107,7 @@ def parametrize_with_unlearning_checks(estimators, *, expected_failed_checks=Non
     ...             for parameter in net.module_.parameters():
     ...                 parameter += self.noise * torch.randn_like(parameter)
     ...         return self._train(net, request, (request.retain, None, net.max_epochs))
-    >>> @parametrize_with_unlearning_checks([Blur(None), Blur(None, noise=1.0)])
+    >>> @parametrize_with_unlearning_checks([Blur(None)])
     ... def test_blur_keeps_the_contract(estimator, check):
     ...     check(estimator)
     """
@@ -797,7 +797,7 @@ def check_memory_trains_the_original_once(name, unlearner):
 
     def fit(memory, **params):
         _CountTrainings.n_rows.clear()
-        net = _network(callbacks=[_CountTrainings], **params)
+        net = _network(callbacks=[_CountTrainings], **{"max_epochs": 2} | params)
         model = _set_up(unlearner, net).set_params(memory=memory).fit(X, y, **request)
         return _weights(model), _CountTrainings.n_rows.count(len(X))
 
@@ -808,7 +808,7 @@ def check_memory_trains_the_original_once(name, unlearner):
         )
         for cached in (first, again):
             assert _same(plain[0], cached[0]), f"{name} must give the same with memory as without"
-        assert fit(folder, max_epochs=2)[1] == plain[1], (
+        assert fit(folder, batch_size=8)[1] == plain[1], (
             f"{name} must train another original for another network"
         )
 
@@ -821,7 +821,8 @@ def check_inputs_of_many_kinds_give_the_same(name, unlearner):
     """Arrays, lists, tensors and frames give the same bits; labels may be strings."""
     X, y, request = _problem(unlearner)
     names = np.array(["ant", "bee", "cow"])
-    expected = _set_up(unlearner).fit(X, y, **request)
+    model = _set_up(unlearner, _network(max_epochs=2))
+    expected = clone(model).fit(X, y, **request)
     proba, predicted = expected.predict_proba(X), expected.predict(X)
     kinds = {
         "float64": (X.astype(np.float64), y, request),
@@ -849,7 +850,7 @@ def check_inputs_of_many_kinds_give_the_same(name, unlearner):
         series = {key: pd.Series(request[key]) for key in request if "X" not in key}
         kinds["frame"] = pd.DataFrame(X, columns=columns), pd.Series(y), frames | series
     for kind, (X_kind, y_kind, request_kind) in kinds.items():
-        fitted = _set_up(unlearner).fit(X_kind, y_kind, **request_kind)
+        fitted = clone(model).fit(X_kind, y_kind, **request_kind)
         assert np.array_equal(fitted.predict_proba(X_kind), proba), (
             f"{name} must give the same whether rows come as arrays or as {kind}"
         )
