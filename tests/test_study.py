@@ -147,7 +147,7 @@ def test_trainings_are_annealed_once(study):
     net = study.domains.DOMAINS["smoke"].net
     net = type(net)(**{**net.get_params(deep=False), "callbacks": [Noted, study.domains.Annealing]})
     original = FineTune(net, random_state=0).fit(X, y)
-    n = 4 * 9  # epochs and batches
+    n = 8 * 9  # epochs and batches
     cosine = 0.05 * (1 + np.cos(np.pi * np.arange(n) / n)) / 2
     assert rates == pytest.approx(cosine)
     rates.clear()
@@ -197,7 +197,7 @@ def test_random_signs_have_the_size_of_the_gradient(study):
 
 
 def test_choice_within_a_cap(study):
-    domain = study.domains.DOMAINS["smoke"]  # of 4 epochs
+    domain = study.domains.DOMAINS["smoke"]  # of 8 epochs
 
     def trial(method, trial, costs, distances, error=""):
         return [
@@ -223,7 +223,7 @@ def test_choice_within_a_cap(study):
     assert chosen("relative_js_distance") == {
         **{(f"DLFD{control}", 0.3): "1" for control in controls},
         **{(f"DLFD{control}", 1): "2" for control in controls},
-        ("Retrain (shortened)", 0.3): "1",
+        ("Retrain (shortened)", 0.3): "2",
     }
     assert chosen("nomus")["DLFD", 0.3] == "0"
 

@@ -211,7 +211,7 @@ _SHORT = [
         "identities", _identities, _net(Convolutions, 0.02, 20, 32), _sizes(20, 40, 40), n_report=5
     ),
     # Says nothing; it is there to see that everything runs.
-    Domain("smoke", _smoke, _net(Convolutions, 0.05, 4, 16), _sizes(4, 4, 4), n_report=2),
+    Domain("smoke", _smoke, _net(Convolutions, 0.05, 8, 16), _sizes(4, 4, 4), n_report=2),
     Domain("digits", _digits, _net(Convolutions, 0.02, 10), _sizes(1, 1, 1), n_report=6),
 ]
 _LONG = {"speeches": 120, "faces": 120, "ecg": 200}
