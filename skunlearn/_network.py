@@ -260,6 +260,13 @@ def assemble(template, parts, n_classes, **settings):
     return net
 
 
+def restored(template, parts, history, data, n_classes):
+    """A network that was trained as a clone of `template` on `data`, from its parts."""
+    net = assemble(template, parts, n_classes, **sizes_from_data(template, data, n_classes))
+    net.history = history
+    return net
+
+
 def is_multilabel(net):
     """Whether the criterion takes an indicator matrix: a column of 0 and 1 for each label."""
     criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
@@ -295,8 +302,31 @@ def logits(net, output):
     return output
 
 
+def quiet(net, **settings):
+    """The same network to look at rows with: its data loaders draw from no global generator.
+
+    Otherwise a prediction would change what another thread, which is training, draws. The modules
+    are the same objects; `settings` are skorch's and hold for this view alone.
+    """
+
+    def same(**attributes):
+        view = object.__new__(type(net))
+        vars(view).update(vars(net), **attributes)
+        return view
+
+    inner = same(**settings)  # not the outer one, which would be a cycle for the garbage collector
+
+    def get_iterator(dataset, training=False):
+        loader = inner.get_iterator(dataset, training=training)
+        getattr(loader, "base_dataloader", loader).generator = torch.Generator()
+        return loader
+
+    return same(**settings, get_iterator=get_iterator)
+
+
 def predict_proba(net, data):
     """Class probabilities for the rows of a data set."""
+    net = quiet(net)
     rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
     if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
         output = to_numpy(net.forward(rows))

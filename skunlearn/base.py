@@ -38,9 +38,9 @@ from ._network import (
     predict_proba,
     predicted,
     released,
+    restored,
     rows_for,
     running,
-    sizes_from_data,
     training,
 )
 from ._validation import check_forget, check_number
@@ -303,7 +303,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             The most probable label of each row; the indicators of those with a probability above
             0.5, for a network with several labels per row.
         """
-        codes = predicted(self.estimator_, self.predict_proba(X))
+        proba = self.predict_proba(X)
+        codes = predicted(self.estimator_, proba)
         return codes if codes.ndim == 2 else self.classes_[codes]
 
     def search_space(self):
@@ -556,10 +557,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             return parts_of(net), net.history
 
         parts, history = train_once(memory, (template, data, codes, seed), train)
-        n_classes = len(self.classes_)
-        net = assemble(template, parts, n_classes, **sizes_from_data(template, data, n_classes))
-        net.history = history
-        return net
+        return restored(template, parts, history, data, len(self.classes_))
 
     # -- checks ------------------------------------------------------------------------------------
 

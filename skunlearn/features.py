@@ -18,7 +18,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 
 from ._data import Rows, as_dataset, input_dtype, is_lazy
-from ._network import released, unnoticed
+from ._network import quiet, released, unnoticed
 from ._validation import check_number
 
 
@@ -264,6 +264,10 @@ class FeatureExtractor(
                 X = check_array(X, allow_nd=True)
             else:
                 X = validate_data(estimator, X, reset=False, allow_nd=True)
+        settings = (
+            {} if self.batch_size is None else {"iterator_valid__batch_size": self.batch_size}
+        )
+        net = quiet(net, **settings)
         data = as_dataset(net, X)
         rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
         if not len(rows):
@@ -271,11 +275,11 @@ class FeatureExtractor(
         Z, done = None, 0
         with unnoticed(net), released(net):
             # Two rows, for modules that squeeze a batch of one.
-            batch = next(iter(self._batches(net, rows.take([0, 0]))))
+            batch = next(iter(net.get_iterator(rows.take([0, 0]))))
             layer = feature_layer(net, self.layer, unpack_data(batch)[0], "layer")
             if one_row:
                 rows = rows.take([0])
-            for batch in self._batches(net, rows):
+            for batch in net.get_iterator(rows):
                 X_batch, y_batch = unpack_data(batch)
                 z = extract(net, X_batch, layer)
                 n = len(y_batch)
@@ -291,17 +295,6 @@ class FeatureExtractor(
                 done += n
         self._n_features_out = Z.shape[1]
         return Z
-
-    def _batches(self, net, rows):
-        if self.batch_size is None:
-            return net.get_iterator(rows)
-        name = "iterator_valid__batch_size"
-        own = vars(net).get(name)
-        setattr(net, name, self.batch_size)
-        try:
-            return net.get_iterator(rows)
-        finally:
-            delattr(net, name) if own is None else setattr(net, name, own)
 
     def _network(self, X):
         """The innermost estimator, its network, and X as it is given to them."""

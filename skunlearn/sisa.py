@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import pickle
 import tempfile
 import warnings
 from collections import Counter
@@ -43,6 +44,7 @@ from ._network import (
     parts_of,
     predict_proba,
     predicted,
+    restored,
     rows_for,
     running,
     sizes_from_data,
@@ -488,7 +490,7 @@ class SISA(BaseUnlearner):
             )
             state = _load(self._checkpoints[shard][start - 1]) if start else None
             work = partial(worker._train_shard, some, ends, self.classes_, seeds, start, state)
-            return delayed(train_once)(memory, (template, *content), work)
+            return delayed(_train_away)(memory, (template, *content), work)
 
         history = History()
         estimators, checkpoints = list(self.estimators_), list(self._checkpoints)
@@ -498,7 +500,10 @@ class SISA(BaseUnlearner):
                 task(shard, start) for shard, start in first.items()
             )
             with contextlib.closing(results):
-                for (model, states, log), (shard, start) in zip(results, first.items()):
+                for result, (shard, start) in zip(results, first.items()):
+                    model, states, log = pickle.loads(result)
+                    if is_network and model is not None:
+                        model = restored(template, *model, rows, len(self.classes_))
                     estimators[shard] = model
                     checkpoints[shard] = checkpoints[shard][:start] + [
                         self._save(state, f"shard{shard}-slice{start + i}", written)
@@ -520,6 +525,8 @@ class SISA(BaseUnlearner):
     def _train_shard(self, rows, ends, classes, seeds, start, state):
         """Train one shard; return its model, the states before later slices, and a log.
 
+        A network is returned as its parts and its history.
+
         What comes out of a slice depends on nothing but the state before it, its rows and its seed.
         """
         template = self._check_estimator()
@@ -531,6 +538,8 @@ class SISA(BaseUnlearner):
                 model, state, entries = train(template, rows, ends, classes, s, state)
             states.append(state)
             log += [{**entry, "slice": s} for entry in entries]
+        if isinstance(model, NeuralNet):  # which cannot be sent if its module is one of a script
+            model = parts_of(model), model.history
         return model, states[:-1], log
 
     def _train_network(self, template, rows, ends, classes, s, state):
@@ -684,6 +693,11 @@ class _Deal:
     digest: np.ndarray
     shard: np.ndarray
     slice: np.ndarray
+
+
+def _train_away(*args):
+    """Train a shard, maybe in another process, which cannot look up the classes of a script."""
+    return pickle.dumps(joblib.wrap_non_picklable_objects(train_once(*args), keep_wrapper=False))
 
 
 def _each_row(data):

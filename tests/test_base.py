@@ -60,6 +60,14 @@ def test_retraining_sets_validation_rows_aside_once(problem):
     assert torch.equal(weights(one), weights(two))
 
 
+def test_predictions_draw_from_no_global_generator(problem):
+    X, y, forget = problem
+    model = FineTune(make_net(), random_state=0).fit(X, y, forget=forget)
+    before = torch.get_rng_state()
+    model.predict_proba(X)  # while another thread may be training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_held_out_rows_that_a_method_does_not_use_change_nothing(problem):
     X, y, forget = problem
     probas = []

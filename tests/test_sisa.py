@@ -930,3 +930,15 @@ def test_a_search_over_shards_with_groups(problem):
     best = search.best_estimator_
     never = clone(best).fit(X[~forget], y[~forget], groups=groups[~forget])
     assert np.array_equal(best.predict_proba(X), never.predict_proba(X))
+
+
+def test_networks_of_a_class_that_cannot_be_looked_up_come_back_from_workers(problem):
+    X, y, _ = problem
+
+    class Local(MLP):
+        pass
+
+    model = SISA(make_net(Local), n_shards=2, random_state=0).fit(X, y)
+    assert {type(net.module_) for net in model.estimators_} == {Local}
+    plain = SISA(make_net(), n_shards=2, random_state=0).fit(X, y)
+    assert np.array_equal(model.predict_proba(X), plain.predict_proba(X))

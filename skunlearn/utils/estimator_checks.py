@@ -34,6 +34,8 @@ from torch.utils.data import TensorDataset
 from ..base import BaseUnlearner
 from ..finetune import FineTune
 
+__all__ = ["check_unlearner", "parametrize_with_unlearning_checks"]
+
 _CHECKS = []
 _NEEDS = {"original", "retain", "forget", "forget_labels", "unseen"}
 
