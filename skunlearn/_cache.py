@@ -2,6 +2,7 @@
 
 import contextlib
 import dis
+import functools
 import io
 import pickle
 import sys
@@ -222,6 +223,7 @@ def _is_constant(value):
     return value is None or isinstance(value, _CONSTANTS)
 
 
+@functools.lru_cache(4096)
 def _names(code, operation):
     """What an operation is done to in a function and those within it."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname == operation}
