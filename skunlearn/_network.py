@@ -344,19 +344,35 @@ def predicted(net, proba):
 
 
 @contextlib.contextmanager
-def unnoticed(*nets):
-    """Put global generators, and the modes of all modules of some networks, back afterwards."""
+def modes_kept(*nets):
+    """Put all modules of some networks back into training or evaluation mode, as they were."""
     parts = [getattr(net, f"{name}_") for net in nets for name in (*net._modules, *net._criteria)]
     modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
     modes = [m.training for m in modules]
-    devices = {torch.device(net.device or "cpu") for net in nets} - {torch.device("cpu")}
-    kind = next((device.type for device in devices), "cuda")
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes):
+            module.training = mode
+
+
+@contextlib.contextmanager
+def unnoticed(net):
+    """Put global generators, and the modes of a network's modules, back afterwards.
+
+    For the midst of a training: if another thread were training, its draws would be put back.
+    """
+    device = torch.device(net.device or "cpu")
+    on_cpu = device.type == "cpu"
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
-        with torch.random.fork_rng(devices, device_type=kind):  # every data loader draws a seed
+        with (
+            modes_kept(net),
+            torch.random.fork_rng(
+                [] if on_cpu else [device], device_type="cuda" if on_cpu else device.type
+            ),
+        ):
             yield
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
-        for module, mode in zip(modules, modes):
-            module.training = mode

@@ -18,7 +18,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 
 from ._data import Rows, as_dataset, input_dtype, is_lazy
-from ._network import quiet, released, unnoticed
+from ._network import modes_kept, quiet, released
 from ._validation import check_number
 
 
@@ -273,7 +273,7 @@ class FeatureExtractor(
         if not len(rows):
             raise ValueError("X must hold at least one row; got none.")
         Z, done = None, 0
-        with unnoticed(net), released(net):
+        with modes_kept(net), released(net):
             # Two rows, for modules that squeeze a batch of one.
             batch = next(iter(net.get_iterator(rows.take([0, 0]))))
             layer = feature_layer(net, self.layer, unpack_data(batch)[0], "layer")

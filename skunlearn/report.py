@@ -23,7 +23,7 @@ from skorch import NeuralNet
 from skorch.utils import is_dataset
 
 from ._data import as_dataset, encode_labels, given_labels, is_lazy, some_rows
-from ._network import predict_proba, predicted, unnoticed
+from ._network import modes_kept, predict_proba, predicted
 from ._validation import check_forget, check_number
 from .features import FeatureExtractor
 from .metrics import (
@@ -379,7 +379,7 @@ def unlearning_report(
         )
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
     nets = [_network(model) for model in models.values()]
-    with unnoticed(*(net for net in nets if net is not None)):
+    with modes_kept(*(net for net in nets if net is not None)):
         subjects = {
             name: _Subject(name, model, (X, X_unseen), codes, mask, classes)
             for name, model in models.items()

@@ -2,6 +2,7 @@
 
 import json
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -250,6 +251,18 @@ def test_seeds_in_two_processes_give_what_one_gives(problem, n_jobs):
         for n in (None, n_jobs)
     )
     assert without_seconds(one) == without_seconds(two)
+
+
+def test_a_dask_cluster_gives_what_one_process_gives(problem):
+    distributed = pytest.importorskip("distributed")
+    methods = [FineTune(net(), max_epochs=1), NegGrad(net(), max_epochs=1, lr=0.01)]
+    here = compare(methods, problem, seeds=[0, 1])
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    )
+    with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+        there = compare(methods, problem, seeds=[0, 1])
+    assert without_seconds(there) == without_seconds(here)
 
 
 def test_table_summary_and_text(problem):
