@@ -104,14 +104,18 @@ def is_lazy(net, X):
 
 
 def labels_of(data):
-    """The labels that a data set yields, without reading its rows where it keeps them apart."""
+    """The labels that a data set yields, without reading all rows where it keeps them apart."""
     if isinstance(data, Subset):
         return labels_of(data.dataset)[data.indices]
-    # torchvision's data sets keep the labels as they were before a transformation.
-    if getattr(data, "target_transform", None) is None:
-        for name in ("y", "targets"):
-            if getattr(data, name, None) is not None:
-                return np.asarray(getattr(data, name))
+    n = len(data)
+    for name in ("y", "targets"):
+        y = getattr(data, name, None)
+        # It may be something else: labels before a transformation, or the persons of whom the rows
+        # yield the age.
+        if y is not None and len(y) == n:
+            y, few = np.asarray(y), {0, n // 2, n - 1} if n else ()
+            if all(np.array_equal(np.asarray(data[i][1]), y[i]) for i in few):
+                return y
     if isinstance(data, TensorDataset):
         return np.asarray(data.tensors[1])
     return np.asarray([data[i][1] for i in range(len(data))])

@@ -1,18 +1,17 @@
 """Long runs: results that are on disk as soon as they are there, behind a progress bar."""
 
 import os
-import tempfile
+import uuid
 
 
 def write(path, content):
     """Write bytes to a file that is there as a whole or not at all."""
-    handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
