@@ -94,7 +94,8 @@ class ForgettingMonitor(Callback):
     --------
     >>> import numpy as np
     >>> from skorch import NeuralNetClassifier
-    >>>     >>> from skunlearn import FineTune
+    >>> from torch import nn
+    >>> from skunlearn import FineTune
     >>> from skunlearn.callbacks import ForgettingMonitor
     >>> def small_network(n_features_in, n_classes):
     ...     return nn.Sequential(nn.Linear(n_features_in, 32), nn.ReLU(), nn.Linear(32, n_classes))
