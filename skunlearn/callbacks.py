@@ -24,7 +24,7 @@ class ForgettingMonitor(Callback):
     * ``nomus``, from 0 to 1; greater is better;
     * ``utility``, the accuracy on the unseen rows, from 0 to 1; greater is better;
     * ``forgetting_score_best``, ``nomus_best`` and ``utility_best``: whether the epoch is better
-      than every one before it.
+      than every one before it. NaN never is, and is nothing to compare with.
 
     So ``Checkpoint(monitor="nomus_best", load_best=True)`` keeps the epoch with the greatest NoMUS,
     and ``EarlyStopping(monitor="forgetting_score")`` or ``EarlyStopping(monitor="nomus",
@@ -172,8 +172,10 @@ class ForgettingMonitor(Callback):
         self.scores_ = self._measure(net)
         for name, value in self.scores_.items():
             before = [epoch[name] for epoch in net.history[:-1] if name in epoch]
-            smaller = _SMALLER_IS_BETTER[name]
-            is_best = all(value < other if smaller else value > other for other in before)
+            sign = -1 if _SMALLER_IS_BETTER[name] else 1
+            is_best = not np.isnan(value) and all(
+                sign * value > sign * other for other in before if not np.isnan(other)
+            )
             net.history.record(name, value)
             net.history.record(f"{name}_best", bool(is_best))
 

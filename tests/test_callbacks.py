@@ -136,6 +136,16 @@ def test_best_is_the_smallest_forgetting_score_and_the_greatest_nomus_so_far(dat
         assert 1 <= len(first) < 24
 
 
+def test_nan_is_never_the_best_nor_what_others_must_beat(data):
+    X, y = data
+    nan = float("nan")
+    monitor, values = watch(X, y), iter([nan, 0.4, 0.3, nan, 0.2])
+    monitor._measure = lambda net: dict.fromkeys(NAMES, next(values))
+    history = make_net(callbacks=[monitor], max_epochs=5, **SIZES).fit(X, y).history
+    assert history[:, "nomus_best"] == [False, True, False, False, False]
+    assert history[:, "forgetting_score_best"] == [False, True, True, False, True]
+
+
 def test_batches_hold_what_was_measured_last(data):
     X, y = data
     net = make_net(callbacks=[watch(X, y, every=2)], max_epochs=2, batch_size=10, lr=0.5, **SIZES)
