@@ -32,8 +32,10 @@ class ForgettingMonitor(Callback):
     the list of callbacks. (`Checkpoint` takes the history back to the best epoch too, unless it has
     ``f_history=None``.)
 
-    With `every`, the values go to the history of batches instead, where
-    ``ProgressBar(postfix_keys=["train_loss", "forgetting_score"])`` finds them.
+    With `every`, the values go to the history of batches too, where
+    ``ProgressBar(postfix_keys=["train_loss", "forgetting_score"])`` finds them, and an epoch has
+    those that were measured last, which may be some batches old. Of several monitors, the last in
+    the list has the last word.
 
     Parameters
     ----------
@@ -59,7 +61,9 @@ class ForgettingMonitor(Callback):
     ----------
     scores_ : dict of str to float
         What was measured last: ``forgetting_score``, ``nomus`` and ``utility``. They are NaN where
-        the network's probabilities are.
+        the network's probabilities are. An unlearner clones its callbacks: after
+        `unlearn` they are not on the monitor that you made but on that in the network's
+        `callbacks_`, ``dict(unlearner.estimator_.callbacks_)["ForgettingMonitor"].scores_``.
 
     Raises
     ------
@@ -167,9 +171,8 @@ class ForgettingMonitor(Callback):
             net.history.record_batch(name, value)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        if self.every is not None:
-            return
-        self.scores_ = self._measure(net)
+        if self.every is None or not self._n_batches:
+            self.scores_ = self._measure(net)
         for name, value in self.scores_.items():
             before = [epoch[name] for epoch in net.history[:-1] if name in epoch]
             sign = -1 if _SMALLER_IS_BETTER[name] else 1
