@@ -65,7 +65,7 @@ def relearning_time(
         Passes over `X` after which to give up.
     every : int, default=None
         Batches between two looks at the score, each of which costs a prediction for all of `X`.
-        None looks after each epoch.
+        None looks after each epoch. There is always a look before the training and after it.
     lr : float, default=None
         Learning rate; None for the network's own. It stays constant.
     random_state : int, RandomState instance or None, default=0
@@ -136,14 +136,14 @@ def relearning_time(
     >>> times[0] < times[1]
     True
     """
+    if scoring not in _SCORINGS:
+        raise ValueError(f"scoring must be one of {_SCORINGS}; got {scoring!r}.")
     check_number("target", target, -np.inf, 1 if scoring == "accuracy" else 0)
     check_number("max_epochs", max_epochs, 1, integer=True)
     if every is not None:
         check_number("every", every, 1, integer=True)
     if lr is not None:
         check_number("lr", lr, 0, low_open=True)
-    if scoring not in _SCORINGS:
-        raise ValueError(f"scoring must be one of {_SCORINGS}; got {scoring!r}.")
     check_is_fitted(unlearner)
     net = getattr(unlearner, "estimator_", None)
     if not hasattr(unlearner, "_seeded") or not isinstance(net, NeuralNet):
@@ -173,6 +173,7 @@ def relearning_time(
             pupil.callbacks_ = [("exam", exam)]
             with contextlib.suppress(_Reached), training(pupil, rows, rows.y):
                 pupil.fit_loop(rows, rows.y, epochs=max_epochs)
+                exam.look(pupil)  # `every` need not divide the number of batches
                 return float("inf")
         return exam.n_batches / per_epoch
 
@@ -193,15 +194,16 @@ class _Exam(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look before any training."""
-        self._look(net)
+        self.look(net)
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         """Look if it is time to."""
         self.n_batches += 1
         if self.n_batches % self.every == 0:
-            self._look(net)
+            self.look(net)
 
-    def _look(self, net):
+    def look(self, net):
+        """End the training if the target is reached."""
         with unnoticed(net):  # or the times would depend on how often one looks
             proba = predict_proba(net, self.rows)
         if not np.isfinite(proba).all():

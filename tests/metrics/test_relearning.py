@@ -99,6 +99,13 @@ def test_a_target_that_is_not_reached_takes_for_ever(data, retrained):
     assert time == float("inf")
 
 
+def test_the_end_of_the_training_is_looked_at_however_rarely_one_looks(data, retrained):
+    X, y, forget = data
+    params = {"target": 0.9, "lr": 0.1, "max_epochs": 40}
+    time = relearning_time(retrained, X[forget], y[forget], every=1000, **params)
+    assert time == 40
+
+
 def test_it_leaves_no_trace(data):
     X, y, forget = data
 
@@ -167,7 +174,7 @@ def test_several_labels_per_row(data):
     [
         ({"target": 1.2}, "target must be a number at least -inf and at most 1; got 1.2"),
         ({"target": 0.5, "scoring": "neg_log_loss"}, "target must .* at most 0; got 0.5"),
-        ({"scoring": "f1", "target": 0}, "scoring must be one of .* got 'f1'"),
+        ({"scoring": "f1", "target": 0.5}, "scoring must be one of .* got 'f1'"),
         ({"max_epochs": 0}, "max_epochs must be an integer at least 1"),
         ({"every": 0}, "every must be an integer at least 1"),
         ({"lr": 0}, "lr must be a number greater than 0"),
