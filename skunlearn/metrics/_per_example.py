@@ -187,8 +187,9 @@ def rmia(margins, member, margins_population, *, gamma=2.0, max_fpr=0.01):
     It asks whether the model makes a row more likely than others do. Rows that overshoot are less
     likely, and lead to an AUC below 0.5.
 
-    The probability of the true class is ``1 / (1 + exp(-margin))``. For rows with several labels
-    each, whose margins are means over labels, it stands in for that of a typical label.
+    The probability of the true class is ``1 / (1 + exp(-margin))``, with margins clipped to
+    [-100, 100]. For rows with several labels each, whose margins are means over labels, it stands
+    in for that of a typical label.
 
     References
     ----------
@@ -216,7 +217,7 @@ def rmia(margins, member, margins_population, *, gamma=2.0, max_fpr=0.01):
         )
     check_number("gamma", gamma, 1)
     check_number("max_fpr", max_fpr, 0, 1)
-    p, p_population = expit(margins), expit(population)
+    p, p_population = (expit(np.clip(array, -100, 100)) for array in (margins, population))
     signal = np.empty_like(margins)
     for pair, others in _pairs(len(margins)):
         kinds = (member[others], ~member[others])

@@ -157,6 +157,16 @@ def test_rmia_sees_memory_whatever_the_hardness_of_rows_and_is_a_coin_without():
             assert attack.accuracy > 0.7
 
 
+def test_rmia_takes_margins_whose_probability_is_zero_in_double_precision():
+    margins, member = some_margins()
+    population = np.random.default_rng(0).normal(size=(8, 40))
+    margins[:, 0] = population[:, 0] = -800.0
+    attack = rmia(margins, member, population)
+    margins[:, 0] = population[:, 0] = -100.0
+    np.testing.assert_array_equal(attack.signal, rmia(margins, member, population).signal)
+    assert attack.signal[:, 0].min() > 0.5  # as probable as ever, which dominates few rows
+
+
 def test_rmia_dominates_from_gamma_on():
     margins, population = np.zeros((4, 3)), np.zeros((4, 5))  # every ratio is 1
     member = halves(4, 3)
