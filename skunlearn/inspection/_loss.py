@@ -6,7 +6,14 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skunlearn.inspection._drawing import COLORS, panels, style
-from skunlearn.inspection._rows import SETS, by_network, by_network_and_set, check_mask, row_losses
+from skunlearn.inspection._rows import (
+    SETS,
+    by_network,
+    by_network_and_set,
+    check_mask,
+    one_seed,
+    row_losses,
+)
 from skunlearn.metrics import membership_inference_accuracy
 from skunlearn.metrics._scores import _check_array
 
@@ -117,7 +124,7 @@ class LossDistributionDisplay:
         n_splits : int, default=10
             Number of attacks whose accuracy is averaged.
         random_state : int, RandomState instance or None, default=None
-            Seeds the attack. Pass an int for repeatable numbers.
+            Seeds the attack, the same on each network. Pass an int for repeatable numbers.
         ax : array-like of matplotlib Axes, default=None
             One for each network. By default a figure is made.
         **kwargs
@@ -179,7 +186,7 @@ class LossDistributionDisplay:
             Number of attacks whose accuracy is averaged. The attack is made on each network that
             has losses of forget and of unseen rows, at least 2 of each.
         random_state : int, RandomState instance or None, default=None
-            Seeds the attack. Pass an int for repeatable numbers.
+            Seeds the attack, the same on each network. Pass an int for repeatable numbers.
         ax : array-like of matplotlib Axes, default=None
             One for each network. By default a figure is made.
         **kwargs
@@ -205,9 +212,10 @@ class LossDistributionDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         losses = by_network_and_set("losses", losses, _check_losses)
+        seed = one_seed(random_state)
         mia_accuracy = {
             name: membership_inference_accuracy(
-                sets["forget"], sets["unseen"], n_splits=n_splits, random_state=random_state
+                sets["forget"], sets["unseen"], n_splits=n_splits, random_state=seed
             )
             for name, sets in losses.items()
             if min(len(sets.get(key, ())) for key in ("forget", "unseen")) > 1

@@ -5,7 +5,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skunlearn._data import some_rows
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
-from skunlearn.inspection._rows import by_network, check_mask, row_losses
+from skunlearn.inspection._rows import by_network, check_mask, one_seed, row_losses
 from skunlearn.metrics import forgetting_score, utility_score
 from skunlearn.metrics._scores import _check_array
 
@@ -132,7 +132,7 @@ class TradeoffDisplay:
         n_splits : int, default=10
             Number of attacks the forgetting score averages.
         random_state : int, RandomState instance or None, default=None
-            Seeds the attack. Pass an int for repeatable numbers.
+            Seeds the attack, the same on each network. Pass an int for repeatable numbers.
         original, retrained : str, default="Original", "Retrain"
             Which methods to mark as such, if they are there.
         ax : matplotlib Axes, default=None
@@ -153,6 +153,7 @@ class TradeoffDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         mask = check_mask(forget, y)
         X_forget, y_forget = some_rows(X, np.flatnonzero(mask)), np.asarray(y)[mask]
+        seed = one_seed(random_state)
         table = [
             {
                 "method": name,
@@ -161,7 +162,7 @@ class TradeoffDisplay:
                     row_losses(network, X_forget, y_forget),
                     row_losses(network, X_unseen, y_unseen),
                     n_splits=n_splits,
-                    random_state=random_state,
+                    random_state=seed,
                 ),
             }
             for name, network in by_network(estimator).items()

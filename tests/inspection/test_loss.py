@@ -56,6 +56,16 @@ def test_losses_come_from_the_true_classes_of_the_three_sets():
     assert display.axes_[0].get_title() == f"GaussianNB\nMIA accuracy {expected:.2f}"
 
 
+@pytest.mark.parametrize("make_state", [lambda: None, lambda: np.random.RandomState(0)])
+def test_all_networks_are_attacked_with_the_same_splits(make_state):
+    rng = np.random.default_rng(0)
+    losses = {"forget": rng.exponential(size=9), "unseen": rng.exponential(size=9)}
+    display = LossDistributionDisplay.from_predictions(
+        dict.fromkeys("abcde", losses), n_splits=2, random_state=make_state()
+    )
+    assert len(set(display.mia_accuracy.values())) == 1
+
+
 def test_networks_share_the_limits_that_hold_all_losses():
     display = LossDistributionDisplay.from_predictions(
         {"a": {"forget": [1e-5, 1e-3]}, "b": {"forget": [0.1, 9.0], "unseen": [0.2, 0.3]}}

@@ -44,6 +44,23 @@ def test_rows_of_a_method_are_its_seeds(make):
     assert vertical[:, 1] == pytest.approx([0.65 - deviation, 0.65 + deviation])
 
 
+@pytest.mark.parametrize("make_state", [lambda: None, lambda: np.random.RandomState(0)])
+def test_all_networks_are_attacked_with_the_same_splits(make_state):
+    X, y = load_iris(return_X_y=True)
+    model = GaussianNB().fit(X, y)
+    display = TradeoffDisplay.from_estimator(
+        dict.fromkeys(map(str, range(20)), model),
+        X[::2],
+        y[::2],
+        forget=np.arange(75) % 5 == 0,
+        X_unseen=X[1::2],
+        y_unseen=y[1::2],
+        n_splits=1,
+        random_state=make_state(),
+    )
+    assert len(set(display.x)) == 1
+
+
 def test_original_and_retrained_have_markers_of_their_own():
     display = TradeoffDisplay.from_predictions(TABLE)
     markers = {kind: points.lines[0].get_marker() for kind, points in display.points_.items()}
@@ -78,7 +95,7 @@ def test_other_columns_have_no_iso_lines_and_no_turned_axis():
     assert display.iso_lines_ == {}
     left, right = display.ax_.get_xlim()
     assert left < right
-    assert display.ax_.get_xlabel() .startswith("cost")
+    assert display.ax_.get_xlabel().startswith("cost")
 
 
 def test_intervals_can_be_given():
