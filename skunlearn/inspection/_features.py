@@ -53,7 +53,8 @@ class FeatureDistributionDisplay:
     figure_ : matplotlib Figure
         What the axes belong to.
     points_ : dict of dict of dict of matplotlib PathCollection
-        The points, by network, set and class. Classes beyond ten go by "other".
+        The points, by network, set and class. Classes beyond ten go by "other", or by
+        "others" if a class is called "other" itself, and so on.
     legend_ : matplotlib Legend
         The key to the classes.
 
@@ -344,7 +345,7 @@ class FeatureDistributionDisplay:
                 self.points_[name][key] = {}
                 for label, (color, marker) in styles.items():
                     chosen = (
-                        ~np.isin(self.y[key], classes) if label == "other" else self.y[key] == label
+                        self.y[key] == label if label in classes else ~np.isin(self.y[key], classes)
                     )
                     if not chosen.any():
                         continue
@@ -389,16 +390,19 @@ class FeatureDistributionDisplay:
         """The classes that get a colour, and the colour and shape of each entry of the legend."""
         names, counts = np.unique(np.concatenate(list(self.y.values())), return_counts=True)
         if len(names) > _N_CLASSES:
+            rest = "other"
+            while rest in names.tolist():
+                rest += "s"
             wanted = self.y.get("forget", np.concatenate(list(self.y.values())))
             in_forget = np.array([(wanted == name).sum() for name in names])
             names = np.sort(names[np.lexsort([-counts, -in_forget])[:_N_CLASSES]])
-            styles = {"other": ("0.6", ".")}
+            styles = {rest: ("0.6", ".")}
         else:
             styles = {}
         coloured = {
             name: (COLORS[i % len(COLORS)], _MARKERS[i]) for i, name in enumerate(names.tolist())
         }
-        return names, styles | coloured  # the others first, below all
+        return list(coloured), styles | coloured  # the others first, below all
 
 
 def _check_features(name, value):

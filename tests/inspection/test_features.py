@@ -147,6 +147,16 @@ def test_many_classes_leave_colours_to_those_that_are_forgotten():
     assert len(looks) == 11
 
 
+@pytest.mark.parametrize("n_classes", [3, 14])
+def test_a_class_that_is_called_other_is_a_class(n_classes):
+    y = np.array(["other", "other", *(f"class {i}" for i in range(n_classes - 1))])
+    features = {"forget": RNG.normal(size=(len(y), 4))}
+    display = FeatureDistributionDisplay.from_predictions(features, {"forget": y})
+    sizes = {name: len(p.get_offsets()) for name, p in display.points_[""]["forget"].items()}
+    assert sizes["other"] == 2
+    assert sizes.get("others", 0) == max(n_classes - 10, 0)
+
+
 def test_one_class_and_one_set():
     display = FeatureDistributionDisplay.from_predictions(
         {"forget": FEATURES["forget"]}, {"forget": ["cat"] * 12}
