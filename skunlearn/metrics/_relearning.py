@@ -4,6 +4,7 @@ import contextlib
 from copy import deepcopy
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
@@ -150,6 +151,12 @@ def relearning_time(
         raise ValueError(
             "unlearner must be an unlearner of this package that holds one network, as its "
             f"estimator_; got {type(unlearner).__name__}."
+            + (
+                " Pass the last step, and rows as the other steps transform them: "
+                "relearning_time(pipeline[-1], pipeline[:-1].transform(X), y, ...)."
+                if isinstance(unlearner, Pipeline)
+                else ""
+            )
         )
     template = unlearner._check_estimator()
     data, y, _, _ = unlearner._check_rows(X, y, None, None, None, reset=False)

@@ -9,6 +9,8 @@ import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -200,3 +202,12 @@ def test_what_cannot_relearn_is_refused(data):
     ):
         with pytest.raises(ValueError, match=f"holds one network.* got {type(model).__name__}"):
             relearning_time(model, X, y, target=0.9)
+
+
+def test_of_a_pipeline_the_error_says_what_to_pass(data):
+    X, y, _ = data
+    pipeline = make_pipeline(StandardScaler(), FineTune(make_net(max_epochs=1), random_state=0))
+    pipeline.fit(X, y)
+    with pytest.raises(ValueError, match=r"pipeline\[-1\], pipeline\[:-1\]\.transform\(X\), y"):
+        relearning_time(pipeline, X, y, target=0.1)
+    assert relearning_time(pipeline[-1], pipeline[:-1].transform(X), y, target=0.1) == 0
