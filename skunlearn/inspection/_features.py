@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skunlearn._data import some_rows
+from skunlearn._data import given_labels, some_rows
 from skunlearn._validation import check_number
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
@@ -123,14 +123,14 @@ class FeatureDistributionDisplay:
             ``{"Original": ..., "Unlearned": ...}``.
         X : array-like or torch Dataset of n_samples rows
             The rows to retain and those to forget, as they were trained on.
-        y : array-like of shape (n_samples,)
-            Their class labels.
+        y : array-like of shape (n_samples,), or None
+            Their class labels; None for a data set that yields pairs.
         forget : array-like of bool of shape (n_samples,)
             True for the rows to forget. Where it is True everywhere, no retained rows are drawn.
         X_unseen : array-like or torch Dataset of n_unseen rows
             Rows that none of the networks saw.
-        y_unseen : array-like of shape (n_unseen,)
-            Their class labels.
+        y_unseen : array-like of shape (n_unseen,), or None
+            Their class labels; None for a data set that yields pairs.
         layer : str, default="auto"
             Name of the submodule whose output is the features; ``"auto"`` takes the input of the
             linear layer that runs last.
@@ -163,7 +163,7 @@ class FeatureDistributionDisplay:
             If `projection` is "umap" and umap-learn is not installed.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        y, y_unseen = np.asarray(y), np.asarray(y_unseen)
+        y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
         mask = check_mask(forget, y)
         check_number("n_rows", n_rows, 2, integer=True)
         rng = check_random_state(random_state)

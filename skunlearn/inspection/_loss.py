@@ -5,6 +5,7 @@ import textwrap
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skunlearn._data import given_labels
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import (
     SETS,
@@ -113,14 +114,14 @@ class LossDistributionDisplay:
             ``{"Original": ..., "Unlearned": ..., "Retrained": ...}``.
         X : array-like or torch Dataset of n_samples rows
             The rows to retain and those to forget, as they were trained on.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Their true labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), or None
+            Their true labels; None for a data set that yields pairs.
         forget : array-like of bool of shape (n_samples,)
             True for the rows to forget. Where it is True everywhere, no retained rows are drawn.
         X_unseen : array-like or torch Dataset of n_unseen rows
             Rows that none of the networks saw.
-        y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels)
-            Their true labels.
+        y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels), or None
+            Their true labels; None for a data set that yields pairs.
         n_splits : int, default=10
             Number of attacks whose accuracy is averaged.
         random_state : int, RandomState instance or None, default=None
@@ -160,6 +161,7 @@ class LossDistributionDisplay:
         ['retain', 'forget', 'unseen']
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
         mask = check_mask(forget, y)
         losses = {}
         for name, network in by_network(estimator).items():

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skunlearn._data import some_rows
+from skunlearn._data import given_labels, some_rows
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
 from skunlearn.inspection._rows import by_network, check_mask, one_seed, row_losses
 from skunlearn.metrics import forgetting_score, utility_score
@@ -121,14 +121,14 @@ class TradeoffDisplay:
             A fitted classifier with `predict_proba`, or several by name.
         X : array-like or torch Dataset of n_samples rows
             The rows to retain and those to forget; only the latter are looked at.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Their true labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), or None
+            Their true labels; None for a data set that yields pairs.
         forget : array-like of bool of shape (n_samples,)
             True for the rows to forget.
         X_unseen : array-like or torch Dataset of n_unseen rows
             Rows that none of the networks saw.
-        y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels)
-            Their true labels.
+        y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels), or None
+            Their true labels; None for a data set that yields pairs.
         n_splits : int, default=10
             Number of attacks the forgetting score averages.
         random_state : int, RandomState instance or None, default=None
@@ -151,8 +151,9 @@ class TradeoffDisplay:
             rows do not fit.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
         mask = check_mask(forget, y)
-        X_forget, y_forget = some_rows(X, np.flatnonzero(mask)), np.asarray(y)[mask]
+        X_forget, y_forget = some_rows(X, np.flatnonzero(mask)), y[mask]
         seed = one_seed(random_state)
         table = [
             {

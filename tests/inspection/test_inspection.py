@@ -1,9 +1,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from torch.utils.data import Subset, TensorDataset
 
-from skunlearn import inspection
+from skunlearn import FineTune, inspection
+from tests.networks import make_net
 
 
 def test_importing_it_does_not_import_matplotlib():
@@ -31,3 +35,22 @@ def test_displays_follow_the_conventions(name):
     for method in ("from_estimator", "from_predictions", "plot"):
         assert callable(getattr(display, method))
         assert "Returns\n" in getattr(display, method).__doc__
+
+
+@pytest.mark.parametrize(
+    "name", ["FeatureDistributionDisplay", "LossDistributionDisplay", "TradeoffDisplay"]
+)
+def test_labels_are_taken_from_a_data_set_of_pairs(name):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2
+    model = FineTune(make_net(max_epochs=1), random_state=0).fit(X[:40], y[:40])
+    draw = getattr(inspection, name).from_estimator
+    params = {"forget": np.arange(40) < 15, "random_state": 0}
+    given = draw(model, X[:40], y[:40], X_unseen=X[40:], y_unseen=y[40:], **params)
+    pairs = TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
+    seen, unseen = Subset(pairs, range(40)), Subset(pairs, range(40, 60))
+    read = draw(model, seen, None, X_unseen=unseen, y_unseen=None, **params)
+    for attribute in ("losses", "x", "y", "projections"):
+        np.testing.assert_equal(getattr(read, attribute, 0), getattr(given, attribute, 0))
+    with pytest.raises(ValueError, match="y_unseen must be given unless"):
+        draw(model, seen, None, X_unseen=X[40:], y_unseen=None, **params)
