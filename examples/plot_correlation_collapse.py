@@ -118,7 +118,7 @@ for name in ("NegGrad, 20 epochs", "DLFD"):
 # :ref:`sphx_glr_auto_examples_plot_forget_digits.py`). The retrained network's features are others,
 # yet have as much in common with the labels.
 #
-# The linear probe says it less clearly: NegGrad's features still give the label of half of the rows
+# The linear probe says it less clearly: NegGrad's features still give the label of four rows in ten
 # to a classifier that is trained on them anew, though its own last layer finds no more than
 # a tenth.
 
@@ -126,8 +126,8 @@ for name in ("NegGrad, 20 epochs", "DLFD"):
 # In two dimensions
 # -----------------
 # Each network has a projection of its own, the first two principal components; positions must not
-# be compared between networks. Classes that lay apart, such as 4, 6 and 7, are on one heap after
-# the collapse. Ten classes do not come apart in any two dimensions, and a fifth of the
+# be compared between networks. Classes that lay apart, such as 4, 6 and 7, run into one another
+# after the collapse. Ten classes do not come apart in any two dimensions, and a fifth of the
 # labels is wrong, so the original's picture is not tidy either.
 
 FeatureDistributionDisplay.from_estimator(

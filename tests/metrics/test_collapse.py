@@ -34,16 +34,31 @@ def problem():
     return 5 + Z, np.array(["b", "c", "a"])[y]
 
 
+def gram_hsic(K, L):
+    """Unbiased HSIC, summed over pairs, triples and quadruples of different rows."""
+    n = len(K)
+    rows = range(n)
+    pairs = sum(K[i, j] * L[i, j] for i in rows for j in rows if i != j)
+    triples = sum(
+        K[i, j] * L[i, q] for i in rows for j in rows for q in rows if len({i, j, q}) == 3
+    )
+    # Sums over quadruples: those over two pairs, less the ones that share one row or both.
+    K, L = (kernel - np.diag(np.diag(kernel)) for kernel in (K, L))
+    quadruples = K.sum() * L.sum() - 4 * triples - 2 * pairs
+    return (
+        pairs / (n * (n - 1))
+        - 2 * triples / (n * (n - 1) * (n - 2))
+        + quadruples / (n * (n - 1) * (n - 2) * (n - 3))
+    )
+
+
 def gram_cka(Z, Y):
-    """CKA as its authors write it, with kernels over pairs of rows and a centring matrix."""
-    n = len(Z)
-    H = np.eye(n) - 1 / n
+    """Debiased CKA of kernels over pairs of rows."""
     K, L = Z @ Z.T, Y @ Y.T
-    hsic = [np.trace(A @ H @ B @ H) for A, B in ((K, L), (K, K), (L, L))]
-    return hsic[0] / np.sqrt(hsic[1] * hsic[2])
+    return gram_hsic(K, L) / np.sqrt(gram_hsic(K, K) * gram_hsic(L, L))
 
 
-@pytest.mark.parametrize("n_rows", [150, 6])  # fewer rows than features, too
+@pytest.mark.parametrize("n_rows", [50, 6])  # fewer rows than features, too
 def test_cka_is_that_of_the_kernels(problem, n_rows):
     Z, y = (rows[:: 150 // n_rows] for rows in problem)
     expected = gram_cka(Z, LabelBinarizer().fit_transform(y))
@@ -51,8 +66,30 @@ def test_cka_is_that_of_the_kernels(problem, n_rows):
     assert 0.05 < expected < 0.9
 
 
+def test_cka_of_many_rows_and_few_features_is_the_biased_one():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=5000)
+    Y = np.eye(3)[y]
+    Z = Y + rng.normal(size=(5000, 3))
+    K, L = (A - A.mean(axis=0) for A in (Z, Y))
+    norms = [np.linalg.norm(product) for product in (K.T @ L, K.T @ K, L.T @ L)]
+    expected = norms[0] ** 2 / (norms[1] * norms[2])
+    assert linear_cka(Z, y) == pytest.approx(expected, abs=2e-3)
+    assert 0.1 < expected < 0.9
+
+
+def test_cka_tells_noise_from_features_with_few_rows():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 8
+    noise = rng.normal(size=(20, 60, 512))
+    Z = noise[0] + 2 * rng.normal(size=(8, 512))[y] / 3
+    values = [linear_cka(each, y) for each in noise]
+    assert max(values) < 0.2 * linear_cka(Z, y)
+    assert min(values) == 0  # half of them would lie below
+
+
 def test_cka_of_two_classes_and_of_indicators_counts_every_column(problem):
-    Z, y = problem
+    Z, y = (rows[::3] for rows in problem)
     two = (y == "a").astype(int)
     assert linear_cka(Z, two) == pytest.approx(gram_cka(Z, np.c_[two, 1 - two]))
     indicators = np.c_[two, y == "b", Z[:, 0] > 5].astype(int)
@@ -70,8 +107,16 @@ def test_cka_does_not_change_with_shift_scale_and_rotation(problem):
 def test_cka_reaches_its_bounds():
     y = np.repeat([0, 1, 2], 4)
     assert linear_cka(np.eye(3)[y] * 3 + 1, y) == pytest.approx(1)
-    assert linear_cka(np.tile(np.eye(4), (3, 1)), y) == pytest.approx(0, abs=1e-12)
+    assert linear_cka(np.tile(np.eye(4), (3, 1)), y) == 0
     assert linear_cka(np.full((12, 3), 0.1), y) == 0  # whose mean is not 0.1
+    assert linear_cka(np.eye(12), y) == 0  # all pairs of rows alike
+    assert linear_cka(np.eye(3)[y], np.arange(12)) == 0
+
+
+def test_cka_needs_four_rows():
+    with pytest.raises(ValueError, match="Z must have at least 4 rows; got 3"):
+        linear_cka(np.eye(3), [0, 0, 1])
+    assert linear_cka([[0.0], [0.1], [1.0], [1.1]], [0, 0, 1, 1]) > 0.9
 
 
 def test_probe_is_a_cross_validated_logistic_regression(problem):
@@ -206,6 +251,14 @@ def test_the_alarm_is_at_eight_tenths_of_the_originals_cka(cka, collapsed):
     assert result.collapsed is collapsed
     assert np.isnan(result.kept["scatter_ratio"])
     assert ("no collapse" in repr(result)) is not collapsed
+
+
+def test_no_alarm_where_the_original_has_nothing_to_lose():
+    nothing = {"linear_probe": 0.5, "linear_cka": 0.0, "scatter_ratio": 0.0}
+    result = CorrelationCollapse(nothing, nothing)
+    assert np.isnan(result.kept["linear_cka"])
+    assert not result.collapsed
+    assert "no collapse" in repr(result)
 
 
 @pytest.mark.parametrize("name", ["Z_original", "Z_unlearned", "Z_retrained"])
