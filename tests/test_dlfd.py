@@ -227,7 +227,7 @@ def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained):
     original = trained.__class__
     trained.__class__ = Counting
     try:
-        model = DLFD(
+        DLFD(
             FrozenEstimator(trained),
             batch_size=16,
             check_every=4,
