@@ -25,6 +25,7 @@ from skorch.utils import is_dataset
 from ._data import as_dataset, encode_labels, given_labels, is_lazy, some_rows
 from ._network import modes_kept, predict_proba, predicted
 from ._validation import check_forget, check_number
+from .base import BaseUnlearner
 from .features import FeatureExtractor
 from .metrics import (
     Interval,
@@ -301,7 +302,8 @@ def unlearning_report(
 
     Notes
     -----
-    Each network predicts each row once. Global random generators are left as they were.
+    Each network predicts each row once, other estimators twice: their labels are those of their
+    own `predict`. Global random generators are left as they were.
 
     The intervals are about the rows, not about another training with another seed: exact binomial
     ones for shares of rows, percentile bootstrap for attacks and distances, a jackknife over 20
@@ -439,7 +441,7 @@ class _Subject:
 
     def __init__(self, name, model, data, codes, mask, classes):
         self.multilabel = codes[0].ndim == 2
-        probas = []
+        probas, decided = [], []
         for part, y in zip(data, codes):
             proba = _proba(name, model, part, classes)
             if proba.shape != (len(y), len(classes)):
@@ -448,10 +450,13 @@ class _Subject:
                     f"of the {len(classes)} classes; got an array of shape {proba.shape}."
                 )
             probas.append(proba)
+            decided.append(_decide(model, part, proba, classes))
         self.codes = {"retain": codes[0][~mask], "forget": codes[0][mask], "unseen": codes[1]}
         self.proba = {"retain": probas[0][~mask], "forget": probas[0][mask], "unseen": probas[1]}
         self.predicted = {
-            key: _decide(model, proba, self.multilabel) for key, proba in self.proba.items()
+            "retain": decided[0][~mask],
+            "forget": decided[0][mask],
+            "unseen": decided[1],
         }
         self.right = {
             key: _mean_over_labels(self.predicted[key] == y) for key, y in self.codes.items()
@@ -718,13 +723,14 @@ def _proba(name, model, X, classes):
     return np.asarray(net.predict_proba(X))
 
 
-def _decide(model, proba, multilabel):
-    model, net = _inner(model), _network(model)
-    if net is not None:
-        return predicted(net, proba)
-    if hasattr(model, "aggregate"):  # several networks, with a rule of their own
-        return model._decide(proba, model.aggregate == "mean_proba")
-    return (proba > 0.5).astype(int) if multilabel else proba.argmax(axis=1)
+def _decide(model, X, proba, classes):
+    inner = _inner(model)
+    if not isinstance(inner, BaseUnlearner | NeuralNet):
+        # Whose rule may be any: a threshold, or votes.
+        return encode_labels(np.asarray(model.predict(X)), classes, "what a network predicts")
+    if hasattr(inner, "aggregate"):  # several networks, with a rule of their own
+        return inner._decide(proba, inner.aggregate == "mean_proba")
+    return predicted(_network(model), proba)
 
 
 def _digests(X, y, names):

@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier
@@ -490,6 +491,19 @@ def test_networks_of_every_kind_are_compared(models, data):
     assert report.parameters["steps"][1][1]["class"] == "skunlearn.finetune.FineTune"
     frozen = make_report({**models, "original": FrozenEstimator(models["original"])}, data)
     assert frozen.figures["utility"]["original"] == utility["original"]
+
+
+def test_an_estimator_decides_by_its_own_rule(data):
+    X, _, X_test, _, forget = data
+    y, y_test = (np.where(rows[:, 0] > 0, "yes", "no") for rows in (X, X_test))
+    model = FixedThresholdClassifier(LogisticRegression(), threshold=0.05, pos_label="yes")
+    model.fit(X, y)
+    report = unlearning_report(
+        model, X, y, forget=forget, X_unseen=X_test, y_unseen=y_test, n_resamples=2
+    )
+    utility = report.figures["utility"]["unlearned"].value
+    assert utility == pytest.approx(model.score(X_test, y_test))
+    assert utility < LogisticRegression().fit(X, y).score(X_test, y_test) - 0.05
 
 
 def test_several_labels_per_row(data):
