@@ -518,7 +518,7 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
             figures["balanced_utility"] = float(recall)
         row = {"method": name, "seed": seed} | {key: each.value for key, each in found.items()}
         row |= {"nomus_low": found["nomus"].low, "nomus_high": found["nomus"].high} | figures
-        file({key: row[key] for key in (*_FIRST, *sorted(row.keys() - set(_FIRST)))}, path)
+        file({key: row.get(key) for key in (*_FIRST, *sorted(row.keys() - set(_FIRST)))}, path)
     return written
 
 

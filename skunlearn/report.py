@@ -6,6 +6,7 @@ import html
 import json
 import math
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -42,7 +43,7 @@ from .metrics import (
     scatter_ratio,
     tug_of_war_score,
 )
-from .metrics._closeness import _divergences
+from .metrics._closeness import SMALLEST_FLOOR, _divergences
 from .metrics._scores import _attack
 
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
@@ -177,7 +178,7 @@ class UnlearningReport:
                 for name, value in self.rows.items()
             },
             "versions": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
-            "figures": f"with {level:.0%} confidence intervals over rows",
+            "figures": f"with nominal {level:.0%} confidence intervals over rows",
         }
 
     def __repr__(self):
@@ -308,11 +309,14 @@ def unlearning_report(
     The intervals are about the rows, not about another training with another seed: exact binomial
     ones for shares of rows, percentile bootstrap for attacks and distances, a jackknife over 20
     groups of rows for CKA and scatter. Those of the forgetting score, NoMUS, gap and tug of war
-    are made of the bounds of their parts, and so wider than need be. Read the figures
+    are made of the bounds of their parts, and so wider than need be. With 20 to 100 rows a side,
+    the nominal 95 % of an attack's accuracy were 82 to 87 %, those of AUC 94 to 95 % (150
+    simulations with nothing to tell). Read the figures
     beside the retrained network's own: that one has no forgetting score of 0 either.
 
     The features are those of at most 2000 unseen rows. Their figures are left out where there are
-    not two unseen rows each of at least two classes, or where a network is not a single one.
+    fewer than five, or not two unseen rows each of at least two classes, or where a network is not
+    a single one.
 
     *Digests.* A set has one SHA-256, fed row by row, in order, with the row and then its label. An
     array is fed as ``f"{dtype.str} {shape}\n"`` in UTF-8 followed by its bytes in C order, a
@@ -397,8 +401,17 @@ def unlearning_report(
                 for (name, model), net in zip(models.items(), nets)
                 if net is not None
             }
-        digests = _digests(X, y, np.where(mask, "forget", "retain"))
-        digests |= _digests(X_unseen, y_unseen, np.full(len(y_unseen), "unseen"))
+        digests, seen = _digests(X, y, np.where(mask, "forget", "retain"))
+        more, unseen = _digests(X_unseen, y_unseen, np.full(len(y_unseen), "unseen"))
+    digests |= more
+    known = set(seen)
+    if n_known := sum(row in known for row in unseen):
+        warnings.warn(
+            f"X_unseen has {len(unseen)} rows, of which {n_known} are in X as well: an attack "
+            "cannot tell them from rows that were trained on. Pass rows that no network has seen.",
+            UserWarning,
+            stacklevel=2,
+        )
     measure = _Measure(n_splits, n_resamples, confidence_level, random_state)
     found = {name: measure.own(subject) for name, subject in subjects.items()}
     first, second = subjects.get("retrained"), subjects.get("retrained_2")
@@ -408,6 +421,8 @@ def unlearning_report(
             found[name] |= measure.calibrated(subject, judge)
         if first is not None and subject is not first:
             found[name] |= measure.closeness(subject, first, second)
+    # Which is 1 whatever the two are.
+    found.get("retrained_2", {}).pop("relative_js_distance", None)
     if features:
         for name, more in measure.collapse(features, codes[1][rows]).items():
             found[name] |= more
@@ -420,10 +435,10 @@ def unlearning_report(
         rows={name: digests[name] for name in ("retain", "forget", "unseen")},
         settings={
             "feature_layer": feature_layer,
-            "n_splits": n_splits,
-            "n_resamples": n_resamples,
-            "confidence_level": confidence_level,
-            "random_state": random_state,
+            "n_splits": int(n_splits),
+            "n_resamples": int(n_resamples),
+            "confidence_level": float(confidence_level),
+            "random_state": int(random_state),
         },
         figures={
             figure: {name: own[figure] for name, own in found.items() if figure in own}
@@ -562,19 +577,15 @@ class _Measure:
                 value=jensen_shannon_distance(*probas[:2], multilabel=subject.multilabel)
             ),
         }
-        if second is not None:
+        if second is not None and distances[1].mean() >= SMALLEST_FLOOR:
             value = relative_jensen_shannon_distance(*probas, multilabel=subject.multilabel)
-            found["relative_js_distance"] = self._bootstrap(
-                lambda ours, floor, axis: ours.mean(axis) / floor.mean(axis),
-                *distances,
-                paired=True,
-            )._replace(value=value)
+            found["relative_js_distance"] = Interval(value, *self._ratio(*distances))
         return found
 
     def collapse(self, features, y):
         """Figures of the features of unseen rows, by network."""
         _, place, counts = np.unique(y, axis=0, return_inverse=True, return_counts=True)
-        if np.count_nonzero(counts > 1) < 2:
+        if len(y) < 5 or np.count_nonzero(counts > 1) < 2:  # CKA takes 4, and one group is left out
             return {}
         # Groups in which the classes are spread, so that none is left out with a group.
         n_groups = min(20, len(y))
@@ -657,6 +668,17 @@ class _Measure:
         ).confidence_interval
         return Interval(float(value), float(low), float(high))
 
+    def _ratio(self, above, below):
+        """Bounds of the ratio of two means, over rows drawn for both alike."""
+        rng = np.random.default_rng(self.seed)
+        drawn = rng.integers(len(above), size=(self.n_resamples, len(above)))
+        with np.errstate(divide="ignore", invalid="ignore"):  # of few rows, none may differ
+            ratios = above[drawn].mean(axis=1) / below[drawn].mean(axis=1)
+        tails = (1 - self.level) / 2
+        ratios[np.isnan(ratios)] = np.inf
+        low, high = np.quantile(ratios, [tails, 1 - tails], method="lower")
+        return float(low), float(high)
+
     def _difference(self, sides):
         """Difference of the shares ``a / n`` and ``b / n``, over rows drawn for both alike."""
         rng = np.random.default_rng(self.seed)
@@ -734,7 +756,7 @@ def _decide(model, X, proba, classes):
 
 
 def _digests(X, y, names):
-    """Count and SHA-256 of the sets of rows that go by each of the `names`."""
+    """Count and SHA-256 of the sets by their `names`, and SHA-256 of each row without its label."""
     from skorch.helper import SliceDataset  # which imports much that is not needed before
 
     if is_dataset(X):
@@ -744,13 +766,17 @@ def _digests(X, y, names):
     else:
         rows = X if isinstance(X, SliceDataset | torch.Tensor) else np.asarray(X)
     digests = {name: hashlib.sha256() for name in np.unique(names).tolist()}
+    single = []
     for name, row, label in zip(names.tolist(), rows, y, strict=True):
-        _feed(digests[name], row)
+        own = hashlib.sha256()
+        for digest in (own, digests[name]):
+            _feed(digest, row)
         _feed(digests[name], label)
+        single.append(own.digest())
     return {
         name: {"count": names.tolist().count(name), "sha256": digest.hexdigest()}
         for name, digest in digests.items()
-    }
+    }, single
 
 
 def _feed(digest, value):

@@ -203,8 +203,12 @@ def test_closeness_to_the_retrained_network(report, models, data):
         assert figures["agreement"][name].value == pytest.approx(same.mean())
         away = distance(models[name], last)
         assert figures["js_distance"][name].value == pytest.approx(away, rel=1e-3)
-        ratio = figures["relative_js_distance"][name]
-        assert ratio.value == pytest.approx(away / floor, rel=1e-3)
+        if name != "retrained_2":  # of which it would be 1, whatever the two are
+            low, high = figures["relative_js_distance"][name][1:]
+            ratio = figures["relative_js_distance"][name].value
+            assert ratio == pytest.approx(away / floor, rel=1e-3)
+            assert low < ratio < high
+    assert figures["relative_js_distance"].keys() == {"unlearned", "original"}
     assert figures["gap"]["original"].value > 0.05
     assert "retrained" not in figures["gap"]
 
@@ -582,3 +586,39 @@ def test_networks_that_cannot_be_compared_are_refused(models, data):
         make_report(models, data, original=fewer.estimator_)
     with pytest.raises(NotFittedError):
         make_report(models, data, original=FineTune(make_net()))
+
+
+def test_retrainings_that_do_not_differ_leave_out_the_distance_in_their_units(models, data):
+    same = {**models, "retrained_2": models["retrained"]}
+    figures = make_report(same, data).figures
+    assert "relative_js_distance" not in figures
+    assert figures["js_distance"]["unlearned"].value > 0
+
+
+def test_bounds_of_a_ratio_stay_numbers_where_few_rows_differ():
+    measure = _Measure(n_splits=1, n_resamples=200, level=0.95, seed=0)
+    above, below = np.full(30, 0.2), np.zeros(30)
+    below[0] = 0.3
+    low, high = measure._ratio(above, below)
+    assert 0 < low < 20
+    assert high == np.inf
+
+
+def test_unseen_rows_that_were_trained_on_are_noticed(models, data):
+    X, y, X_test, y_test, forget = data
+    mixed = {"X_unseen": np.r_[X_test, X[forget][:7]], "y_unseen": np.r_[y_test, y[forget][:7]]}
+    with pytest.warns(UserWarning, match="247 rows, of which 7 are in X as well"):
+        make_report({"unlearned": models["unlearned"]}, data, **mixed)
+
+
+def test_settings_of_numpy_types_are_filed_too(models, data):
+    numbers = {"random_state": np.int64(3), "n_resamples": np.int64(5)}
+    text = make_report({"unlearned": models["unlearned"]}, data, **numbers).to_json()
+    assert json.loads(text)["settings"]["random_state"] == 3
+
+
+def test_four_unseen_rows_have_no_figures_of_collapse(models, data):
+    _, _, X_test, y_test, _ = data
+    rows = np.concatenate([np.flatnonzero(y_test == label)[:2] for label in "ab"])
+    few = {"X_unseen": X_test[rows], "y_unseen": y_test[rows]}
+    assert "linear_cka" not in make_report(models, data, **few).figures

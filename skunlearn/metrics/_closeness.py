@@ -9,6 +9,8 @@ from scipy.stats import wasserstein_distance
 
 from skunlearn.metrics._scores import _check_array, _check_labels, _check_sides, utility_score
 
+SMALLEST_FLOOR = 1e-6  # below it, two retrained networks differ by rounding alone
+
 
 def _paired(scores, reference):
     """Return two arrays of scores that belong together."""
@@ -320,12 +322,13 @@ def relative_jensen_shannon_distance(
     floor = _divergences(
         multilabel, y_proba_reference=y_proba_reference, y_proba_reference_2=y_proba_reference_2
     )
-    if not floor.any():
+    floor = np.sqrt(floor).mean()
+    if floor < SMALLEST_FLOOR:
         raise ValueError(
             "y_proba_reference_2 must be of another retraining; got the same probabilities as in "
-            "y_proba_reference. Retrain with another random_state."
+            f"y_proba_reference (distance {floor:.1g}). Retrain with another random_state."
         )
-    return float(distance / np.sqrt(floor).mean())
+    return float(distance / floor)
 
 
 def zero_retrain_forgetting_score(y_proba, y_proba_random, *, multilabel=False):
