@@ -4,7 +4,6 @@ import contextlib
 from copy import deepcopy
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
@@ -148,6 +147,8 @@ def relearning_time(
     check_is_fitted(unlearner)
     net = getattr(unlearner, "estimator_", None)
     if not hasattr(unlearner, "_seeded") or not isinstance(net, NeuralNet):
+        from sklearn.pipeline import Pipeline  # not loaded by skorch
+
         raise ValueError(
             "unlearner must be an unlearner of this package that holds one network, as its "
             f"estimator_; got {type(unlearner).__name__}."
