@@ -372,8 +372,9 @@ def membership_inference_report(
     A resample holds some rows several times. An attack trained anew on it would meet in its test
     copies of rows it was trained on, so the accuracy's resamples are made of the guesses of the
     attacks of `n_splits` splits, each on rows it was not trained on. What the attack would have
-    learnt from other rows is thereby left out: nominal 95 % are 86 to 96 % for the accuracy,
-    86 to 97 % for AUC and TPR (100 and 500 rows a side, 200 simulations each).
+    learnt from other rows is thereby left out: where there is nothing to tell, nominal 95 % are
+    85 to 91 % for the accuracy, 94 or 95 % for the AUC and 84 to 98 % for the TPR (20 to 500 rows a
+    side, 200 simulations each, ``benchmarks/bench_intervals.py``).
 
     The interval of the TPR is rough, and leans upwards, unless ``max_fpr * n_unseen`` is five or
     more: a resample often lacks the very rows that set the threshold.
