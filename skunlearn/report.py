@@ -309,9 +309,9 @@ def unlearning_report(
     The intervals are about the rows, not about another training with another seed: exact binomial
     ones for shares of rows, percentile bootstrap for attacks and distances, a jackknife over 20
     groups of rows for CKA and scatter. Those of the forgetting score, NoMUS, gap and tug of war
-    are made of the bounds of their parts, and so wider than need be. The nominal 95 % of an attack's
-    accuracy are less, see :func:`~skunlearn.metrics.membership_inference_report`. Read the figures
-    beside the retrained network's own: that one has no forgetting score of 0 either.
+    are made of the bounds of their parts, and so wider than need be. The nominal 95 % of an
+    attack's accuracy are less, see :func:`~skunlearn.metrics.membership_inference_report`. Read the
+    figures beside the retrained network's own: that one has no forgetting score of 0 either.
 
     The features are those of at most 2000 unseen rows. Their figures are left out where there are
     fewer than five, or not two unseen rows each of at least two classes, or where a network is not
