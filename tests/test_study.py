@@ -51,11 +51,15 @@ def smoke_rows(path):
         return list(csv.DictReader(file))
 
 
-def test_every_method_is_tried_as_often_on_every_split(smoke):
+def test_every_method_is_tried_as_often_and_what_no_cap_allows_once(smoke):
     rows = read(smoke, "tuning")
-    tried = {(row["method"], row["seed"], row["trial"]) for row in rows}
-    assert tried == {(m, s, t) for m in METHODS for s in "01" for t in "01"}
-    assert len(rows) == len(tried)
+    tried = [(row["method"], row["trial"], row["seed"]) for row in rows]
+    assert len(set(tried)) == len(tried)
+    assert {key for key in tried if key[2] == "0"} == {(m, t, "0") for m in METHODS for t in "01"}
+    dearer = {key[:2] for key, row in zip(tried, rows) if key[2] == "0" and float(row["cost"]) > 1}
+    assert 0 < len(dearer) < 6
+    assert dearer.isdisjoint(key[:2] for key in tried if key[2] == "1")
+    assert len(tried) == 12 - len(dearer)
 
 
 def test_every_choice_is_run_on_every_reporting_split(smoke):

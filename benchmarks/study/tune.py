@@ -1,10 +1,11 @@
 """Try every method with the same number of settings on the tuning splits of a domain.
 
-Rows are written as they come; a run that was stopped goes on where it was.
+Rows are written as they come; a run that was stopped goes on where it was. A setting that failed on
+a split, or took longer than retraining, is chosen at no cap and is not tried on the next ones.
 """
 
 from methods import draw_trials, make, tuned
-from options import options, splits
+from options import CAPS, options, splits
 from sklearn.utils.parallel import Parallel, delayed
 from tables import Table, run
 
@@ -13,22 +14,28 @@ def main(args=None):
     args = options(__doc__, args)
     for domain in args.domains:
         table = Table(args.results / f"tuning-{domain.name}.csv")
-        done = {(row["method"], int(row["seed"]), row["trial"]) for row in table.rows()}
-        tasks = []
         for seed in range(args.tuning_splits):
+            tried = table.rows()
+            left_out = {(row["method"], row["trial"]) for row in tried if row["seed"] == seed}
+            left_out |= {
+                (row["method"], row["trial"])
+                for row in tried
+                if row["error"] or row["cost"] > CAPS[-1]
+            }
+            tasks = []
             for method in args.methods or tuned(domain.net):
                 trials = {
                     str(i): params
                     for i, params in enumerate(draw_trials(method, domain.net, args.trials))
-                    if (method, seed, str(i)) not in done
+                    if (method, str(i)) not in left_out
                 }
                 if trials:
                     tasks.append((seed, method, trials))
-        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-            delayed(try_out)(args, domain, *task) for task in tasks
-        ):
-            table.add(rows)
-            print(f"{domain.name}: {rows[0]['method']}, split {rows[0]['seed']}", flush=True)
+            for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
+                delayed(try_out)(args, domain, *task) for task in tasks
+            ):
+                table.add(rows)
+                print(f"{domain.name}: {rows[0]['method']}, split {rows[0]['seed']}", flush=True)
 
 
 def try_out(args, domain, seed, method, trials):
