@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+DOCUMENTED = $(wildcard skunlearn/*.py skunlearn/*/*.py)
 
 .PHONY: demo test test-slow lint format bench docs clean
 
@@ -21,6 +22,8 @@ test-slow: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/numpydoc lint $(DOCUMENTED)
+	$(BIN)/numpydoc lint --config .ci/numpydoc $(DOCUMENTED)
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,11 @@ def all_unlearners():
     unlearners : list of tuple (str, type)
         Names and classes, sorted by name.
 
+    See Also
+    --------
+    BaseUnlearner : What all of them derive from.
+    skunlearn.benchmark.compare_unlearners : Runs them side by side.
+
     Examples
     --------
     >>> from skunlearn import all_unlearners

@@ -48,6 +48,10 @@ class NegGrad(BaseUnlearner):
     unlearning_history_ : skorch.History
         The history of the last unlearning run; its ``train_loss`` is the negative loss.
 
+    See Also
+    --------
+    AdvancedNegGrad : Descends on retained rows at the same time.
+
     References
     ----------
     .. [1] Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep Networks.

@@ -76,6 +76,29 @@ class Request:
     valid : torch.utils.data.Dataset or None
         What the validation step of the run reads: the held-out rows if there are any, else the rows
         that the network's own `train_split` sets aside from the retained ones.
+
+    See Also
+    --------
+    skunlearn.BaseUnlearner : Its hook is given a request.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune
+    >>> class Telling(FineTune):
+    ...     def _unlearn(self, request):
+    ...         print(len(request.retain), len(request.forget), request.unseen)
+    ...         return super()._unlearn(request)
+    >>> def linear(n_features_in, n_classes):
+    ...     return nn.Linear(n_features_in, n_classes)
+    >>> net = NeuralNetClassifier(
+    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
+    ... )
+    >>> X = np.random.default_rng(0).normal(size=(50, 4))
+    >>> unlearner = Telling(net).fit(X, X[:, 0] > 0, forget=np.arange(50) < 10)
+    40 10 None
     """
 
     original: NeuralNet | None
@@ -121,6 +144,40 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         Column names, where `X` is a data frame.
     unlearning_history_ : skorch.History
         The history of the last unlearning run; absent until there is one.
+
+    See Also
+    --------
+    skunlearn.base.Request : What the hook is given.
+    skunlearn.all_unlearners : The methods of the package.
+    skunlearn.utils.estimator_checks.check_unlearner : Holds a method to this contract.
+
+    Examples
+    --------
+    A method of your own, gradient ascent on the rows to forget:
+
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import BaseUnlearner
+    >>> class Ascent(BaseUnlearner):
+    ...     needs = frozenset({"original", "forget", "forget_labels"})
+    ...
+    ...     def _unlearn(self, request):
+    ...         def step(net, X, y, progress):
+    ...             y_pred = net.infer(X)
+    ...             return -net.get_loss(y_pred, y), y_pred
+    ...
+    ...         net = self._copy(request.original)
+    ...         return self._train(net, request, (request.forget, step, 1))
+    >>> def linear(n_features_in, n_classes):
+    ...     return nn.Linear(n_features_in, n_classes)
+    >>> net = NeuralNetClassifier(
+    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
+    ... )
+    >>> X = np.random.default_rng(0).normal(size=(50, 4))
+    >>> unlearner = Ascent(net, random_state=0).fit(X, X[:, 0] > 0, forget=np.arange(50) < 10)
+    >>> unlearner.predict(X).shape
+    (50,)
     """
 
     __metadata_request__fit: ClassVar = {"forget": True, "X_val": True, "y_val": True}

@@ -40,12 +40,28 @@ class UnlearnerComparison:
     ----------
     records : list of dict
         A row for each method and seed.
+
+    See Also
+    --------
+    compare_unlearners : Runs the methods and measures them.
+    pareto_front : What no other is at once cheaper than and as good as.
+
+    Examples
+    --------
+    >>> from skunlearn.benchmark import UnlearnerComparison
+    >>> records = [
+    ...     {"method": "FineTune", "seed": 0, "nomus": 0.75},
+    ...     {"method": "FineTune", "seed": 1, "nomus": 0.25},
+    ... ]
+    >>> mean, deviation = UnlearnerComparison(records).summary(["nomus"])["FineTune"]["nomus"]
+    >>> print(f"{mean:.2f} ± {deviation:.2f}")
+    0.50 ± 0.35
     """
 
     records: list
 
     @property
-    def table(self):
+    def table(self):  # numpydoc ignore=RT01
         """The rows as a pandas DataFrame, or as they are where pandas is not installed."""
         try:
             from pandas import DataFrame
@@ -107,6 +123,7 @@ class UnlearnerComparison:
         Returns
         -------
         display : skunlearn.inspection.TradeoffDisplay
+            The picture, a point for each method.
         """
         return self._display("forgetting_score", "utility", ax, kwargs)
 
@@ -126,6 +143,7 @@ class UnlearnerComparison:
         Returns
         -------
         display : skunlearn.inspection.TradeoffDisplay
+            The picture, a point for each method.
         """
         return self._display("relative_js_distance", "nomus", ax, kwargs)
 
@@ -200,6 +218,10 @@ def pareto_front(cost, loss):
     ------
     ValueError
         If the figures are not of the same number.
+
+    See Also
+    --------
+    UnlearnerComparison.plot_front : Draws closeness against cost, with the front of both.
 
     Examples
     --------

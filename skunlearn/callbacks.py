@@ -1,4 +1,4 @@
-"""skorch callbacks that watch forgetting while it happens."""
+"""Callbacks for skorch that watch forgetting while it happens."""
 
 import numpy as np
 import torch
@@ -39,11 +39,14 @@ class ForgettingMonitor(Callback):
 
     Parameters
     ----------
-    X_forget, X_unseen : array-like or torch.utils.data.Dataset
-        The rows to forget, and held-out rows, in a form that the network's unlearner takes. At
-        least 2 of each.
-    y_forget, y_unseen : array-like of shape (n_rows,) or (n_rows, n_labels), or None
-        Their labels; None for data sets that yield pairs.
+    X_forget : array-like or torch.utils.data.Dataset
+        The rows to forget, in a form that the network's unlearner takes. At least 2.
+    y_forget : array-like of shape (n_forget,) or (n_forget, n_labels), or None
+        Their labels; None for a data set that yields pairs.
+    X_unseen : array-like or torch.utils.data.Dataset
+        Held-out rows, likewise. At least 2.
+    y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels), or None
+        Their labels; None for a data set that yields pairs.
     classes : array-like of shape (n_classes,), default=None
         The label of each column of the network's output, as in the `classes_` of an unlearner. None
         takes the network's own parameter `classes`, or else the sorted labels of `y_forget` and

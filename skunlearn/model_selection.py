@@ -408,6 +408,20 @@ class ForgetSplit(NamedTuple):
         Unseen rows for tuning.
     test : ndarray of bool of shape (n_samples,)
         Unseen rows for reporting.
+
+    See Also
+    --------
+    forget_split : Draws the people of each part.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skunlearn.model_selection import forget_split
+    >>> people = np.repeat(np.arange(10), 5)
+    >>> split = forget_split(people, random_state=0)
+    >>> [int(rows.sum()) for rows in (split.train, *split)]
+    [30, 25, 5, 10, 10]
+    >>> mask = split.forget[split.train]  # as `fit` and `unlearn` take it, with X[split.train]
     """
 
     retain: np.ndarray
@@ -416,7 +430,7 @@ class ForgetSplit(NamedTuple):
     test: np.ndarray
 
     @property
-    def train(self):
+    def train(self):  # numpydoc ignore=RT01
         """The rows to train on, `retain` and `forget` together."""
         return self.retain | self.forget
 

@@ -42,6 +42,10 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
         If the last step is not an unlearner, if there is nothing to retain that transformers could
         be fitted on, or if the last step refuses its input.
 
+    See Also
+    --------
+    BaseUnlearner.unlearn : The same for the unlearner alone.
+
     Notes
     -----
     The network was trained on rows as the old transformers made them, and from now on is given rows

@@ -103,6 +103,33 @@ class UnlearningReport:
         Parameters of the report itself.
     figures : dict of str to dict of str to Interval
         ``figures["utility"]["unlearned"]`` is a tuple ``(value, low, high)`` with these names.
+
+    See Also
+    --------
+    skunlearn.unlearning_report : Measures the networks.
+
+    Examples
+    --------
+    >>> import json
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune, unlearning_report
+    >>> def linear(n_features_in, n_classes):
+    ...     return nn.Linear(n_features_in, n_classes)
+    >>> net = NeuralNetClassifier(
+    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.3
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(200, 4)), rng.choice(["no", "yes"], 200)
+    >>> forget = np.arange(100) < 30
+    >>> unlearner = FineTune(net, random_state=0).fit(X[100:], y[100:], forget=forget)
+    >>> report = unlearning_report(
+    ...     unlearner, X[100:], y[100:], forget=forget, X_unseen=X[:100], y_unseen=y[:100]
+    ... )
+    >>> filed = json.loads(report.to_json())
+    >>> filed["method"], filed["rows"]["forget"]["count"], len(filed["rows"]["forget"]["sha256"])
+    ('skunlearn.finetune.FineTune', 30, 64)
     """
 
     date: str
@@ -115,7 +142,7 @@ class UnlearningReport:
     figures: dict
 
     @property
-    def table(self):
+    def table(self):  # numpydoc ignore=RT01
         """Every figure of every network, one a row: a DataFrame, or a list of dicts.
 
         The columns are ``figure``, ``network``, ``value``, ``low``, ``high`` and ``meaning``. It is
@@ -503,6 +530,7 @@ class _Measure:
         self.n_resamples = n_resamples
         self.level = level
         self.seed = seed
+        self.original = None
 
     def own(self, subject):
         """Figures of one network."""
@@ -599,6 +627,9 @@ class _Measure:
         )
         found, parts = {}, {}
         for name, Z in features.items():
+            if name == "original" and self.original is not None:  # the same for every method
+                found[name], parts[name] = self.original
+                continue
             without = [
                 (
                     linear_cka(Z[group != g], y[group != g]),
@@ -616,7 +647,8 @@ class _Measure:
                 probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
                 n_right = round(probe * len(y))
                 found[name]["linear_probe"] = self._binomial(n_right, len(y))._replace(value=probe)
-        whole, without = parts["original"]
+        self.original = found["original"], parts["original"]
+        whole, without = self.original[1]
         if whole > 0 and without.min() > 0:
             for name in parts.keys() - {"original"}:
                 ours, ours_without = parts[name]

@@ -34,6 +34,23 @@ class ShadowMargins(NamedTuple):
         Whether the model was trained on the row, and has unlearned it.
     margins_population : ndarray of float64 of shape (n_models, n_unseen) or None
         Margins of the rows of `X_unseen`.
+
+    See Also
+    --------
+    skunlearn.shadow_margins : Trains and unlearns the models.
+    skunlearn.metrics.u_lira : Attacks with `margins` and `member`.
+    skunlearn.metrics.rmia : Attacks with all three.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skunlearn.metrics import rmia
+    >>> from skunlearn.shadow import ShadowMargins
+    >>> rng = np.random.default_rng(0)
+    >>> member = np.arange(8)[:, None] % 2 == np.arange(50) % 2
+    >>> shadow = ShadowMargins(rng.normal(size=(8, 50)), member, rng.normal(size=(8, 100)))
+    >>> 0.4 < rmia(*shadow).auc < 0.6
+    True
     """
 
     margins: np.ndarray
@@ -50,6 +67,20 @@ class KlomMargins(NamedTuple):
         Margins in models trained on all rows and unlearned.
     retrained : ndarray of float64 of shape (n_models, n_rows)
         Margins in models trained on the retained rows alone.
+
+    See Also
+    --------
+    skunlearn.klom_margins : Trains the models, and unlearns half of them.
+    skunlearn.metrics.klom : The divergence of the two, row by row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skunlearn.metrics import klom
+    >>> from skunlearn.shadow import KlomMargins
+    >>> margins = KlomMargins(unlearned=np.zeros((2, 3)), retrained=np.zeros((2, 3)))
+    >>> klom(*margins, n_bins=2)
+    array([0., 0., 0.])
     """
 
     unlearned: np.ndarray

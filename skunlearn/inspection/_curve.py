@@ -108,6 +108,7 @@ class UnlearningCurveDisplay:
         Returns
         -------
         display : UnlearningCurveDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------
@@ -166,6 +167,7 @@ class UnlearningCurveDisplay:
         Returns
         -------
         display : UnlearningCurveDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------
@@ -247,6 +249,7 @@ class UnlearningCurveDisplay:
         Returns
         -------
         display : UnlearningCurveDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------

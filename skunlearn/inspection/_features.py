@@ -152,6 +152,7 @@ class FeatureDistributionDisplay:
         Returns
         -------
         display : FeatureDistributionDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------
@@ -235,6 +236,7 @@ class FeatureDistributionDisplay:
         Returns
         -------
         display : FeatureDistributionDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------

@@ -134,6 +134,7 @@ class LossDistributionDisplay:
         Returns
         -------
         display : LossDistributionDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------
@@ -197,6 +198,7 @@ class LossDistributionDisplay:
         Returns
         -------
         display : LossDistributionDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------

@@ -143,6 +143,7 @@ class TradeoffDisplay:
         Returns
         -------
         display : TradeoffDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------
@@ -207,6 +208,7 @@ class TradeoffDisplay:
         Returns
         -------
         display : TradeoffDisplay
+            What was drawn, with its axes and artists as attributes.
 
         Raises
         ------

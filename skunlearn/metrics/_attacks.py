@@ -307,6 +307,18 @@ class Interval(NamedTuple):
         The figure itself.
     low, high : float
         The bounds.
+
+    See Also
+    --------
+    membership_inference_report : Figures of attacks in this form.
+    skunlearn.unlearning_report : All figures in this form.
+
+    Examples
+    --------
+    >>> from skunlearn.metrics import Interval
+    >>> value, low, high = Interval(value=0.6, low=0.5, high=0.7)
+    >>> low <= value <= high
+    True
     """
 
     value: float

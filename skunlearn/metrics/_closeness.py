@@ -55,6 +55,7 @@ def average_gap(scores, reference_scores):
     Returns
     -------
     gap : float
+        The mean over the scores.
 
     Raises
     ------
@@ -105,6 +106,7 @@ def tug_of_war_score(scores, reference_scores):
     Returns
     -------
     score : float
+        The product over the accuracies.
 
     Raises
     ------

@@ -266,6 +266,21 @@ class CorrelationCollapse:
         ``"linear_probe"``, ``"linear_cka"`` and ``"scatter_ratio"`` of each network's features.
     retrained : dict of str to float, or None
         The same of the retrained network, if there was one.
+
+    See Also
+    --------
+    correlation_collapse : Measures the features of networks.
+
+    Examples
+    --------
+    >>> from skunlearn.metrics import CorrelationCollapse
+    >>> before = {"linear_probe": 0.9, "linear_cka": 0.6, "scatter_ratio": 2.0}
+    >>> after = {"linear_probe": 0.9, "linear_cka": 0.3, "scatter_ratio": 0.5}
+    >>> collapse = CorrelationCollapse(before, after)
+    >>> collapse.kept
+    {'linear_probe': 1.0, 'linear_cka': 0.5, 'scatter_ratio': 0.25}
+    >>> collapse.collapsed
+    True
     """
 
     original: dict
@@ -273,17 +288,17 @@ class CorrelationCollapse:
     retrained: dict | None = None
 
     @property
-    def kept(self):
+    def kept(self):  # numpydoc ignore=RT01
         """Share of each of the original's numbers that the unlearned network has, a dict."""
         return self._share(self.unlearned)
 
     @property
-    def collapsed(self):
+    def collapsed(self):  # numpydoc ignore=RT01
         """Whether CKA has fallen below 0.8 of the original's; False if that one is 0."""
         return self.kept["linear_cka"] < _ALARM
 
     @property
-    def table(self):
+    def table(self):  # numpydoc ignore=RT01
         """All numbers, a dict of dicts: ``pandas.DataFrame(table)`` has a row for each measure."""
         columns = {"original": self.original, "unlearned": self.unlearned, "kept": self.kept}
         if self.retrained is not None:
@@ -410,6 +425,7 @@ def feature_transport_distance(Z_1, Z_2, *, n_rows=1000, random_state=None):
     Returns
     -------
     distance : float
+        The exact distance, without regularisation.
 
     Raises
     ------

@@ -35,6 +35,22 @@ class PerExampleAttack:
         ideal.
     signal : ndarray of float64 of shape (n_models, n_rows)
         What the attack has to say of each row in each model, greater for what looks never seen.
+
+    See Also
+    --------
+    u_lira : Gaussians of each row's margins.
+    rmia : Ratios to the margins of other rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skunlearn.metrics import u_lira
+    >>> member = np.arange(16)[:, None] % 2 == np.arange(30) % 2
+    >>> attack = u_lira(np.random.default_rng(0).normal(size=(16, 30)), member)
+    >>> attack.signal.shape
+    (16, 30)
+    >>> attack.tpr < 0.1
+    True
     """
 
     accuracy: float

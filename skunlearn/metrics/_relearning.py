@@ -41,7 +41,7 @@ def relearning_time(
     lr=None,
     random_state=0,
 ):
-    """Epochs of training on the forget rows until a network is as good on them as it once was.
+    """Count epochs on the forget rows until a network is as good on them as it once was.
 
     Ranges from 0 to `max_epochs`, or is infinite. Neither smaller nor greater is better: ideal is
     the time that a network retrained without the rows takes to learn them. A shorter time means

@@ -217,6 +217,7 @@ def get_scorer_names():
     Returns
     -------
     names : list of str
+        Sorted.
 
     See Also
     --------

@@ -289,6 +289,7 @@ def membership_inference_accuracy(loss_forget, loss_unseen, *, n_splits=10, rand
     Returns
     -------
     accuracy : float
+        The mean over the attacks.
 
     Raises
     ------
@@ -392,6 +393,7 @@ def forgetting_score(loss_forget, loss_unseen, *, n_splits=10, random_state=None
     Returns
     -------
     score : float
+        The distance of the accuracy from 0.5.
 
     Raises
     ------
@@ -438,6 +440,7 @@ def nomus_score(utility, forgetting_score, *, weight=0.5):
     Returns
     -------
     score : float
+        The weighted mean of the two.
 
     Raises
     ------
