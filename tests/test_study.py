@@ -9,13 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
 from skunlearn import FineTune, Retrain, all_unlearners
+from skunlearn.metrics import jensen_shannon_distance
 from skunlearn.transport import transport_distance
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
-MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune")
+MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
 METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
@@ -164,20 +166,66 @@ def test_trainings_are_annealed_once(study):
 
 
 def test_every_unlearner_is_tuned(study):
-    net = study.domains.DOMAINS["smoke"].net
-    names = study.methods.tuned(net).keys()
+    domain = study.domains.DOMAINS["speeches-long"]
+    names = study.methods.tuned(domain).keys()
     assert {name for name, _ in all_unlearners()} - names == {"SISA", "Retrain"}
+    assert names - study.methods.tuned(study.domains.DOMAINS["speeches"]).keys() == {
+        f"{name} ({start})"
+        for name in ("DLFD", "FineTune")
+        for start in ("reset", "shrunk", "targets")
+    }
     for name in names:
-        trials = study.methods.draw_trials(name, net, 6)
+        trials = study.methods.draw_trials(name, domain, 6)
         assert len(trials) == 6
-        assert study.methods.draw_trials(name, net, 3) == trials[:3]
+        assert study.methods.draw_trials(name, domain, 3) == trials[:3]
+
+
+def test_variants_start_where_they_say(study):
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), *_ = smoke.split(0)
+    original = FineTune(smoke.net, random_state=0).fit(X, y)
+    before = [p.clone() for p in original.estimator_.module_.parameters()]
+    kept = {}
+    for cls, amount in [("AfterReset", 0.25), ("AfterShrinking", 0.5), ("AfterShrinking", 1.0)]:
+        variant = getattr(study.variants, cls)(smoke.net, amount=amount)
+        variant.classes_ = original.classes_
+        start = list(variant._copy(original.estimator_).module_.parameters())
+        kept[cls, amount] = [torch.equal(a, b) for a, b in zip(before, start)]
+        weights = before[-2], start[-2]  # of the last layer
+        if amount == 0.5:
+            half = torch.corrcoef(torch.stack(weights).flatten(1))[0, 1]
+        if amount == 1.0:
+            none = torch.corrcoef(torch.stack(weights).flatten(1))[0, 1]
+    n_tensors, n_layers = len(before), 7
+    assert n_layers == sum(1 for m in original.estimator_.module_.modules() if m._parameters)
+    # two of seven layers, of two tensors each: the last linear one and the normalisation before it
+    n_kept = sum(kept["AfterReset", 0.25])
+    assert n_tensors - 4 <= n_kept < n_tensors
+    assert kept["AfterReset", 0.25][0]
+    assert abs(none) < 0.3 < half
+    assert torch.equal(before[0], next(original.estimator_.module_.parameters()))
+
+
+def test_targets_draw_forget_rows_towards_a_network_that_never_saw_them(study):
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), *_ = smoke.split(0)
+    original = FrozenEstimator(FineTune(smoke.net, random_state=0).fit(X, y).estimator_)
+    scratch = Retrain(smoke.net, max_epochs=2, random_state=5).fit(X, y, forget=forget)
+    distance = {}
+    for amount in (1e-6, 10.0):
+        variant = study.variants.WithTargets(original, amount=amount, max_epochs=4, random_state=0)
+        variant.unlearn(X, y, forget=forget)
+        distance[amount] = jensen_shannon_distance(
+            variant.predict_proba(X[forget]), scratch.predict_proba(X[forget])
+        )
+    assert distance[10.0] < 0.9 * distance[1e-6]
 
 
 def test_published_recipe_and_controls(study):
-    net = study.domains.DOMAINS["smoke"].net
+    domain = study.domains.DOMAINS["smoke"]
     params = {"perturb_steps": 3, "lr": 0.5}
     made = {
-        name: study.methods.make(f"DLFD (published){name}", net, params)
+        name: study.methods.make(f"DLFD (published){name}", domain, params)
         for name in ("", ": no perturbation", ": random signs", ": reversed")
     }
     for unlearner in made.values():
@@ -186,7 +234,7 @@ def test_published_recipe_and_controls(study):
     assert made[": no perturbation"].perturb_steps == 0
     assert made[": reversed"].ot_weight == -made[""].ot_weight
     assert made[": random signs"].transport is study.methods.random_signs
-    assert study.methods.make("DLFD", net, params).clean_weight > 0
+    assert study.methods.make("DLFD", domain, params).clean_weight > 0
 
 
 def test_random_signs_have_the_size_of_the_gradient(study):
@@ -261,7 +309,7 @@ def test_ties_share_a_rank(study):
 def test_what_fails_is_a_row_that_says_why(study, tmp_path):
     domain = study.domains.DOMAINS["smoke"]
     train, val, test = domain.split(0)
-    unlearner = study.methods.make("SSD", domain.net, {"alpha": 1000.0})
+    unlearner = study.methods.make("SSD", domain, {"alpha": 1000.0})
     trials = {"0": (unlearner, {"alpha": 1000.0})}
     (row,) = study.tables.run(domain, (train, val, test), "SSD", trials, 0, tmp_path)
     assert "can choose no weight" in row["error"]

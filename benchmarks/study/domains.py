@@ -159,6 +159,8 @@ class Domain:
         Splits that figures are reported on.
     stratify : bool
         Whether people are drawn by label, which is possible where each has one.
+    is_long : bool
+        Whether training is so long that a tenth of it is a training, too.
     """
 
     name: str
@@ -167,6 +169,7 @@ class Domain:
     sizes: dict
     n_report: int
     stratify: bool = False
+    is_long: bool = False
 
     def split(self, seed, folder=None):
         """The rows of one draw of people.
@@ -188,7 +191,7 @@ class Domain:
     def longer(self, max_epochs):
         """The same with training long enough that retraining is what one would want to avoid."""
         net = type(self.net)(**{**self.net.get_params(deep=False), "max_epochs": max_epochs})
-        return replace(self, name=f"{self.name}-long", net=net)
+        return replace(self, name=f"{self.name}-long", net=net, is_long=True)
 
 
 def _sizes(forget, val, test):

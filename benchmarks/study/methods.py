@@ -3,6 +3,7 @@
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import ParameterSampler
+from variants import variants
 
 from skunlearn import DLFD, SCRUB, AdvancedNegGrad, Retrain, all_unlearners
 from skunlearn.transport import transport_distance
@@ -28,32 +29,33 @@ CONTROLS = {
 }
 
 
-def tuned(net):
+def tuned(domain):
     """Unlearners by name, each tuned with the same number of trials.
 
     SISA is not among them: it needs a training of its own beforehand, and the rows of several
     people hit every shard, which makes it a retraining.
     """
+    net = domain.net
     found = {name: cls(net) for name, cls in all_unlearners() if name not in ("Retrain", "SISA")}
     found["AdvancedNegGrad (ceiling)"] = AdvancedNegGrad(net, ceiling="unseen")
     found["SCRUB (rewind)"] = SCRUB(net, rewind=True)
     found["DLFD (published)"] = DLFD(net, **PUBLISHED)
     found["Retrain (tuned, short)"] = Retrain(net)
-    return found
+    return found | variants(net) if domain.is_long else found
 
 
-def make(name, net, params):
+def make(name, domain, params):
     """A method, or a control of one, with parameters."""
     if name == SHORTENED:
-        return Retrain(net, **params)
+        return Retrain(domain.net, **params)
     name, _, control = name.partition(": ")
-    unlearner = clone(tuned(net)[name]).set_params(**params)
+    unlearner = clone(tuned(domain)[name]).set_params(**params)
     return unlearner.set_params(**CONTROLS[control]) if control else unlearner
 
 
-def draw_trials(name, net, n_trials):
+def draw_trials(name, domain, n_trials):
     """The settings that a method is tried with: the first of them are those of fewer trials."""
-    unlearner = tuned(net)[name]
+    unlearner = tuned(domain)[name]
     space = unlearner.search_space()
     if name == "DLFD (published)":
         space["perturb_steps"] = [1, 3, 6]  # it takes several

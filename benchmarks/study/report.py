@@ -52,7 +52,7 @@ def choose(domain, rows, objective, caps=CAPS):
                 best[method, cap] = dict(zip(CHOICE, (domain.name, *choice)))
     choices = list(best.values())
     for choice in list(choices):
-        if choice["method"].startswith("DLFD"):
+        if choice["method"] in ("DLFD", "DLFD (published)"):
             for control in CONTROLS:
                 choices.append(choice | {"method": f"{choice['method']}: {control}"})
     for cap in caps:
@@ -67,7 +67,7 @@ def main(args=None):
     args = options(__doc__, args)
     for domain in args.domains:
         tried = Table(args.results / f"tuning-{domain.name}.csv").rows()
-        missing = tuned(domain.net).keys() - {row["method"] for row in tried}
+        missing = tuned(domain).keys() - {row["method"] for row in tried}
         if missing and not args.methods:
             print(f"{domain.name} is skipped: {sorted(missing)} are not tuned yet.")
             continue
@@ -97,7 +97,7 @@ def main(args=None):
 def report(args, domain, seed, method, trials):
     """The rows of a method on a reporting split; without trials, those of the references."""
     rows = splits(args, domain, seed)  # methods may use the people for tuning
-    made = {trial: (make(method, domain.net, params), params) for trial, params in trials.items()}
+    made = {trial: (make(method, domain, params), params) for trial, params in trials.items()}
     return run(domain, rows, method, made, seed, cache=args.cache)
 
 

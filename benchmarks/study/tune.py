@@ -23,10 +23,10 @@ def main(args=None):
                 if row["error"] or row["cost"] > CAPS[-1]
             }
             tasks = []
-            for method in args.methods or tuned(domain.net):
+            for method in args.methods or tuned(domain):
                 trials = {
                     str(i): params
-                    for i, params in enumerate(draw_trials(method, domain.net, args.trials))
+                    for i, params in enumerate(draw_trials(method, domain, args.trials))
                     if (method, str(i)) not in left_out
                 }
                 if trials:
@@ -45,7 +45,7 @@ def try_out(args, domain, seed, method, trials):
     # reporting split would report on: those people are never both in the same split.
     rows = train, test, val
     settings = {"feature_layer": None, "n_resamples": 2, "cache": args.cache}
-    made = {trial: (make(method, domain.net, params), params) for trial, params in trials.items()}
+    made = {trial: (make(method, domain, params), params) for trial, params in trials.items()}
     return run(domain, rows, method, made, seed, **settings)
 
 
