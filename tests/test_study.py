@@ -113,7 +113,7 @@ def test_figures_of_tuning_are_not_on_people_for_reporting(study, monkeypatch):
     )
     domain, args = study.domains.DOMAINS["smoke"], SimpleNamespace(data=None, cache=None)
     study.tune.try_out(args, domain, 5, "FineTune", {"0": {}})
-    study.report.report(args, domain, 5, "FineTune", {"0": {}})
+    study.report.report(args, domain, 5, {("FineTune", "0"): {}})
     (_, held_tuning, figures_tuning), (_, held, figures) = seen
     assert np.array_equal(figures_tuning[0], held[0])
     assert np.array_equal(held_tuning[0], figures[0])
@@ -182,7 +182,7 @@ def test_every_unlearner_is_tuned(study):
 
 def test_variants_start_where_they_say(study):
     smoke = study.domains.DOMAINS["smoke"]
-    (X, y, forget), *_ = smoke.split(0)
+    (X, y, _), *_ = smoke.split(0)
     original = FineTune(smoke.net, random_state=0).fit(X, y)
     before = [p.clone() for p in original.estimator_.module_.parameters()]
     kept = {}
@@ -310,8 +310,8 @@ def test_what_fails_is_a_row_that_says_why(study, tmp_path):
     domain = study.domains.DOMAINS["smoke"]
     train, val, test = domain.split(0)
     unlearner = study.methods.make("SSD", domain, {"alpha": 1000.0})
-    trials = {"0": (unlearner, {"alpha": 1000.0})}
-    (row,) = study.tables.run(domain, (train, val, test), "SSD", trials, 0, tmp_path)
+    trials = {("SSD", "0"): (unlearner, {"alpha": 1000.0})}
+    (row,) = study.tables.run(domain, (train, val, test), trials, 0, tmp_path)
     assert "can choose no weight" in row["error"]
     table = study.tables.Table(tmp_path / "table.csv")
     table.add([row])

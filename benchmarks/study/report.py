@@ -75,30 +75,31 @@ def main(args=None):
         Table(args.results / f"chosen-{domain.name}.csv", CHOICE).replace(choices)
         table = Table(args.results / f"reported-{domain.name}.csv")
         done = {(row["method"], int(row["seed"]), row["trial"]) for row in table.rows()}
-        wanted = defaultdict(dict)
-        for choice in choices:
-            wanted[choice["method"]][choice["trial"]] = choice["params"]
+        wanted = {(name, ""): None for name in REFERENCES}
+        wanted |= {(choice["method"], choice["trial"]): choice["params"] for choice in choices}
         n_splits = args.reporting_splits or domain.n_report
         tasks = []
         for seed in range(FIRST_REPORTED, FIRST_REPORTED + n_splits):
-            if not {(name, seed, "") for name in REFERENCES} <= done:
-                tasks.append((seed, "the references", {}))
-            for method, trials in wanted.items():
-                left = {t: p for t, p in trials.items() if (method, seed, t) not in done}
-                if left:
-                    tasks.append((seed, method, left))
+            left = {
+                key: params for key, params in wanted.items() if (key[0], seed, key[1]) not in done
+            }
+            if left:
+                tasks.append((seed, left))
         for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
             delayed(report)(args, domain, *task) for task in tasks
         ):
             table.add(rows)
-        print(f"{domain.name}: reported on {n_splits} splits", flush=True)
+            print(f"{domain.name}: reported on split {rows[0]['seed']}", flush=True)
 
 
-def report(args, domain, seed, method, trials):
-    """The rows of a method on a reporting split; without trials, those of the references."""
+def report(args, domain, seed, wanted):
+    """The rows of methods at their settings on a reporting split; of references, without."""
     rows = splits(args, domain, seed)  # methods may use the people for tuning
-    made = {trial: (make(method, domain, params), params) for trial, params in trials.items()}
-    return run(domain, rows, method, made, seed, cache=args.cache)
+    made = {
+        key: (None, {}) if params is None else (make(key[0], domain, params), params)
+        for key, params in wanted.items()
+    }
+    return run(domain, rows, made, seed, cache=args.cache)
 
 
 if __name__ == "__main__":

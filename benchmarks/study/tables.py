@@ -93,8 +93,8 @@ def _value(key, text):
     return float(text) if text else np.nan
 
 
-def run(domain, rows, method, trials, seed, cache, **settings):
-    """Rows of a table: a method on a split, with one setting or several.
+def run(domain, rows, trials, seed, cache, **settings):
+    """Rows of a table: methods on a split, each with one setting or several.
 
     Parameters
     ----------
@@ -102,10 +102,9 @@ def run(domain, rows, method, trials, seed, cache, **settings):
         Where the rows come from.
     rows : tuple (train, seen_by_methods, reported_on)
         The rows of the split.
-    method : str
-        Its name.
-    trials : dict of str to tuple (estimator, dict)
-        The method with each setting, and the setting. If there are none, the references are run.
+    trials : dict of tuple (method, trial) to tuple (estimator, dict)
+        Each method with each of its settings, and the setting. References go without an estimator,
+        as ``(name, ""): (None, {})``.
     seed : int
         Of the split and of all trainings.
     cache : Path
@@ -119,11 +118,14 @@ def run(domain, rows, method, trials, seed, cache, **settings):
         By column. A setting that was refused or has diverged has no figures, and says why.
     """
     (X, y, forget), (X_val, y_val), (X_unseen, y_unseen) = rows
-    named = {trial: unlearner for trial, (unlearner, _) in trials.items()}
+    keys = {f"{method} {trial}".rstrip(): (method, trial) for method, trial in trials}
+    named = {name: trials[key][0] for name, key in keys.items() if trials[key][0] is not None} or [
+        FineTune(domain.net, max_epochs=1)
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of methods that change nothing: their figures say so
         records = compare_unlearners(
-            named or [FineTune(domain.net, max_epochs=1)],
+            named,
             X,
             y,
             forget=forget,
@@ -139,11 +141,10 @@ def run(domain, rows, method, trials, seed, cache, **settings):
         ).records
     found = []
     for record in records:
-        name = record["method"]
-        if name not in trials and (trials or name not in REFERENCES):
+        if record["method"] not in keys:  # references that were not asked for
             continue
-        row = {"domain": domain.name, "method": method, "seed": seed, "trial": name}
-        row |= {"params": trials[name][1]} if trials else {"method": name, "trial": ""}
-        row |= {key: value for key, value in record.items() if key in FIGURES}
+        key = keys[record["method"]]
+        row = dict(zip(KEYS, (domain.name, key[0], seed, key[1]))) | {"params": trials[key][1]}
+        row |= {name: value for name, value in record.items() if name in FIGURES}
         found.append(row | {"error": " ".join(record.get("error", "").split())[:120]})
     return found

@@ -45,8 +45,8 @@ def try_out(args, domain, seed, method, trials):
     # reporting split would report on: those people are never both in the same split.
     rows = train, test, val
     settings = {"feature_layer": None, "n_resamples": 2, "cache": args.cache}
-    made = {trial: (make(method, domain, params), params) for trial, params in trials.items()}
-    return run(domain, rows, method, made, seed, **settings)
+    made = {(method, t): (make(method, domain, params), params) for t, params in trials.items()}
+    return run(domain, rows, made, seed, **settings)
 
 
 if __name__ == "__main__":

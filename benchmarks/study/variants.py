@@ -1,8 +1,8 @@
 """What else DLFD's idea might be good for where only a tenth of a retraining is allowed.
 
 Three ways of starting it nearer to a network that never saw the rows, and each of them without the
-synthesised rows, as its control. They are tried on the domains with long training and live here, not
-in the package.
+synthesised rows, as its control. They are tried on the domains with long training, and live here,
+not in the package.
 """
 
 from copy import deepcopy
