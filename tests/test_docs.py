@@ -14,7 +14,7 @@ import skunlearn
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(
     path.relative_to(DOCS).as_posix()
-    for folder in (".", "user_guide")
+    for folder in (".", "user_guide", "user_guide/methods")
     for path in (DOCS / folder).glob("*.rst")
 )
 
