@@ -182,11 +182,14 @@ class Domain:
             Unseen people for tuning, and for reporting.
         """
         X, y, people = self.load(folder)
-        split = forget_split(
-            people, **self.sizes, stratify=y if self.stratify else None, random_state=seed
-        )
+        split = self.masks(y, people, seed)
         train = X[split.train], y[split.train], split.forget[split.train]
         return train, (X[split.val], y[split.val]), (X[split.test], y[split.test])
+
+    def masks(self, y, people, seed):
+        """The `ForgetSplit` of one draw of people, for given labels and people of all rows."""
+        stratify = y if self.stratify else None
+        return forget_split(people, **self.sizes, stratify=stratify, random_state=seed)
 
     def longer(self, max_epochs):
         """The same with training long enough that retraining is what one would want to avoid."""

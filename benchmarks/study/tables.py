@@ -118,7 +118,7 @@ def run(domain, rows, trials, seed, cache, **settings):
         By column. A setting that was refused or has diverged has no figures, and says why.
     """
     (X, y, forget), (X_val, y_val), (X_unseen, y_unseen) = rows
-    keys = {f"{method} {trial}".rstrip(): (method, trial) for method, trial in trials}
+    keys = {key[0] if model is None else " ".join(key): key for key, (model, _) in trials.items()}
     named = {name: trials[key][0] for name, key in keys.items() if trials[key][0] is not None} or [
         FineTune(domain.net, max_epochs=1)
     ]
