@@ -1,0 +1,57 @@
+"""What the pages of the study have in common: reading result tables, and showing them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+RESULTS = Path("..", "results")
+DOMAINS = {
+    "speeches": "speeches",
+    "faces": "faces",
+    "ecg": "heart beats",
+    "identities": "drawn faces",
+    "digits": "spoken digits",
+    "speeches-long": "speeches, long",
+    "faces-long": "faces, long",
+}
+REFERENCES = ("Original", "Retrain", "Retrain again")
+# Colours that can be told apart by those who do not see all of them (Okabe and Ito).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def read(part, domains=DOMAINS):
+    """The tables of one part of the study as one; a domain without any is left out."""
+    paths = {name: RESULTS / f"{part}-{name}.csv" for name in domains}
+    tables = [pd.read_csv(path, comment="#") for path in paths.values() if path.exists()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def spread(values):
+    """Mean and standard deviation of a group, as text."""
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return ""
+    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+
+
+class Folded:
+    """A table that a page shows when it is asked to."""
+
+    def __init__(self, title, frame):
+        self.title, self.frame = title, frame
+
+    def _repr_html_(self):
+        html = self.frame.to_html(border=0, justify="right", na_rep="")
+        return f"<details><summary>{self.title}</summary>{html}</details>"
+
+
+class Stacked:
+    """Several things that show themselves as HTML, one below the other."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def _repr_html_(self):
+        return "".join(part._repr_html_() for part in self.parts)
