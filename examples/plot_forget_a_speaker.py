@@ -3,9 +3,10 @@ Forget a speaker
 ================
 
 A network tells which digit is spoken. It has been trained on recordings of four speakers, one of
-whom asks for his to be forgotten. What is to be expected of the network then? Not that it fails on his
-digits: a network that never met him understands many of them, as it does those of other strangers.
-So this example looks at what retrained networks say of his recordings, and at who comes near.
+whom asks for his to be forgotten. What is to be expected of the network then? Not that it fails on
+his digits: a network that never met him understands many of them, as it does those of other
+strangers. So this example looks at what retrained networks say of his recordings, and at who comes
+near.
 
 The recordings are those of the Free Spoken Digit Dataset, as spectrograms, which
 :func:`~skunlearn.datasets.fetch_spoken_digits` downloads once, or finds in the folder that the
@@ -148,11 +149,11 @@ for method in (DLFD, EUk, RandomLabel):
 # %%
 # What the losses say
 # -------------------
-# The original knows the recordings to be forgotten (thick) as well as those it retains (dotted), and
-# strangers (dashed) much less. To the retrained networks the speaker is a stranger: thick and dashed
-# lie together. DLFD has moved the thick curve a part of the way, EUk further. RandomLabel has moved
-# it too far: hardly any of these recordings has a small loss now, while a good share of strangers'
-# has, which gives the speaker away in another manner.
+# The original knows the recordings to be forgotten (thick) as well as those it retains (dotted),
+# and strangers (dashed) much less. To the retrained networks the speaker is a stranger: thick and
+# dashed lie together. DLFD has moved the thick curve a part of the way, EUk further. RandomLabel
+# has moved it too far: hardly any of these recordings has a small loss now, while a good share of
+# strangers' has, which gives the speaker away in another manner.
 
 LossDistributionDisplay.from_estimator(
     models,
@@ -191,10 +192,10 @@ for name, model in models.items():
 # predictions are further from the retrained network's than the original's are. EUk, whose accuracy
 # is higher, is nearer.
 #
-# How near can one come? The two retrained networks differ by nothing but their seeds, and still give
-# only every second of these recordings the same digit. That is the measure of what any method can
-# reach, and the reason why ``relative_js_distance`` in
-# :func:`~skunlearn.benchmark.compare_unlearners` divides by the distance of two retrainings.
+# How near can one come? The two retrained networks differ by nothing but their seeds, and still
+# give only about half of these recordings the same digit. Nearer than that, nearness means nothing,
+# which is why :func:`~skunlearn.benchmark.compare_unlearners` divides the distance by that of two
+# retrainings.
 #
 # Digit by digit, it shows what that means: which digits a network takes over from other people to
 # this speaker, and which it has to guess.
