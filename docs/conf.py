@@ -66,8 +66,9 @@ autosummary_context = {
 }
 
 sphinx_gallery_conf = {
-    "examples_dirs": "../examples",
-    "gallery_dirs": "auto_examples",
+    "examples_dirs": ["../examples", "../benchmarks/pages"],
+    "gallery_dirs": ["auto_examples", "study"],
+    "ignore_pattern": r"[\\/]_",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skunlearn",),
     "within_subsection_order": "FileNameSortKey",

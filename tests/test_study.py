@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from skunlearn.transport import transport_distance
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
+MODULES += ("checks", "cost", "defaults", "misleading", "overlap")
 METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
@@ -324,3 +326,133 @@ def test_domains_without_their_data_are_skipped(study, tmp_path, capsys):
     study.tune.main(["faces", "--data", str(tmp_path), "--results", str(tmp_path / "results")])
     assert "faces is skipped" in capsys.readouterr().out
     assert not (tmp_path / "results").exists()
+
+
+def test_the_paper_s_checks_vary_what_they_say(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(study.checks, "SHARES", (0.1, 0.5))
+    monkeypatch.setattr(study.checks, "EPOCHS", (1, 2))
+    command = ["smoke", "--reporting-splits", "1", "--results", str(tmp_path)]
+    study.checks.main(command)
+    path = tmp_path / "checks-smoke.csv"
+    rows = smoke_rows(path)
+    by_key = {(row["method"], row["trial"]): row for row in rows}
+    assert len(by_key) == len(rows) == 3 + 3 * 2 + 7 + 3 + 2 * 8
+    cost = {key: float(row["cost"]) for key, row in by_key.items() if row["cost"]}
+    assert cost["FineTune", "epochs=2"] > 1.5 * cost["FineTune", "epochs=1"]
+    assert cost["DLFD", "component=no synthesised rows"] < cost["DLFD", "component=all"]
+    assert by_key["DLFD", "share=0.1"]["utility"] != by_key["DLFD", "share=0.5"]["utility"]
+    ways = {
+        by_key["DLFD", f"statistics={name}"]["js_distance"]
+        for name in ("re-estimated", "of the run", "frozen")
+    }
+    assert len(ways) == 3
+    study.checks.main(command)
+    assert smoke_rows(path) == rows
+
+
+def test_frozen_statistics_are_the_original_s(study):
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), *_ = smoke.split(0)
+    original = FineTune(smoke.net, random_state=0).fit(X, y).estimator_
+    means = {}
+    for cls in (study.checks.FrozenStatistics, study.checks.DLFD):
+        unlearner = cls(FrozenEstimator(original), bn_batches=0, random_state=0)
+        net = unlearner.unlearn(X, y, forget=forget).estimator_
+        means[cls.__name__] = net.module_[1].running_mean
+    assert torch.equal(means["FrozenStatistics"], original.module_[1].running_mean)
+    assert not torch.equal(means["DLFD"], original.module_[1].running_mean)
+
+
+def test_ways_of_choosing_whom_to_forget(study):
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(20), 5)
+    y = (people < 8).astype(int)  # eight people of one class, twelve of the other
+    X = people[:, None] + rng.normal(scale=0.1, size=(100, 3))
+    masks = {
+        kind: study.overlap.rows_to_forget(kind, X, y, people, 4, seed=1)
+        for kind in study.overlap.KINDS
+    }
+    assert {kind: mask.sum() for kind, mask in masks.items()} == dict.fromkeys(masks, 20)
+    for kind in masks.keys() - {"rows"}:
+        assert len(np.unique(people[masks[kind]])) == 4
+    assert len(np.unique(people[masks["rows"]])) > 8
+    assert len(np.unique(y[masks["people of a class"]])) == 1
+    assert np.ptp(people[masks["people alike"]]) == 3
+
+
+def test_overlap_is_measured_beside_its_floor(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(study.overlap, "KINDS", ("rows",))
+    command = ["smoke", "--reporting-splits", "1", "--results", str(tmp_path)]
+    study.overlap.main(command)
+    rows = smoke_rows(tmp_path / "overlap-smoke.csv")
+    assert [row["method"] for row in rows[:3]] == list(study.tables.REFERENCES)
+    assert {row["method"] for row in rows[3:]} == {"DLFD", "FineTune", "EUk"}
+    # Rows at random lie among the others.
+    assert float(rows[0]["floor"]) > 0
+    assert 0.5 < float(rows[0]["distance"]) / float(rows[0]["floor"]) < 1.5
+
+
+def test_what_misleads(study, tmp_path):
+    command = ["smoke", "--reporting-splits", "1", "--results", str(tmp_path)]
+    study.misleading.main(command)
+    rows = smoke_rows(tmp_path / "misleading-smoke.csv")
+    dealt = {row["case"]: row for row in rows if row["part"] == "rows"}
+    as_they_are, anew = dealt["as they are"], dealt["dealt anew"]
+    assert anew["gap"] == as_they_are["gap"] == "0"
+    assert anew["nomus"] == as_they_are["nomus"]
+    assert float(anew["relative_js_distance"]) > 1.1
+    assert as_they_are["relative_js_distance"] == "1"
+    unseen = {(row["case"], row["method"]) for row in rows if row["part"] == "unseen"}
+    assert len(unseen) == 2 * 5
+
+
+def test_an_unbalanced_attack_finds_what_is_not_there(study):
+    forget, unseen = np.random.default_rng(0).exponential(size=(2, 400))
+    balanced = study.misleading.unbalanced_attack(forget[:100], unseen[:100], 0)
+    unbalanced = study.misleading.unbalanced_attack(forget[:100], unseen, 0)
+    assert balanced == pytest.approx(0.5, abs=0.08)
+    assert unbalanced == pytest.approx(0.8, abs=0.02)
+
+
+def test_defaults_are_looked_for_on_tuning_splits(study, tmp_path, monkeypatch, capsys):
+    grid = {"lr": [1.0, 5.0], "max_epochs": [1], "ce_weight_start": [0.0], "step": [(1, 0.1)]}
+    monkeypatch.setattr(study.defaults, "GRID", grid)
+    study.defaults.main(["smoke", "--tuning-splits", "1", "--results", str(tmp_path)])
+    rows = smoke_rows(tmp_path / "defaults-smoke.csv")
+    assert [row["trial"] for row in rows] == ["", "", "", "0", "1"]
+    assert {row["seed"] for row in rows} == {"0"}
+    params = json.loads(rows[4]["params"])
+    made = study.defaults.setting(study.domains.DOMAINS["smoke"].net, params)
+    assert (made.lr, made.perturb_steps, made.step_size) == (5 * 0.05, 1, 0.1)
+    assert capsys.readouterr().out.count("'max_epochs': 1") == 2
+
+
+def test_what_is_left_of_the_way(study):
+    def row(method, trial, distance, retain):
+        return {
+            "domain": "x",
+            "method": method,
+            "trial": trial,
+            "relative_js_distance": distance,
+            "retain_accuracy": retain,
+            "cost": 0.1,
+            "nomus": 0.7,
+        }
+
+    rows = [row("Original", "", 3.0, 1.0), row("Retrain", "", 1.0, 0.9)]
+    rows += [row("DLFD", "4", 2.5, 0.8), row("DLFD", "4", 1.5, 0.8)]
+    assert study.defaults.left_over(rows)["4"]["x"][:2] == pytest.approx((0.5, 0.1))
+
+
+def test_costs_are_tables(study, tmp_path):
+    tiny = ["--rows", "100", "--features", "16", "--batch", "8", "--repeats", "1", "--results"]
+    n_threads = torch.get_num_threads()
+    study.cost.main([*tiny, str(tmp_path)])
+    torch.set_num_threads(n_threads)
+    runs = smoke_rows(tmp_path / "cost-unlearning.csv")
+    assert {(row["part"], row["method"]) for row in runs} == {
+        (part, name) for part in ("rows", "features") for name in ("DLFD", "FineTune", "Retrain")
+    }
+    assert all(float(row["seconds"]) > 0 for row in runs)
+    solvers = smoke_rows(tmp_path / "cost-solvers.csv")
+    assert [row["method"] for row in solvers] == ["sinkhorn", "exact", "sliced"]

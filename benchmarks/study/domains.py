@@ -220,7 +220,7 @@ _SHORT = [
     Domain("smoke", _smoke, _net(Convolutions, 0.05, 8, 16), _sizes(4, 4, 4), n_report=2),
     Domain("digits", _digits, _net(Convolutions, 0.02, 10), _sizes(1, 1, 1), n_report=6),
 ]
-_LONG = {"speeches": 120, "faces": 120, "ecg": 200}
+_LONG = {"speeches": 120, "faces": 120}
 
 DOMAINS = {domain.name: domain for domain in _SHORT}
 DOMAINS |= {
