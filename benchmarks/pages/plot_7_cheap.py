@@ -19,10 +19,11 @@ from _tables import COLOURS, DOMAINS, Folded, read
 # settings as every method, and each beside itself without the synthesised rows (named
 # ``FineTune``):
 #
-# * **reset**: the last layers (a quarter of them to all) are drawn anew first, as EU-k does; *
-# **shrunk**: the original's weights are mixed with fresh ones first (10 to 90 %), after shrink and
-# perturb (arXiv 1910.08475); * **targets**: forget rows are also trained towards the probabilities
-# that a network trained from scratch for two epochs gives them.
+# * **reset**: the last layers (a quarter of them to all) are drawn anew first, as EU-k does;
+# * **shrunk**: the original's weights are mixed with fresh ones first (10 to 90 %), after shrink and
+#   perturb (arXiv 1910.08475);
+# * **targets**: forget rows are also trained towards the probabilities that a network trained from
+#   scratch for two epochs gives them.
 #
 # Distance is that of predictions on forget rows to the retrained network, over that of two
 # retrainings; bars are standard deviations over reporting splits.
