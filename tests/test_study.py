@@ -270,7 +270,7 @@ def test_choice_within_a_cap(study):
     ]
 
     def chosen(objective):
-        found = study.report.choose(domain, rows, objective, caps=(0.1, 0.3, 1))
+        found = study.report.choose(domain, rows, objective)
         return {(row["method"], row["cap"]): row["trial"] for row in found}
 
     controls = ("", ": no perturbation", ": random signs", ": reversed")

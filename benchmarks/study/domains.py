@@ -171,6 +171,11 @@ class Domain:
     stratify: bool = False
     is_long: bool = False
 
+    @property
+    def caps(self):
+        """Largest costs allowed; of a long training, more than these is a long training itself."""
+        return (0.01, 0.03, 0.1, 0.3) if self.is_long else (0.01, 0.03, 0.1, 0.3, 1.0)
+
     def split(self, seed, folder=None):
         """The rows of one draw of people.
 

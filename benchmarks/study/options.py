@@ -8,7 +8,6 @@ import torch
 from domains import DOMAINS, MissingDataError
 
 HERE = Path(__file__).parent
-CAPS = (0.01, 0.03, 0.1, 0.3, 1.0)
 FIRST_REPORTED = 100  # the seeds of reporting splits begin here, those of tuning splits at 0
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 from methods import CONTROLS, SHORTENED, make, tuned
-from options import CAPS, FIRST_REPORTED, options, splits
+from options import FIRST_REPORTED, options, splits
 from sklearn.utils.parallel import Parallel, delayed
 from tables import REFERENCES, Table, run
 
@@ -16,7 +16,7 @@ CHOICE = ("domain", "method", "cap", "trial", "tuned", "cost", "params")
 HIGHER_IS_BETTER = {"nomus", "utility", "balanced_utility", "retain_accuracy", "tug_of_war"}
 
 
-def choose(domain, rows, objective, caps=CAPS):
+def choose(domain, rows, objective):
     """What is run at each cap: of each method the setting that did best within it.
 
     Parameters
@@ -27,8 +27,6 @@ def choose(domain, rows, objective, caps=CAPS):
         The tuning table. A setting that failed on a split is not chosen.
     objective : str
         The figure whose mean over splits decides.
-    caps : sequence of float
-        Largest mean cost over tuning splits, as a share of retraining.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def choose(domain, rows, objective, caps=CAPS):
         if len(found) < n_splits or any(row["error"] for row in found):
             continue
         cost, score = (np.mean([row[key] for row in found]) for key in ("cost", objective))
-        for cap in caps:
+        for cap in domain.caps:
             last = best.get((method, cap), {"tuned": sign * np.inf})
             if cost <= cap and sign * score < sign * last["tuned"]:
                 choice = method, cap, trial, float(score), float(cost), found[0]["params"]
@@ -55,7 +53,7 @@ def choose(domain, rows, objective, caps=CAPS):
         if choice["method"] in ("DLFD", "DLFD (published)"):
             for control in CONTROLS:
                 choices.append(choice | {"method": f"{choice['method']}: {control}"})
-    for cap in caps:
+    for cap in domain.caps:
         n_epochs = int(cap * domain.net.max_epochs + 1e-9)
         if 1 <= n_epochs < domain.net.max_epochs:
             choice = SHORTENED, cap, str(n_epochs), np.nan, n_epochs / domain.net.max_epochs

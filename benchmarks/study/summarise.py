@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
-from options import CAPS, options
+from options import options
 from scipy.stats import t
 from tables import Table
 
@@ -71,7 +71,7 @@ def summarise(domain, choices, rows):
         if not row["error"]:
             found[row["method"], row["trial"]][row["seed"]] = row
     summary = []
-    for cap in CAPS:
+    for cap in sorted({choice["cap"] for choice in choices}):
         shown = [("Original", ""), ("Retrain", ""), ("Retrain again", "")]
         chosen = [(choice["method"], choice["trial"]) for choice in choices if choice["cap"] == cap]
         shown = [key for key in shown + chosen if found[key]] if chosen else []

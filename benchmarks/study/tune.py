@@ -1,11 +1,11 @@
 """Try every method with the same number of settings on the tuning splits of a domain.
 
 Rows are written as they come; a run that was stopped goes on where it was. A setting that failed on
-a split, or took longer than retraining, is chosen at no cap and is not tried on the next ones.
+a split, or cost more than any cap allows, is chosen at none and is not tried on the next ones.
 """
 
 from methods import draw_trials, make, tuned
-from options import CAPS, options, splits
+from options import options, splits
 from sklearn.utils.parallel import Parallel, delayed
 from tables import Table, run
 
@@ -20,7 +20,7 @@ def main(args=None):
             left_out |= {
                 (row["method"], row["trial"])
                 for row in tried
-                if row["error"] or row["cost"] > CAPS[-1]
+                if row["error"] or row["cost"] > domain.caps[-1]
             }
             tasks = []
             for method in args.methods or tuned(domain):
