@@ -20,8 +20,8 @@ from _tables import COLOURS, DOMAINS, Folded, read
 # ``FineTune``):
 #
 # * **reset**: the last layers (a quarter of them to all) are drawn anew first, as EU-k does;
-# * **shrunk**: the original's weights are mixed with fresh ones first (10 to 90 %), after shrink and
-#   perturb (arXiv 1910.08475);
+# * **shrunk**: the original's weights are mixed with fresh ones first (10 to 90 %), after shrink
+#   and perturb (arXiv 1910.08475);
 # * **targets**: forget rows are also trained towards the probabilities that a network trained from
 #   scratch for two epochs gives them.
 #
