@@ -25,7 +25,8 @@ def text_of(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in text_of(page)])
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
-    for package in set(re.findall(r"^>>> from (accelerate|distributed|safetensors) ", text_of(page), re.M)):
+    needed = r"^>>> from (accelerate|distributed|safetensors) "
+    for package in set(re.findall(needed, text_of(page), re.M)):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)  # where pages write what they write
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
