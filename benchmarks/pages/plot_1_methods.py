@@ -71,7 +71,8 @@ for ax in axes.flat[len(domains) :]:
     ax.set_axis_off()
 for ax in axes[:, 0]:
     ax.set_ylabel("distance to retrained")
-figure.supxlabel("cost, as a share of retraining")
+for ax in axes[-1]:
+    ax.set_xlabel("cost, as a share of retraining")
 handles, labels = axes.flat[0].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
 plt.show()

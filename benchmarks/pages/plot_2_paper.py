@@ -51,7 +51,8 @@ def lines(part, xlabel, methods, **scale):
                 ax.axhline(1, color="0.4", lw=0.8)
             ax.set(title=f"{DOMAINS[domain]}: {title}", **scale)
             ax.title.set_fontsize(9)
-    figure.supxlabel(xlabel)
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     plt.show()

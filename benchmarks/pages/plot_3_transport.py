@@ -15,14 +15,15 @@ import pandas as pd
 from _tables import COLOURS, DOMAINS, read
 from scipy.stats import t
 
+METHODS = ("DLFD", "DLFD (published)")
 CONTROLS = ("no perturbation", "random signs", "reversed")
 FIGURES = {"relative_js_distance": "distance", "nomus": "NoMUS", "gap": "gap"}
 
-reported = read("reported").set_index(["domain", "method", "trial", "seed"])
+reported = read("reported").set_index(["domain", "method", "trial", "seed"]).sort_index()
 chosen = read("chosen")
 
 
-def against(control, method="DLFD"):
+def against(control, method):
     """Differences between a method and a control of it, by domain and setting, over the splits."""
     rows = []
     for (domain, trial), _ in chosen[chosen.method == method].groupby(["domain", "trial"]):
@@ -30,7 +31,8 @@ def against(control, method="DLFD"):
             continue
         ours = reported.loc[domain, method, trial]
         theirs = reported.loc[domain, f"{method}: {control}", trial].reindex(ours.index)
-        row = {"domain": domain, "trial": trial, "control": control, "cost": ours.cost.mean()}
+        row = {"domain": domain, "method": method, "trial": trial, "control": control}
+        row["cost"] = ours.cost.mean()
         for figure, name in FIGURES.items():
             difference = (ours[figure] - theirs[figure]).dropna()
             n = len(difference)
@@ -40,7 +42,9 @@ def against(control, method="DLFD"):
     return pd.DataFrame(rows)
 
 
-differences = pd.concat([against(control) for control in CONTROLS], ignore_index=True)
+differences = pd.concat(
+    [against(control, method) for method in METHODS for control in CONTROLS], ignore_index=True
+)
 
 # %%
 # DLFD minus its controls
@@ -49,22 +53,26 @@ differences = pd.concat([against(control) for control in CONTROLS], ignore_index
 # difference over its reporting splits. To the left of 0, DLFD is nearer to the retrained network
 # than its control.
 
-places = differences[["domain", "trial", "cost"]].drop_duplicates(["domain", "trial"])
-order = [name for name in DOMAINS if name in set(places.domain)]
-places = places.assign(rank=places.domain.map(order.index)).sort_values(["rank", "cost"])
-y_of = {key: -i for i, key in enumerate(zip(places.domain, places.trial))}
+differences["rank"] = differences.domain.map(list(DOMAINS).index)
+order = differences.sort_values(["method", "rank", "cost"])
+places = order.drop_duplicates(["method", "domain", "trial"])
+y_of = {key: -i for i, key in enumerate(zip(places.method, places.domain, places.trial))}
 figure, axes = plt.subplots(
-    1, 3, figsize=(8, 1.2 + 0.27 * len(places)), layout="constrained", sharey=True, sharex=True
+    1, 3, figsize=(8, 1.2 + 0.24 * len(places)), layout="constrained", sharey=True, sharex=True
 )
 for ax, control, colour in zip(axes, CONTROLS, COLOURS):
     here = differences[differences.control == control]
-    y = [y_of[key] for key in zip(here.domain, here.trial)]
+    y = [y_of[key] for key in zip(here.method, here.domain, here.trial)]
     ax.errorbar(here.distance, y, xerr=here["distance ±"], fmt="o", ms=4, color=colour, lw=1)
     ax.axvline(0, color="0.4", lw=0.8)
     ax.set(title=control, xlabel="difference in distance")
 axes[0].set_yticks(
     list(y_of.values()),
-    [f"{DOMAINS[d]} ({cost:.0%})" for d, cost in zip(places.domain, places.cost)],
+    [
+        f"{DOMAINS[domain]} ({cost:.0%})" + ", published" * (method != "DLFD")
+        for method, domain, cost in zip(places.method, places.domain, places.cost)
+    ],
+    fontsize=8,
 )
 plt.show()
 
@@ -74,16 +82,16 @@ plt.show()
 
 counts = {}
 for figure, sign in {"distance": -1, "NoMUS": 1, "gap": -1}.items():
-    for control, rows in differences.groupby("control"):
+    for (method, control), rows in differences.groupby(["method", "control"]):
         gain, half = sign * rows[figure], rows[f"{figure} ±"]
         better, worse = (gain > half).sum(), (-gain > half).sum()
-        counts[control, figure] = {
+        counts[method, control, figure] = {
             "better": better,
             "worse": worse,
             "tie": len(rows) - better - worse,
             "mean difference": round(rows[figure].mean(), 3),
         }
-pd.DataFrame(counts).T.rename_axis(["DLFD against", "by"])
+pd.DataFrame(counts).T.rename_axis(["method", "against", "by"])
 
 # %%
 # With so many comparisons a few are beyond their interval by chance: one in twenty, on either side.

@@ -49,7 +49,8 @@ for domain, row in zip(domains, axes):
             )
         ax.set_title(f"{DOMAINS[domain]}: {method}", fontsize=9)
     row[0].set_ylabel("distance reached")
-figure.supxlabel("distance of forget from retained features before, over its floor")
+for ax in axes[-1]:
+    ax.set_xlabel("distance before")
 handles, labels = axes[0, 0].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 plt.show()
