@@ -41,7 +41,7 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python docs/check_links.py docs/_build/html
 
 DOMAINS ?= speeches speeches-long faces faces-long ecg identities digits
-DEFAULTS ?= speeches speeches-long faces faces-long ecg identities
+DEFAULTS ?= speeches speeches-long faces faces-long identities
 
 # Hours. Stopped, it goes on where it was; DOMAINS=faces does one; benchmarks/study/README.md has more.
 benchmark: $(VENV)/installed

@@ -20,7 +20,7 @@ GRID = {
     "lr": [1.0, 5.0],  # times the network's own
     "max_epochs": [1, 3, 5],
     "ce_weight_start": [0.0, 1.0],
-    "step": [(1, 0.05), (1, 0.1), (1, 0.2), (3, 0.1)],  # perturb_steps, step_size
+    "step": [(1, 0.1), (1, 0.2), (3, 0.1)],  # perturb_steps, step_size
 }
 
 

@@ -126,8 +126,9 @@ def _ecg(folder):
 
 def _digits(folder):
     arrays = _read(folder, "spoken_digits")
-    X = arrays["log_mel"].astype(np.float32)[:, None]
-    return (X + 10) / 4, arrays["digit"].astype(int), arrays["speaker"]
+    some = slice(None, None, 2)  # half of each speaker's takes, for half of the time
+    X = arrays["log_mel"][some].astype(np.float32)[:, None]
+    return (X + 10) / 4, arrays["digit"][some].astype(int), arrays["speaker"][some]
 
 
 def _identities(folder):
