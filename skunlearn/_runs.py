@@ -1,5 +1,6 @@
 """Long runs: results that are on disk as soon as they are there, behind a progress bar."""
 
+import math
 import os
 import uuid
 
@@ -23,3 +24,14 @@ def shown(results, n_missing, n_total, unit):
         return results
     name, done = f"{unit.title()}s", n_total - n_missing
     return tqdm(results, name, total=n_total, initial=done, unit=unit, delay=2, leave=False)
+
+
+def finite(value):
+    """The same with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -18,13 +18,13 @@ from skorch.dataset import get_len
 
 from ._cache import cache_key, train_once
 from ._data import encode_labels, given_labels, some_rows
-from ._runs import shown, write
+from ._measure import FEATURE_ROWS, Measure, Subject
+from ._runs import finite, shown, write
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
 from .exact import Retrain
 from .features import FeatureExtractor
 from .finetune import FineTune
-from .report import _FEATURE_ROWS, _finite, _Measure, _Subject
 from .sisa import SISA
 
 ORIGINAL, REFERENCE, REFERENCE_2 = "Original", "Retrain", "Retrain again"
@@ -485,15 +485,15 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
     present = np.unique(codes[1])
     rows = np.arange(len(y_unseen))
-    if len(rows) > _FEATURE_ROWS:
-        rows = np.random.RandomState(seed).permutation(rows)[:_FEATURE_ROWS]
+    if len(rows) > FEATURE_ROWS:
+        rows = np.random.RandomState(seed).permutation(rows)[:FEATURE_ROWS]
     some = some_rows(X_unseen, rows)
-    measure = _Measure(n_splits, n_resamples, 0.95, seed)
+    measure = Measure(n_splits, n_resamples, 0.95, seed)
 
     def look(name, model):
         has_features = layer is not None and hasattr(model, "estimator_")
         Z = FeatureExtractor(model, layer=layer).transform(some) if has_features else None
-        return _Subject(name, model, (X, X_unseen), codes, mask, classes), Z
+        return Subject(name, model, (X, X_unseen), codes, mask, classes), Z
 
     looks = {
         name: look(name, model)
@@ -502,7 +502,7 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
     written = []
 
     def file(row, path):
-        row = _finite(row)
+        row = finite(row)
         if path is not None:
             write(path, json.dumps(row, indent=2, allow_nan=False).encode())
         written.append(row)

@@ -28,7 +28,6 @@ from skunlearn import SISA, FineTune, Retrain, unlearning_report
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics import correlation_collapse, get_scorer, overshoot_score
-from skunlearn.report import _Measure
 
 from .networks import make_net
 
@@ -257,15 +256,6 @@ def test_collapse_beside_the_retrained_network(report, models, data):
     # No more than a moment of a mean, but the same kind of number as that of a bootstrap.
     value, low, high = report.figures["linear_cka"]["original"]
     assert 0.01 < high - low < 0.3
-
-
-def test_jackknife_of_a_mean_has_its_standard_error():
-    x = np.random.default_rng(0).normal(size=20000)
-    group = np.arange(len(x)) % 20
-    without = np.array([x[group != g].mean() for g in range(20)])
-    value, low, high = _Measure(10, 100, 0.95, 0)._jackknife(x.mean() + 1, without + 1)
-    assert (high - low) / 2 == pytest.approx(1.96 * x.std() / np.sqrt(len(x)), rel=0.35)
-    assert value - low == pytest.approx(high - value)
 
 
 def test_without_others_there_are_the_figures_of_one_network(models, data):
@@ -593,15 +583,6 @@ def test_retrainings_that_do_not_differ_leave_out_the_distance_in_their_units(mo
     figures = make_report(same, data).figures
     assert "relative_js_distance" not in figures
     assert figures["js_distance"]["unlearned"].value > 0
-
-
-def test_bounds_of_a_ratio_stay_numbers_where_few_rows_differ():
-    measure = _Measure(n_splits=1, n_resamples=200, level=0.95, seed=0)
-    above, below = np.full(30, 0.2), np.zeros(30)
-    below[0] = 0.3
-    low, high = measure._ratio(above, below)
-    assert 0 < low < 20
-    assert high == np.inf
 
 
 def test_unseen_rows_that_were_trained_on_are_noticed(models, data):

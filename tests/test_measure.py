@@ -1,0 +1,44 @@
+"""Intervals of figures, where they can be worked out otherwise."""
+
+import numpy as np
+import pytest
+
+from skunlearn._measure import Measure
+
+
+def test_jackknife_of_a_mean_has_its_standard_error():
+    x = np.random.default_rng(0).normal(size=20000)
+    group = np.arange(len(x)) % 20
+    without = np.array([x[group != g].mean() for g in range(20)])
+    value, low, high = Measure(10, 100, 0.95, 0)._jackknife(x.mean() + 1, without + 1)
+    assert (high - low) / 2 == pytest.approx(1.96 * x.std() / np.sqrt(len(x)), rel=0.35)
+    assert value - low == pytest.approx(high - value)
+
+
+def test_bounds_of_a_ratio_stay_numbers_where_few_rows_differ():
+    measure = Measure(n_splits=1, n_resamples=200, level=0.95, seed=0)
+    above, below = np.full(30, 0.2), np.zeros(30)
+    below[0] = 0.3
+    low, high = measure._ratio(above, below)
+    assert 0 < low < 20
+    assert high == np.inf
+
+
+def test_features_of_the_original_are_measured_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=90)
+    Z, other, third = (np.eye(3)[y] + rng.normal(size=(90, 3)) for _ in range(3))
+    measured = []
+
+    def probe(Z, y, **settings):
+        measured.append(Z)
+        return 0.5
+
+    monkeypatch.setattr("skunlearn._measure.linear_probe_score", probe)
+    measure = Measure(n_splits=1, n_resamples=10, level=0.95, seed=0)
+    first = measure.collapse({"original": Z, "a": other}, y)
+    second = measure.collapse({"original": Z, "b": third}, y)
+    assert [id(each) for each in measured] == [id(Z), id(other), id(third)]
+    assert second["original"] == first["original"]
+    fresh = Measure(n_splits=1, n_resamples=10, level=0.95, seed=0)
+    assert second["b"] == fresh.collapse({"original": Z, "b": third}, y)["b"]
