@@ -9,7 +9,10 @@ chose them, and what the tables recommend.
 """
 
 import matplotlib.pyplot as plt
-from _tables import COLOURS, DOMAINS, Folded, read
+import pandas as pd
+from _tables import COLOURS, DOMAINS, REFERENCES, Folded, read
+
+from skunlearn import all_unlearners
 
 # %%
 # Variants for the cheap end
@@ -119,3 +122,51 @@ table.insert(0, "setting", settings.reindex(table.index))
 Folded(
     "All settings, the best first", table.sort_values("left of the way, mean").set_index("setting")
 )
+
+# %%
+# What to use
+# -----------
+# For each cap on the cost, and for what is at hand, the three methods that left least of the way
+# from the original to the retrained network, as a mean over the domains in which they fit under the
+# cap; those that fit in fewer than half of the domains are left out. In brackets, what they left.
+# What a method needs is what its class says in ``needs``. The variants above are not among them.
+
+NEEDS = {name: cls.needs for name, cls in all_unlearners()}
+HELD_OUT = {"AdvancedNegGrad (ceiling)", "SCRUB (rewind)", "DLFD", "DLFD (published)"}
+
+
+def needs(method):
+    """What a method of the tables needs."""
+    return NEEDS[method.split(" (")[0]]
+
+
+methods = summary[~summary.method.isin(REFERENCES) & ~summary.method.str.contains(": ")]
+methods = methods[~methods.method.isin(VARIANTS)]
+start = summary[summary.method == "Original"].set_index(["domain", "cap"]).relative_js_distance
+way = start.reindex(zip(methods.domain, methods.cap)).to_numpy() - 1
+methods = methods.assign(left=(methods.relative_js_distance - 1) / way)
+SITUATIONS = {
+    "retained rows at hand": lambda name: True,
+    "… and training goes on from the original": lambda name: "original" in needs(name),
+    "… and there are no held-out rows": lambda name: (
+        "original" in needs(name) and name not in HELD_OUT
+    ),
+    "no retained rows at hand": lambda name: "retain" not in needs(name),
+}
+
+
+def best(cap, fits):
+    """The best three of the methods that fit a situation, as text."""
+    here = methods[(methods.cap == cap) & methods.method.map(fits)]
+    n_domains = methods.domain[methods.cap == cap].nunique()
+    grouped = here.groupby("method").left.agg(["mean", "size"])
+    grouped = grouped[2 * grouped["size"] >= n_domains].sort_values("mean")
+    return ", ".join(f"{name} ({left:.2f})" for name, left in grouped["mean"].head(3).items())
+
+
+caps = sorted(methods.cap.unique())
+choice = pd.DataFrame(
+    {f"≤ {cap:.0%}": [best(cap, fits) for fits in SITUATIONS.values()] for cap in caps},
+    index=list(SITUATIONS),
+)
+choice
