@@ -79,14 +79,14 @@ class Subject:
 
 
 class Measure:
-    """The figures, each with its interval, of what was made of one original."""
+    """The figures, each with its interval."""
 
     def __init__(self, n_splits, n_resamples, level, seed):
         self.n_splits = n_splits
         self.n_resamples = n_resamples
         self.level = level
         self.seed = seed
-        self.original = None
+        self.original = (None,)  # its features, and what was measured of them
 
     def own(self, subject):
         """Figures of one network."""
@@ -183,8 +183,8 @@ class Measure:
         )
         found, parts = {}, {}
         for name, Z in features.items():
-            if name == "original" and self.original is not None:  # the same for every method
-                found[name], parts[name] = self.original
+            if Z is self.original[0]:  # which is the same for every method
+                found[name], parts[name] = self.original[1:]
                 continue
             without = [
                 (
@@ -203,8 +203,8 @@ class Measure:
                 probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
                 n_right = round(probe * len(y))
                 found[name]["linear_probe"] = self._binomial(n_right, len(y))._replace(value=probe)
-        self.original = found["original"], parts["original"]
-        whole, without = self.original[1]
+        self.original = features["original"], found["original"], parts["original"]
+        whole, without = parts["original"]
         if whole > 0 and without.min() > 0:
             for name in parts.keys() - {"original"}:
                 ours, ours_without = parts[name]

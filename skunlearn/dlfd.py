@@ -246,12 +246,15 @@ class DLFD(BaseUnlearner):
             )
 
         def step(net, X, y, progress):
-            if (
+            forgotten = (
                 monitor is not None
                 and monitor.scores_["forgetting_score"] < self.forgetting_threshold
-            ):
+            )
+            if forgotten or not self.perturb_steps:
                 y_pred = net.infer(X)
-                return net.get_loss(y_pred, y, X=X, training=True), y_pred
+                loss = net.get_loss(y_pred, y, X=X, training=True)
+                # Unperturbed, both terms are one.
+                return loss if forgotten else (1 + self.clean_weight) * loss, y_pred
             X_forget, _ = to_device(next(forget_batches), net.device)
             span = self.ce_weight_end - self.ce_weight_start
             delta = perturbation.find(X, y, X_forget, self.ce_weight_start + progress * span)
@@ -397,8 +400,7 @@ class _Perturbation:
                     delta = delta + self.unit * gradient.sign()
                     if params.clip is not None:
                         delta = (values + delta).clamp(low, high) - values
-        if params.perturb_steps:
-            net.history.record_batch("transport", distance.item())
+        net.history.record_batch("transport", distance.item())
         return delta
 
 

@@ -39,6 +39,8 @@ def test_features_of_the_original_are_measured_once(monkeypatch):
     first = measure.collapse({"original": Z, "a": other}, y)
     second = measure.collapse({"original": Z, "b": third}, y)
     assert [id(each) for each in measured] == [id(Z), id(other), id(third)]
-    assert second["original"] == first["original"]
+    assert second["original"] is first["original"]
     fresh = Measure(n_splits=1, n_resamples=10, level=0.95, seed=0)
+    another = measure.collapse({"original": third}, y)["original"]
+    assert another["linear_cka"] == second["b"]["linear_cka"]
     assert second["b"] == fresh.collapse({"original": Z, "b": third}, y)["b"]

@@ -57,6 +57,9 @@ def smoke_rows(path):
 
 def test_every_method_is_tried_as_often_and_what_no_cap_allows_once(smoke):
     rows = read(smoke, "tuning")
+    references = [row["method"] for row in rows if not row["trial"]]
+    assert references == ["Original", "Retrain", "Retrain again"] * 2
+    rows = [row for row in rows if row["trial"]]
     tried = [(row["method"], row["trial"], row["seed"]) for row in rows]
     assert len(set(tried)) == len(tried)
     assert {key for key in tried if key[2] == "0"} == {(m, t, "0") for m in METHODS for t in "01"}
@@ -280,6 +283,12 @@ def test_choice_within_a_cap(study):
         ("Retrain (shortened)", 0.3): "2",
     }
     assert chosen("nomus")["DLFD", 0.3] == "0"
+    within = {
+        (row["method"], row["cap"]): row["n_within"]
+        for row in study.report.choose(domain, rows, "nomus")
+        if row["method"] == "DLFD"
+    }
+    assert within == {("DLFD", 0.3): 2, ("DLFD", 1.0): 3}
 
 
 def test_ties_share_a_rank(study):
@@ -336,14 +345,14 @@ def test_the_paper_s_checks_vary_what_they_say(study, tmp_path, monkeypatch):
     path = tmp_path / "checks-smoke.csv"
     rows = smoke_rows(path)
     by_key = {(row["method"], row["trial"]): row for row in rows}
-    assert len(by_key) == len(rows) == 3 + 3 * 2 + 7 + 3 + 2 * 8
+    assert len(by_key) == len(rows) == 3 + 1 + 3 * 2 + 6 + 2 + 2 * 8
     cost = {key: float(row["cost"]) for key, row in by_key.items() if row["cost"]}
     assert cost["FineTune", "epochs=2"] > 1.5 * cost["FineTune", "epochs=1"]
-    assert cost["DLFD", "component=no synthesised rows"] < cost["DLFD", "component=all"]
+    assert cost["DLFD", "component=no synthesised rows"] < cost["DLFD", "defaults"]
     assert by_key["DLFD", "share=0.1"]["utility"] != by_key["DLFD", "share=0.5"]["utility"]
     ways = {
-        by_key["DLFD", f"statistics={name}"]["js_distance"]
-        for name in ("re-estimated", "of the run", "frozen")
+        by_key["DLFD", trial]["js_distance"]
+        for trial in ("defaults", "statistics=of the run", "statistics=frozen")
     }
     assert len(ways) == 3
     study.checks.main(command)
@@ -381,15 +390,15 @@ def test_ways_of_choosing_whom_to_forget(study):
 
 
 def test_overlap_is_measured_beside_its_floor(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(study.overlap, "KINDS", ("rows",))
+    monkeypatch.setattr(study.overlap, "KINDS", ("rows", "people of a class"))
     command = ["smoke", "--reporting-splits", "1", "--results", str(tmp_path)]
     study.overlap.main(command)
     rows = smoke_rows(tmp_path / "overlap-smoke.csv")
     assert [row["method"] for row in rows[:3]] == list(study.tables.REFERENCES)
-    assert {row["method"] for row in rows[3:]} == {"DLFD", "FineTune", "EUk"}
-    # Rows at random lie among the others.
-    assert float(rows[0]["floor"]) > 0
-    assert 0.5 < float(rows[0]["distance"]) / float(rows[0]["floor"]) < 1.5
+    assert {row["method"] for row in rows[3:6]} == {"DLFD", "FineTune", "EUk"}
+    apart = {row["trial"]: float(row["distance"]) / float(row["floor"]) for row in rows}
+    assert 0.5 < apart["rows"] < 1.5  # they lie among the others
+    assert apart["people of a class"] > 1.2 * apart["rows"]
 
 
 def test_what_misleads(study, tmp_path):
@@ -402,8 +411,12 @@ def test_what_misleads(study, tmp_path):
     assert anew["nomus"] == as_they_are["nomus"]
     assert float(anew["relative_js_distance"]) > 1.1
     assert as_they_are["relative_js_distance"] == "1"
-    unseen = {(row["case"], row["method"]) for row in rows if row["part"] == "unseen"}
+    unseen = {(row["case"], row["method"]): row for row in rows if row["part"] == "unseen"}
     assert len(unseen) == 2 * 5
+    for name in ("Original", "Retrain"):
+        one, other = (unseen[case, name] for case in ("other people", "the same people"))
+        assert one["utility"] == other["utility"]
+        assert one["attack"] != other["attack"]
 
 
 def test_an_unbalanced_attack_finds_what_is_not_there(study):
@@ -437,6 +450,7 @@ def test_what_is_left_of_the_way(study):
             "retain_accuracy": retain,
             "cost": 0.1,
             "nomus": 0.7,
+            "error": "",
         }
 
     rows = [row("Original", "", 3.0, 1.0), row("Retrain", "", 1.0, 0.9)]

@@ -5,12 +5,12 @@ run that was stopped goes on where it was. A row's trial says what it is: "share
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from methods import PUBLISHED, SHORTENED
 from options import FIRST_REPORTED, options, splits
-from sklearn.utils.parallel import Parallel, delayed
-from tables import REFERENCES, Table, run
+from tables import REFERENCES, Table, fill, run
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skunlearn import DLFD, EUk, FineTune, Retrain
@@ -18,13 +18,12 @@ from skunlearn import DLFD, EUk, FineTune, Retrain
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5)
 EPOCHS = (1, 2, 3, 5, 10)
 COMPONENTS = {
-    "all": {},
     "no transport": {"ot_weight": 0.0},
     "no preservation": {"ce_weight_start": 0.0, "ce_weight_end": 0.0},
     "no dynamic stop": {"forgetting_threshold": 0},
     "no clean term": {"clean_weight": 0},
     "no synthesised rows": {"perturb_steps": 0},
-    "published": PUBLISHED,
+    "published": PUBLISHED | {"perturb_steps": 6, "step_size": 0.05},
 }
 
 
@@ -43,14 +42,16 @@ class FrozenStatistics(DLFD):
 def components(net):
     """What is run on the domain's own split, by method and trial."""
     found = {(name, ""): None for name in REFERENCES}
+    found["DLFD", "defaults"] = DLFD(net)
     for n in EPOCHS:
         found["DLFD", f"epochs={n}"] = DLFD(net, max_epochs=n)
-        found["DLFD (published)", f"epochs={n}"] = DLFD(net, max_epochs=n, **PUBLISHED)
+        found["DLFD (published)", f"epochs={n}"] = DLFD(
+            net, max_epochs=n, **COMPONENTS["published"]
+        )
         found["FineTune", f"epochs={n}"] = FineTune(net, max_epochs=n)
     for name, params in COMPONENTS.items():
         found["DLFD", f"component={name}"] = DLFD(net, **params)
     for name, unlearner in {
-        "re-estimated": DLFD(net),
         "of the run": DLFD(net, bn_batches=0),
         "frozen": FrozenStatistics(net, bn_batches=0),
     }.items():
@@ -63,7 +64,7 @@ def shares(net, share):
     half = max(1, net.max_epochs // 2)
     found = {
         "DLFD": DLFD(net),
-        "DLFD (published)": DLFD(net, **PUBLISHED),
+        "DLFD (published)": DLFD(net, **COMPONENTS["published"]),
         "FineTune": FineTune(net),
         "EUk": EUk(net),
         SHORTENED: Retrain(net, max_epochs=half),
@@ -90,11 +91,7 @@ def main(args=None):
                 if left:
                     sizes = domain.sizes | {"forget_size": n_forget}
                     tasks.append((replace(domain, sizes=sizes), seed, share, left))
-        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-            delayed(check)(args, *task) for task in tasks
-        ):
-            table.add(rows)
-            print(f"{domain.name}: {rows[-1]['trial']}, split {rows[0]['seed']}", flush=True)
+        fill(table, args.n_jobs, partial(check, args), tasks)
 
 
 def check(args, domain, seed, share, left):

@@ -38,6 +38,7 @@ def unlearning(part, n_rows, width, repeats):
     X = rng.normal(size=(n_rows, 64)).astype(np.float32)
     y = X[:, :4].argmax(axis=1)
     forget = np.arange(n_rows) % 10 == 0
+    held_out = {"X_val": X[-200:], "y_val": y[-200:]}  # for the dynamic stop
     net = NeuralNetClassifier(
         Network,
         module__width=width,
@@ -51,7 +52,7 @@ def unlearning(part, n_rows, width, repeats):
     )
     original = FineTune(net, random_state=0).fit(X, y).estimator_
     methods = {
-        "DLFD": (DLFD(FrozenEstimator(original), random_state=0), 1),
+        "DLFD": (DLFD(FrozenEstimator(original), max_epochs=1, random_state=0), 1),
         "FineTune": (FineTune(FrozenEstimator(original), max_epochs=1, random_state=0), 1),
         "Retrain": (Retrain(net, max_epochs=EPOCHS, random_state=0).fit(X, y), EPOCHS),
     }
@@ -59,7 +60,7 @@ def unlearning(part, n_rows, width, repeats):
     for _ in range(repeats):  # in turn, so that a slow moment of the machine meets all of them
         for name, (unlearner, _) in methods.items():
             start = time.perf_counter()
-            unlearner.unlearn(X, y, forget=forget)
+            unlearner.unlearn(X, y, forget=forget, **held_out)
             took[name].append(time.perf_counter() - start)
     return [
         dict(zip(RUNS, (part, name, n_rows, width, methods[name][1], float(np.median(seconds)))))

@@ -7,12 +7,12 @@ written as they come; a run that was stopped goes on where it was.
 """
 
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 from options import options, splits
 from sklearn.model_selection import ParameterGrid
-from sklearn.utils.parallel import Parallel, delayed
-from tables import REFERENCES, Table, run
+from tables import REFERENCES, Table, fill, run
 
 from skunlearn import DLFD
 
@@ -53,11 +53,7 @@ def main(args=None):
             }
             if left:
                 tasks.append((seed, left))
-        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-            delayed(try_out)(args, domain, *task) for task in tasks
-        ):
-            table.add(rows)
-            print(f"{domain.name}: split {rows[0]['seed']}", flush=True)
+        fill(table, args.n_jobs, partial(try_out, args, domain), tasks)
         found += table.rows()
     show(found, grid)
 
@@ -73,6 +69,7 @@ def left_over(rows):
     splits_of = defaultdict(list)
     for row in rows:
         splits_of[row["domain"], row["trial"] or row["method"]].append(row)
+    failed = {key[1] for key, each in splits_of.items() if any(row["error"] for row in each)}
     figures = {
         key: {
             name: np.mean([row[name] for row in each])
@@ -82,7 +79,7 @@ def left_over(rows):
     }
     found = defaultdict(dict)
     for (domain, key), values in figures.items():
-        if key not in REFERENCES:
+        if key not in REFERENCES and key not in failed:
             original, retrained = figures[domain, "Original"], figures[domain, "Retrain"]
             way = original["relative_js_distance"] - 1
             found[key][domain] = (

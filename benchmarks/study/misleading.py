@@ -6,15 +6,16 @@
 * ``unseen``: NoMUS with unseen rows of other people, and with unseen rows of the very people who
   are to be forgotten, of whom the original knows the rest.
 * ``rows``: the retrained network, and the same with its answers to forget rows of a class dealt out
-  among them anew: no figure that is a mean can tell them apart.
+  among them anew: no mean of accuracies or losses can tell them apart.
 """
+
+from functools import partial
 
 import numpy as np
 from options import FIRST_REPORTED, options
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
-from sklearn.utils.parallel import Parallel, delayed
-from tables import Table
+from tables import Table, fill
 
 from skunlearn import DLFD, FineTune, Retrain
 from skunlearn.metrics import (
@@ -38,12 +39,9 @@ def main(args=None):
         table = Table(args.results / f"misleading-{domain.name}.csv", COLUMNS)
         done = {int(row["seed"]) for row in table.rows()}
         n_splits = args.reporting_splits or domain.n_report
-        seeds = set(range(FIRST_REPORTED, FIRST_REPORTED + n_splits)) - done
-        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-            delayed(measure)(args, domain, seed) for seed in sorted(seeds)
-        ):
-            table.add({"domain": domain.name, **row} for row in rows)
-            print(f"{domain.name}: split {rows[0]['seed']}", flush=True)
+        seeds = range(FIRST_REPORTED, FIRST_REPORTED + n_splits)
+        tasks = [(seed,) for seed in seeds if seed not in done]
+        fill(table, args.n_jobs, partial(measure, args, domain), tasks)
 
 
 def unbalanced_attack(forget, unseen, seed):
@@ -93,24 +91,38 @@ def measure(args, domain, seed):
     found = []
 
     def note(part, case, method, **figures):
-        found.append({"part": part, "case": case, "method": method, "seed": seed, **figures})
+        found.append(
+            {
+                "domain": domain.name,
+                "part": part,
+                "case": case,
+                "method": method,
+                "seed": seed,
+                **figures,
+            }
+        )
 
     retrained = models["Retrain"].predict_proba(X_forget)
     again = models["Retrain again"].predict_proba(X_forget)
     X_other, y_other = sides["other people"]
     loss_other = loss(models["Retrain"].predict_proba(X_other), y_other)
     order = rng.permutation(len(loss_other))
+    n_forget = min(len(y_forget), len(order) // max(RATIOS))
+    loss_few = rng.permutation(loss(retrained, y_forget))[:n_forget]
     for ratio in RATIOS:
-        some = loss_other[order[: ratio * len(y_forget)]]
-        if len(some) == ratio * len(y_forget):
-            accuracy = unbalanced_attack(loss(retrained, y_forget), some, seed)
-            note("attack", f"{ratio} unseen rows for each", "Retrain", attack=accuracy)
+        accuracy = unbalanced_attack(loss_few, loss_other[order[: ratio * n_forget]], seed)
+        note("attack", f"{ratio} unseen rows for each", "Retrain", attack=accuracy)
 
+    n_rows = min(len(y_forget), *(len(labels) for _, labels in sides.values()))
+    some = rng.permutation(len(y_forget))
     for case, (X_unseen, y_unseen) in sides.items():
+        drawn = rng.permutation(len(y_unseen))
+        X_unseen, y_unseen = X_unseen[drawn], y_unseen[drawn]
         for name, model in models.items():
+            # As many rows a side in both cases: the score of pure noise falls with their number.
             losses = (
-                loss(model.predict_proba(x), t)
-                for x, t in ((X_forget, y_forget), (X_unseen, y_unseen))
+                loss(model.predict_proba(x[:n_rows]), t[:n_rows])
+                for x, t in ((X_forget[some], y_forget[some]), (X_unseen, y_unseen))
             )
             score = forgetting_score(*losses, n_splits=40, random_state=seed)
             utility = utility_score(y_other, model.predict(X_other))

@@ -6,13 +6,13 @@ transport distance of forget and retained features of an original is measured, b
 many retained rows to each other; then methods unlearn with their defaults.
 """
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 from options import FIRST_REPORTED, options
 from sklearn.metrics import pairwise_distances
-from sklearn.utils.parallel import Parallel, delayed
-from tables import FIGURES, REFERENCES, Table, run
+from tables import FIGURES, REFERENCES, Table, fill, run
 
 from skunlearn import DLFD, EUk, FineTune
 from skunlearn.features import FeatureExtractor
@@ -47,11 +47,7 @@ def main(args=None):
         n_splits = args.reporting_splits or domain.n_report
         seeds = range(FIRST_REPORTED, FIRST_REPORTED + n_splits)
         tasks = [task for task in product(seeds, KINDS) if task not in done]
-        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-            delayed(look)(args, domain, *task) for task in tasks
-        ):
-            table.add(rows)
-            print(f"{domain.name}: {rows[0]['trial']}, split {rows[0]['seed']}", flush=True)
+        fill(table, args.n_jobs, partial(look, args, domain), tasks)
 
 
 def look(args, domain, seed, kind):
@@ -68,7 +64,8 @@ def look(args, domain, seed, kind):
     )
 
     # An original of its own, by whose features the sets are compared before anything is forgotten.
-    original = FineTune(domain.net, random_state=seed).fit(X[train], y[train])
+    original = FineTune(domain.net, memory=str(args.cache / "networks"), random_state=seed)
+    original.fit(X[train], y[train])
     Z = FeatureExtractor(original).transform(X[train])
     rng = np.random.default_rng(seed)
     retained = rng.permutation(np.flatnonzero(~forget))

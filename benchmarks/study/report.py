@@ -4,15 +4,15 @@ Settings are chosen from the tuning table alone. Rows are written as they come; 
 stopped goes on where it was.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from functools import partial
 
 import numpy as np
 from methods import CONTROLS, SHORTENED, make, tuned
 from options import FIRST_REPORTED, options, splits
-from sklearn.utils.parallel import Parallel, delayed
-from tables import REFERENCES, Table, run
+from tables import REFERENCES, Table, fill, run
 
-CHOICE = ("domain", "method", "cap", "trial", "tuned", "cost", "params")
+CHOICE = ("domain", "method", "cap", "trial", "tuned", "cost", "params", "n_within")
 HIGHER_IS_BETTER = {"nomus", "utility", "balanced_utility", "retain_accuracy", "tug_of_war"}
 
 
@@ -31,24 +31,30 @@ def choose(domain, rows, objective):
     Returns
     -------
     choices : list of dict
-        A row for each method and cap; methods without a setting within a cap have none.
+        A row for each method and cap; methods without a setting within a cap have none. A setting
+        is within a cap if it is on every tuning split; `n_within` is how many of them are.
     """
     trials = defaultdict(list)
     for row in rows:
-        trials[row["method"], row["trial"]].append(row)
+        if row["method"] not in REFERENCES:
+            trials[row["method"], row["trial"]].append(row)
     n_splits = max(map(len, trials.values()))
     sign = -1 if objective in HIGHER_IS_BETTER else 1
-    best = {}
+    best, within = {}, Counter()
     for (method, trial), found in trials.items():
         if len(found) < n_splits or any(row["error"] for row in found):
             continue
-        cost, score = (np.mean([row[key] for row in found]) for key in ("cost", objective))
+        cost = max(row["cost"] for row in found)
+        score = np.mean([row[objective] for row in found])
         for cap in domain.caps:
+            if cost > cap:
+                continue
+            within[method, cap] += 1
             last = best.get((method, cap), {"tuned": sign * np.inf})
-            if cost <= cap and sign * score < sign * last["tuned"]:
+            if sign * score < sign * last["tuned"]:
                 choice = method, cap, trial, float(score), float(cost), found[0]["params"]
                 best[method, cap] = dict(zip(CHOICE, (domain.name, *choice)))
-    choices = list(best.values())
+    choices = [choice | {"n_within": within[key]} for key, choice in best.items()]
     for choice in list(choices):
         if choice["method"] in ("DLFD", "DLFD (published)"):
             for control in CONTROLS:
@@ -83,11 +89,7 @@ def main(args=None):
             }
             if left:
                 tasks.append((seed, left))
-        for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-            delayed(report)(args, domain, *task) for task in tasks
-        ):
-            table.add(rows)
-            print(f"{domain.name}: reported on split {rows[0]['seed']}", flush=True)
+        fill(table, args.n_jobs, partial(report, args, domain), tasks)
 
 
 def report(args, domain, seed, wanted):

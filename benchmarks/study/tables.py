@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import functools
 import json
 import subprocess
 import warnings
@@ -12,6 +13,7 @@ import scipy
 import sklearn
 import skorch
 import torch
+from sklearn.utils.parallel import Parallel, delayed
 
 import skunlearn
 from skunlearn import FineTune
@@ -53,12 +55,15 @@ class Table:
 
     def add(self, rows):
         """Write rows at the end, at once."""
-        new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        made_with, before = f"# {_made_with()}\n", []
+        if self.path.exists():
+            before = self.path.read_text().splitlines(keepends=True)
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            if new:
-                file.write(f"# {_made_with()}\n")
+            if made_with != next((line for line in reversed(before) if line[0] == "#"), None):
+                file.write(made_with)  # of the rows below it
+            if not before:
                 writer.writeheader()
             writer.writerows({key: _text(row.get(key)) for key in self.columns} for row in rows)
 
@@ -68,6 +73,28 @@ class Table:
         self.add(rows)
 
 
+def fill(table, n_jobs, function, tasks):
+    """Run tasks side by side, and write the rows that each returns as soon as it does.
+
+    Parameters
+    ----------
+    table : Table
+        Where they are written.
+    n_jobs : int
+        Processes.
+    function : callable
+        What makes a list of rows of a task.
+    tasks : list of tuple
+        Its arguments.
+    """
+    for rows in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+        delayed(function)(*task) for task in tasks
+    ):
+        table.add(rows)
+        print(table.path.stem, *(rows[-1][key] for key in ("method", "seed")), flush=True)
+
+
+@functools.cache
 def _made_with():
     modules = {"numpy": np, "scipy": scipy, "scikit-learn": sklearn, "skorch": skorch}
     modules |= {"torch": torch, "skunlearn": skunlearn}

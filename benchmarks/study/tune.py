@@ -4,10 +4,11 @@ Rows are written as they come; a run that was stopped goes on where it was. A se
 a split, or cost more than any cap allows, is chosen at none and is not tried on the next ones.
 """
 
+from functools import partial
+
 from methods import draw_trials, make, tuned
 from options import options, splits
-from sklearn.utils.parallel import Parallel, delayed
-from tables import Table, run
+from tables import REFERENCES, Table, fill, run
 
 
 def main(args=None):
@@ -23,6 +24,8 @@ def main(args=None):
                 if row["error"] or row["cost"] > domain.caps[-1]
             }
             tasks = []
+            if not {(name, "") for name in REFERENCES} <= left_out:
+                tasks.append((seed, None, {}))
             for method in args.methods or tuned(domain):
                 trials = {
                     str(i): params
@@ -31,21 +34,19 @@ def main(args=None):
                 }
                 if trials:
                     tasks.append((seed, method, trials))
-            for rows in Parallel(n_jobs=args.n_jobs, return_as="generator_unordered")(
-                delayed(try_out)(args, domain, *task) for task in tasks
-            ):
-                table.add(rows)
-                print(f"{domain.name}: {rows[0]['method']}, split {rows[0]['seed']}", flush=True)
+            fill(table, args.n_jobs, partial(try_out, args, domain), tasks)
 
 
 def try_out(args, domain, seed, method, trials):
-    """The rows of a method on a tuning split."""
+    """The rows of a method on a tuning split, or of the references."""
     train, val, test = splits(args, domain, seed)
     # Figures are on the people for tuning. Methods that want unseen rows get those that a
     # reporting split would report on: those people are never both in the same split.
     rows = train, test, val
     settings = {"feature_layer": None, "n_resamples": 2, "cache": args.cache}
     made = {(method, t): (make(method, domain, params), params) for t, params in trials.items()}
+    if method is None:
+        made = {(name, ""): (None, {}) for name in REFERENCES}
     return run(domain, rows, made, seed, **settings)
 
 
