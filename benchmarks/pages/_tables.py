@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 RESULTS = Path("..", "results")
 DOMAINS = {
@@ -22,9 +23,30 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 def read(part, domains=DOMAINS):
     """The tables of one part of the study as one; a domain without any is left out."""
-    paths = {name: RESULTS / f"{part}-{name}.csv" for name in domains}
-    tables = [pd.read_csv(path, comment="#") for path in paths.values() if path.exists()]
+    paths = [RESULTS / f"{part}-{name}.csv" for name in domains]
+    tables = [
+        pd.read_csv(path, comment="#", dtype={"trial": str}).fillna({"trial": "", "error": ""})
+        for path in paths
+        if path.exists()
+    ]
+    if not tables:
+        raise FileNotFoundError(
+            f"none of {[path.name for path in paths]} is there: `make benchmark` or `make "
+            "questions` makes it, as benchmarks/study/README.md says."
+        )
     return pd.concat(tables, ignore_index=True)
+
+
+def paired(ours, theirs):
+    """Mean difference of two figures over the splits that both have, and half its 95 % interval.
+
+    The interval is Student's t over splits, which are draws of the same people: it says how far
+    the difference holds for other draws of them, not for other people.
+    """
+    difference = (ours - theirs).dropna()
+    n = len(difference)
+    half = t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return difference.mean(), half
 
 
 def spread(values):

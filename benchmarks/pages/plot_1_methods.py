@@ -21,7 +21,10 @@ from skunlearn.benchmark import pareto_front
 
 summary = read("summary")
 domains = [name for name in DOMAINS if name in set(summary.domain)]
-ranked = ~summary.method.isin(REFERENCES) & ~summary.method.str.contains(": ")
+within = read("chosen")[["domain", "cap", "method", "n_within"]]
+summary = summary.merge(within, "left", ["domain", "cap", "method"])
+# The controls and the variants have pages of their own.
+ranked = ~summary.method.isin(REFERENCES) & ~summary.method.str.contains(r": |reset|shrunk|targets")
 methods = summary[ranked]
 print(f"{methods.method.nunique()} methods, {len(domains)} domains: {', '.join(domains)}")
 
@@ -82,8 +85,9 @@ plt.show()
 # -----
 # A rank is one plus the number of methods that are better by more than the splits leave open (95 %
 # intervals of the mean difference, not corrected for how many there are), so that ties share a
-# rank. Below, for each cap, the rank by distance in each domain; a dash is a method that no setting
-# brings under the cap.
+# rank, and a method whose figures scatter widely has a better one than its mean deserves. Splits
+# are draws of the same people: ranks hold for other draws of them. Below, for each cap, the rank by
+# distance in each domain; a dash is a method that no setting brings under the cap.
 
 
 def ranks(cap):
@@ -127,7 +131,9 @@ Stacked(*(Folded(f"At most {cap:.0%} of retraining", most_often(cap)) for cap in
 # %%
 # All figures
 # -----------
-# Mean and standard deviation over the reporting splits. The references stand above the methods.
+# Mean and standard deviation over the reporting splits. The references stand above the methods. The
+# last two columns are the number of reporting splits, and how many of the settings that were tried
+# were within the cap: all methods had as many tries, but of an expensive one fewer counted.
 
 columns = {
     "relative_js_distance": "distance",
@@ -153,6 +159,9 @@ def all_figures(domain, cap):
             "" if np.isnan(m) else f"{m:.2f}" + ("" if np.isnan(s) else f" ± {s:.2f}")
             for m, s in zip(table[column], sd)
         ]
+    counts = here.set_index("method")[["n_seeds", "n_within"]]
+    table["splits"] = counts.n_seeds
+    table["settings"] = ["" if np.isnan(n) else f"{n:.0f}" for n in counts.n_within]
     return table.rename(columns=columns)
 
 
