@@ -68,7 +68,7 @@ autosummary_context = {
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples", "../benchmarks/pages"],
     "gallery_dirs": ["auto_examples", "study"],
-    "ignore_pattern": r"[\\/]_",
+    "ignore_pattern": r"[\\/]_tables\.py$",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skunlearn",),
     "within_subsection_order": "FileNameSortKey",

@@ -16,6 +16,7 @@ DOMAINS = {
     "speeches-long": "speeches, long",
     "faces-long": "faces, long",
 }
+TEXTS = {"trial": str, "params": str, "error": str}
 REFERENCES = ("Original", "Retrain", "Retrain again")
 # Colours that can be told apart by those who do not see all of them (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -25,7 +26,7 @@ def read(part, domains=DOMAINS):
     """The tables of one part of the study as one; a domain without any is left out."""
     paths = [RESULTS / f"{part}-{name}.csv" for name in domains]
     tables = [
-        pd.read_csv(path, comment="#", dtype={"trial": str}).fillna({"trial": "", "error": ""})
+        pd.read_csv(path, comment="#", dtype=TEXTS).fillna(dict.fromkeys(TEXTS, ""))
         for path in paths
         if path.exists()
     ]
