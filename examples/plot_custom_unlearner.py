@@ -174,6 +174,7 @@ for ax, title in zip(axes, ("distance to the retrained network", "accuracy")):
     ax.set_xlabel("shrink: the share of the weights that is left")
     ax.spines[["top", "right"]].set_visible(False)
 axes[1].legend(frameon=False, loc="center right")
+plt.show()
 
 # %%
 # What it is worth
