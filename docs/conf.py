@@ -1,6 +1,7 @@
 """How the site is built; `make docs` builds it."""
 
 import inspect
+import os
 import pkgutil
 import zlib
 from importlib import import_module
@@ -9,6 +10,8 @@ from pathlib import Path
 from sphinx.util.nodes import get_node_source
 
 import skunlearn
+
+os.environ["TQDM_DISABLE"] = "1"  # progress bars are nothing to print
 
 project = "skunlearn"
 author = "The skunlearn developers"
@@ -74,6 +77,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "write_computation_times": False,
     "min_reported_time": 1,
+    "capture_repr": ("_repr_html_",),  # of displays, the picture says it all
 }
 
 # An inventory that cannot be had, as on a machine without a network, is replaced by an empty one.

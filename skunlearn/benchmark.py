@@ -365,7 +365,7 @@ def compare_unlearners(
     ['Original', 'Retrain', 'Retrain again', 'FineTune', 'NegGrad']
     """
     check_number("n_splits", n_splits, 1, integer=True)
-    check_number("n_resamples", n_resamples, 1, integer=True)
+    check_number("n_resamples", n_resamples, 2, integer=True)
     if error_score != "raise" and error_score == error_score:
         raise ValueError(f"error_score must be 'raise' or numpy.nan; got {error_score!r}.")
     named = _named(unlearners)

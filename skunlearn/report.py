@@ -360,7 +360,7 @@ def unlearning_report(
     ['figure', 'network', 'value', 'low', 'high', 'meaning']
     """
     check_number("n_splits", n_splits, 1, integer=True)
-    check_number("n_resamples", n_resamples, 1, integer=True)
+    check_number("n_resamples", n_resamples, 2, integer=True)
     check_number("confidence_level", confidence_level, 0, 1)
     if reference is None and reference_2 is not None:
         raise ValueError(

@@ -409,7 +409,7 @@ def membership_inference_report(
     tpr      0.0... [0.0..., 0...]
     """
     check_number("max_fpr", max_fpr, 0, 1)
-    check_number("n_resamples", n_resamples, 1, integer=True)
+    check_number("n_resamples", n_resamples, 2, integer=True)
     check_number("confidence_level", confidence_level, 0, 1)
     forget, unseen = _check_sides(signal_forget=signal_forget, signal_unseen=signal_unseen)
     rng = check_random_state(random_state)
