@@ -183,7 +183,7 @@ def test_every_module_of_a_network_trains_in_training_mode(problem):
         max_epochs=1,
         batch_size=200,
     )
-    model = DLFD(net, random_state=0).fit(X, y)
+    model = DLFD(net, max_epochs=1, random_state=0).fit(X, y)
     MODES.clear()
     model.unlearn(X, y, forget=forget)
     # The perturbed and the clean pass of the one batch; features and perturbation in evaluation.
@@ -259,7 +259,7 @@ def test_a_last_batch_of_one_row_with_batch_norm(problem):
         )
 
     rows = slice(0, 171)  # 20 to forget, 151 = 5 * 30 + 1 to retain
-    model = DLFD(make_net(module), batch_size=30, random_state=0).fit(X, y)
+    model = DLFD(make_net(module), max_epochs=1, batch_size=30, random_state=0).fit(X, y)
     model.unlearn(X[rows], y[rows], forget=forget[rows])
     assert len(model.unlearning_history_[0]["batches"]) == 5
 

@@ -186,15 +186,14 @@ def test_forget_features_of_a_batch_are_computed_once(images, trained, monkeypat
     X, y, forget = images
     calls = []
     monkeypatch.setattr(module, "extract", lambda *args: calls.append(args) or extract(*args))
-    DLFD(FrozenEstimator(trained), batch_size=32, perturb_steps=5, random_state=0).unlearn(
-        X, y, forget=forget
-    )
+    params = {"max_epochs": 1, "batch_size": 32, "perturb_steps": 5, "random_state": 0}
+    DLFD(FrozenEstimator(trained), **params).unlearn(X, y, forget=forget)
     assert len(calls) == 2 + 128 // 32  # two before the run, to see whether they are apart
 
 
 def test_below_the_threshold_a_step_is_a_plain_one(images, trained):
     X, y, forget = images
-    params = {"batch_size": 128, "bn_batches": 0, "lr": 0.1, "random_state": 0}
+    params = {"max_epochs": 1, "batch_size": 128, "bn_batches": 0, "lr": 0.1, "random_state": 0}
     held_out = {"X_val": X[:100], "y_val": y[:100]}
     runs = {
         threshold: DLFD(FrozenEstimator(trained), forgetting_threshold=threshold, **params).unlearn(
@@ -229,6 +228,7 @@ def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained):
     try:
         DLFD(
             FrozenEstimator(trained),
+            max_epochs=1,
             batch_size=16,
             check_every=4,
             check_rows=20,
@@ -352,7 +352,8 @@ def test_collapsed_features_warn(images):
         def forward(self, X):
             return self.head(torch.ones_like(self.body(X)) + 0 * self.body(X))
 
-    model = DLFD(make_net(Collapsed, max_epochs=1), lr=0.5, random_state=0).fit(X, y)
+    net = make_net(Collapsed, max_epochs=1)
+    model = DLFD(net, max_epochs=1, lr=0.5, random_state=0).fit(X, y)
     with pytest.warns(UserWarning, match="cannot be told apart"):
         model.unlearn(X, y, forget=forget)
 
@@ -374,7 +375,7 @@ def test_without_steps_a_batch_goes_through_once_and_counts_as_both_terms(images
     net = make_net(ConvNet, max_epochs=4, iterator_train__shuffle=False)
     trained = FineTune(net, random_state=0).fit(X, y).estimator_
     frozen = FrozenEstimator(trained)
-    plain = {"bn_batches": 0, "optimizer": torch.optim.SGD, "random_state": 0}
+    plain = {"max_epochs": 1, "bn_batches": 0, "optimizer": torch.optim.SGD, "random_state": 0}
     n_seen, infer = [], type(trained).infer
 
     def counting(self, x, **params):

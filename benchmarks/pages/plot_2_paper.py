@@ -4,9 +4,9 @@ What the paper looked at
 
 The paper of DLFD looks at the share of rows to forget, at the number of epochs, and at what each
 component contributes. Here the same is done on two domains with many people, beside fine-tuning,
-EU-k, a training from scratch of half the length, and DLFD as published (six steps of .05, no clean
-term, no statistics estimated anew). All have default settings. Those of DLFD were chosen on other
-draws of these and other people, which favours it over the others here.
+EU-k, a training from scratch of half the length, and DLFD as published (one epoch, six steps of
+.05, no clean term, no statistics estimated anew). All have default settings. Those of DLFD were
+chosen on other draws of these and other people, which favours it over the others here.
 """
 
 import matplotlib.pyplot as plt

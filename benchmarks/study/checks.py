@@ -23,7 +23,7 @@ COMPONENTS = {
     "no dynamic stop": {"forgetting_threshold": 0},
     "no clean term": {"clean_weight": 0},
     "no synthesised rows": {"perturb_steps": 0},
-    "published": PUBLISHED | {"perturb_steps": 6, "step_size": 0.05},
+    "published": PUBLISHED | {"max_epochs": 1, "perturb_steps": 6, "step_size": 0.05},
 }
 
 
@@ -45,9 +45,8 @@ def components(net):
     found["DLFD", "defaults"] = DLFD(net)
     for n in EPOCHS:
         found["DLFD", f"epochs={n}"] = DLFD(net, max_epochs=n)
-        found["DLFD (published)", f"epochs={n}"] = DLFD(
-            net, max_epochs=n, **COMPONENTS["published"]
-        )
+        published = COMPONENTS["published"] | {"max_epochs": n}
+        found["DLFD (published)", f"epochs={n}"] = DLFD(net, **published)
         found["FineTune", f"epochs={n}"] = FineTune(net, max_epochs=n)
     for name, params in COMPONENTS.items():
         found["DLFD", f"component={name}"] = DLFD(net, **params)
