@@ -32,7 +32,7 @@ for part, ax in zip(("rows", "features"), axes):
         slope = np.polyfit(np.log(larger.index), np.log(larger), 1)[0]
         slopes[method, part] = slope
         epochs = here.epochs[here.method == method].iloc[0]
-        label = f"{method}, {epochs} epoch{'s' * (epochs > 1)} (slope {slope:.2f})"
+        label = f"{method}, {epochs} epoch{'' if epochs == 1 else 's'} (slope {slope:.2f})"
         ax.loglog(wide.index, wide[method], "o-", ms=4, lw=1, color=colour, label=label)
     ratios[part] = wide.DLFD / wide.Retrain, wide.DLFD / wide.FineTune
     ax.set(xlabel={"rows": "rows", "features": "features at the last layer"}[part])

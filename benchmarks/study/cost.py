@@ -51,9 +51,11 @@ def unlearning(part, n_rows, width, repeats):
         verbose=0,
     )
     original = FineTune(net, random_state=0).fit(X, y).estimator_
+    one = {"max_epochs": 1, "random_state": 0}
     methods = {
-        "DLFD": (DLFD(FrozenEstimator(original), max_epochs=1, random_state=0), 1),
-        "FineTune": (FineTune(FrozenEstimator(original), max_epochs=1, random_state=0), 1),
+        # The forgetting score is measured, as it is by default, but never ends the pushing.
+        "DLFD": (DLFD(FrozenEstimator(original), **one, forgetting_threshold=1e-9), 1),
+        "FineTune": (FineTune(FrozenEstimator(original), **one), 1),
         "Retrain": (Retrain(net, max_epochs=EPOCHS, random_state=0).fit(X, y), EPOCHS),
     }
     took = {name: [] for name in methods}
@@ -95,7 +97,7 @@ def solvers(n, d, reg, repeats):
 def main(args=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--rows", type=int, nargs="+", default=[500, 1000, 2000, 4000, 8000, 16000, 32000])
+    add("--rows", type=int, nargs="+", default=[500, 1000, 2000, 4000, 8000, 16000])
     add("--features", type=int, nargs="+", default=[16, 64, 256, 512, 1024, 2048])
     add("--batch", type=int, nargs="+", default=[32, 64, 128, 256, 512])
     add("--reg", type=float, default=0.05)
