@@ -256,10 +256,10 @@ def test_random_signs_have_the_size_of_the_gradient(study):
 def test_choice_within_a_cap(study):
     domain = study.domains.DOMAINS["smoke"]  # of 8 epochs
 
-    def trial(method, trial, costs, distances, error=""):
+    def trial(method, trial, costs, distances, error="", retain=0.9):
         return [
             {"method": method, "trial": trial, "cost": cost, "error": error, "params": {}}
-            | {"relative_js_distance": distance, "nomus": distance}
+            | {"relative_js_distance": distance, "nomus": distance, "retain_accuracy": retain}
             for cost, distance in zip(costs, distances)
         ]
 
@@ -270,6 +270,9 @@ def test_choice_within_a_cap(study):
         *trial("DLFD", "3", [0.1, 0.1], [0.0, 0.0], error="diverged"),
         *trial("DLFD", "4", [0.1], [0.0]),  # stopped before its second split
         *trial("SSD", "0", [1.2, 1.2], [0.0, 0.0]),
+        *trial("DLFD", "5", [0.2, 0.2], [0.5, 0.5], retain=0.8),  # has lost too much
+        *trial("EUk", "0", [0.2, 0.2], [2.0, 2.0], retain=0.8),
+        *trial("Retrain", "", [1.0, 1.0], [1.0, 1.0], retain=0.92),
     ]
 
     def chosen(objective):
@@ -280,6 +283,8 @@ def test_choice_within_a_cap(study):
     assert chosen("relative_js_distance") == {
         **{(f"DLFD{control}", 0.3): "1" for control in controls},
         **{(f"DLFD{control}", 1): "2" for control in controls},
+        ("EUk", 0.3): "0",
+        ("EUk", 1): "0",
         ("Retrain (shortened)", 0.3): "2",
     }
     assert chosen("nomus")["DLFD", 0.3] == "0"
@@ -288,7 +293,7 @@ def test_choice_within_a_cap(study):
         for row in study.report.choose(domain, rows, "nomus")
         if row["method"] == "DLFD"
     }
-    assert within == {("DLFD", 0.3): 2, ("DLFD", 1.0): 3}
+    assert within == {("DLFD", 0.3): 3, ("DLFD", 1.0): 4}
 
 
 def test_ties_share_a_rank(study):
