@@ -3,8 +3,9 @@ Which method, at which cost
 ===========================
 
 All methods on all domains, each with the settings that came nearest to the retrained network on the
-tuning splits, under a cap on its cost: the samples that go through the network, as a share of those
-that retraining takes. Figures are of the reporting splits.
+tuning splits (of those that keep the accuracy on retained rows, where there are any), under a cap
+on its cost: the samples that go through the network, as a share of those that retraining takes.
+Figures are of the reporting splits.
 
 Three numbers belong together. **Distance** is how far the predictions on forget rows are from the
 retrained network's, over how far those of two retrainings are from each other: 1 is as good as
@@ -21,7 +22,7 @@ from skunlearn.benchmark import pareto_front
 
 summary = read("summary")
 domains = [name for name in DOMAINS if name in set(summary.domain)]
-within = read("chosen")[["domain", "cap", "method", "n_within"]]
+within = read("chosen")[["domain", "cap", "method", "n_within", "kept"]]
 summary = summary.merge(within, "left", ["domain", "cap", "method"])
 # The controls and the variants have pages of their own.
 ranked = ~summary.method.isin(REFERENCES) & ~summary.method.str.contains(r": |reset|shrunk|targets")
@@ -132,8 +133,9 @@ Stacked(*(Folded(f"At most {cap:.0%} of retraining", most_often(cap)) for cap in
 # All figures
 # -----------
 # Mean and standard deviation over the reporting splits. The references stand above the methods. The
-# last two columns are the number of reporting splits, and how many of the settings that were tried
-# were within the cap: all methods had as many tries, but of an expensive one fewer counted.
+# last columns are the number of reporting splits, and how many of the settings that were tried were
+# within the cap (all methods had as many tries, but of an expensive one fewer counted); "no" marks
+# a method none of whose settings within the cap kept the accuracy on retained rows in tuning.
 
 columns = {
     "relative_js_distance": "distance",
@@ -162,6 +164,7 @@ def all_figures(domain, cap):
     counts = here.set_index("method")[["n_seeds", "n_within"]]
     table["splits"] = counts.n_seeds
     table["settings"] = ["" if np.isnan(n) else f"{n:.0f}" for n in counts.n_within]
+    table["kept"] = ["no" if kept == 0 else "" for kept in here.kept]
     return table.rename(columns=columns)
 
 
