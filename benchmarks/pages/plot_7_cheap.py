@@ -146,9 +146,9 @@ Folded(
 # For each cap on the cost, and for what is at hand, the methods that left least of the way from the
 # original to the retrained network, as a mean over the domains that have this cap; in brackets,
 # what they left. A method has to be within the cap on every one of these domains, and to keep the
-# retrained network's accuracy on retained rows, less .05. The best of many is flattered by being the
-# best: read neighbours as ties. What a method needs is what its class says in ``needs``. The variants
-# above are not among them, nor is DLFD as published.
+# retrained network's accuracy on retained rows, less .05. The best of many is flattered by being
+# the best: read neighbours as ties. What a method needs is what its class says in ``needs``. The
+# variants above are not among them, nor is DLFD as published.
 
 NEEDS = {name: cls.needs for name, cls in all_unlearners()}
 HELD_OUT = {"AdvancedNegGrad (ceiling)", "SCRUB (rewind)", "DLFD"}
