@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 
 
-def check_forget(forget, n_samples):
+def check_forget(forget, n_samples, X=None):
     """Return a forget mask as a boolean array of shape (n_samples,).
 
     Parameters
@@ -16,6 +16,8 @@ def check_forget(forget, n_samples):
         accepted: whether that makes sense is for the caller to say.
     n_samples : int
         The number of rows the mask has to cover.
+    X : array-like, default=None
+        The rows. A pandas mask has to have the index of a pandas `X`: rows are taken by position.
 
     Returns
     -------
@@ -25,9 +27,10 @@ def check_forget(forget, n_samples):
     Raises
     ------
     ValueError
-        If `forget` is not boolean or not of shape (n_samples,). Row indices are
-        refused rather than converted, because scikit-learn slices a mask with
-        the rows of each fold but hands an index array through whole.
+        If `forget` is not boolean or not of shape (n_samples,), or its index is not
+        that of `X`. Row indices are refused rather than converted, because
+        scikit-learn slices a mask with the rows of each fold but hands an index
+        array through whole.
 
     Examples
     --------
@@ -61,12 +64,19 @@ def check_forget(forget, n_samples):
                 "; turn row indices into a mask with "
                 f"mask = np.zeros({n_samples}, dtype=bool); mask[indices] = True"
             )
+        elif mask.dtype.kind in "US":
+            hint = "; forget_mask(groups, names) makes a mask of people's names"
         else:
             hint = "; compare or convert it to booleans first"
         raise ValueError(f"{wanted}; got an array of {mask.dtype}, shape {mask.shape}{hint}.")
     if mask.shape != (n_samples,):
         raise ValueError(
             f"{wanted}, one entry for each row of X; got a boolean array of shape {mask.shape}."
+        )
+    if hasattr(X, "iloc") and hasattr(forget, "iloc") and not X.index.equals(forget.index):
+        raise ValueError(
+            f"{wanted}, in the order of X; got one whose pandas index is not that of X, and rows "
+            "are taken by position. Align it with forget.loc[X.index], or pass forget.to_numpy()."
         )
     return mask
 

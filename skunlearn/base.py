@@ -670,7 +670,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             return data, y if is_multilabel(net) else column_or_1d(y, warn=True)
 
         data, y = check(X, y, reset, "X", "y")
-        mask = None if forget is None else check_forget(forget, len(data))
+        mask = None if forget is None else check_forget(forget, len(data), X)
         if X_val is None:
             if y_val is not None:
                 raise ValueError("y_val was given without X_val; pass the rows it belongs to.")

@@ -371,7 +371,7 @@ def compare_unlearners(
     named = _named(unlearners)
     net = _common_network(named)
     y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
-    mask = check_forget(forget, len(y))
+    mask = check_forget(forget, len(y), X)
     if np.count_nonzero(mask) < 2 or mask.all():
         raise ValueError(
             "forget must mark at least 2 rows and leave others to retain; got "

@@ -78,9 +78,11 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
     unlearner = pipeline[-1]
     if not isinstance(unlearner, BaseUnlearner):
         raise ValueError(
-            f"the last step of pipeline must be an unlearner; got {type(unlearner).__name__}."
+            f"the last step of pipeline must be an unlearner; got {type(unlearner).__name__}. Put "
+            "a trained network there as, for example, DLFD(FrozenEstimator(net)), and fit the "
+            "pipeline, which leaves the network as it is."
         )
-    mask = check_forget(forget, _num_samples(X))
+    mask = check_forget(forget, _num_samples(X), X)
     head = pipeline[:-1]
     if len(head):
         if mask.all():

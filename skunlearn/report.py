@@ -192,7 +192,7 @@ class UnlearningReport:
             lines += wrap(value, 100, initial_indent=f"  {name:13}", subsequent_indent=15 * " ")
         lines.append("")
         for name, *cells in self._cells():
-            lines.append(f"  {name:33}" + "".join(f"{cell:>22}" for cell in cells))
+            lines.append(f"  {name:33}" + "".join(f"{cell:>24}" for cell in cells))
         return "\n".join(lines)
 
     def _repr_html_(self):
@@ -379,7 +379,7 @@ def unlearning_report(
         check_is_fitted(model)
     classes = np.asarray(unlearner.classes_)
     y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
-    mask = check_forget(forget, len(y))
+    mask = check_forget(forget, len(y), X)
     n_forget = np.count_nonzero(mask)
     if n_forget < 2 or n_forget == len(mask) or len(y_unseen) < 2:
         raise ValueError(

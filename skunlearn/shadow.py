@@ -338,7 +338,7 @@ def _check(unlearner, X, y, forget, folder, random_state):
             f"other models; got {random_state!r}."
         )
     y = given_labels("y", X, y)
-    forget = check_forget(forget, len(y))
+    forget = check_forget(forget, len(y), X)
     if not forget.any():
         raise ValueError(f"forget marks none of the {len(forget)} rows: nothing to unlearn.")
     return y, forget

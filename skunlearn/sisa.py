@@ -677,7 +677,7 @@ class SISA(BaseUnlearner):
             return super()._check_rows(X, y, forget, X_val, y_val, reset)
         data, y = self._check_raw(X, y, reset=reset)
         check_classification_targets(y)
-        mask = None if forget is None else check_forget(forget, len(y))
+        mask = None if forget is None else check_forget(forget, len(y), X)
         if (X_val is None) != (y_val is None):
             given, other = ("X_val", "y_val") if y_val is None else ("y_val", "X_val")
             raise ValueError(f"{given} was given without {other}; pass both or neither.")

@@ -484,3 +484,26 @@ def test_a_search_on_a_dask_cluster_is_the_same(processes, pairs):
         with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
             there = clone(search).fit(X, y, forget=forget).cv_results_["mean_test_score"]
     assert there.tolist() == here.tolist()
+
+
+def test_a_pandas_mask_of_other_rows_is_refused():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    X = pandas.DataFrame(rng.normal(size=(40, 4)), columns=list("abcd"))
+    y = pandas.Series(np.arange(40) % 2)
+    forget = X.index < 5
+    mask = pandas.Series(forget, index=X.index)
+    order = rng.permutation(40)
+    model = FineTune(make_net(max_epochs=1), random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"forget\.loc\[X\.index\]"):
+        model.unlearn(X.iloc[order], y.iloc[order], forget=mask)
+    rows = X.iloc[order], y.iloc[order]
+    by_label = model.unlearn(*rows, forget=mask.loc[rows[0].index]).predict_proba(X)
+    model.fit(X, y).unlearn(*rows, forget=forget[order])
+    assert np.array_equal(model.predict_proba(X), by_label)
+
+
+def test_a_mask_of_names_is_sent_to_forget_mask(problem):
+    X, y, _ = problem
+    with pytest.raises(ValueError, match=r"forget_mask\(groups, names\)"):
+        FineTune(make_net()).fit(X, y, forget=["ann"])
