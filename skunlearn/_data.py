@@ -181,8 +181,8 @@ def encode_labels(y, classes, name="y"):
     if unknown.any():
         raise ValueError(
             f"{name} holds labels that the network was not trained on: "
-            f"{np.unique(y[unknown])[:10].tolist()}. It knows {classes.tolist()}. A network that was "
-            "trained on numbers is told the labels of its columns by "
+            f"{np.unique(y[unknown])[:10].tolist()}. It knows {classes.tolist()}. A network that "
+            "was trained on numbers is told the labels of its columns by "
             "net.set_params(classes=[...]), in the order of the columns."
         )
     return codes

@@ -338,7 +338,9 @@ def compare_unlearners(
     -----
     Read three figures together: NoMUS, closeness to the retrained network, and cost; NoMUS alone is
     reached by whatever un-fits the whole network. What was tuned on `X_unseen` cannot be reported
-    on it. Differences smaller than the spread over seeds are ties.
+    on it. Differences smaller than the spread over seeds are ties. Where the original's own
+    distance to the retrained network is near 1, no figure can tell that anything was forgotten, and
+    what does nothing is on the front.
 
     If it takes longer than two seconds and tqdm is installed, a progress bar is shown.
 

@@ -17,9 +17,15 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     names = {}
     exec(blocks[0], names)
     shown = re.findall(r"repeated: (\S+), right ones found: (\S+)", capsys.readouterr().out)
-    said = re.findall(r"^wrong labels repeated: (\S+), right ones found: (\S+)", README.read_text(encoding="utf-8"), re.M)
+    said = re.findall(
+        r"^wrong labels repeated: (\S+), right ones found: (\S+)",
+        README.read_text(encoding="utf-8"),
+        re.M,
+    )
     for ours, theirs in zip(shown, said, strict=True):
-        assert [float(value) for value in ours] == pytest.approx([float(v) for v in theirs], abs=0.1)
+        assert [float(value) for value in ours] == pytest.approx(
+            [float(v) for v in theirs], abs=0.1
+        )
     for block in blocks[1:]:
         exec(block, names)
     pyplot.close("all")
