@@ -34,12 +34,12 @@ table
 # %%
 # Unseen rows of the same people
 # ------------------------------
-# Rows that were not trained on, but of the very people who are to be forgotten, are not like rows of
-# strangers. Where the original knows the people, and not just single rows of theirs, it gives these
-# unseen rows small losses, too: next to them the rows it remembers do not stand out, and a network
-# that has done nothing looks better than it is. To the retrained network all of them are strangers.
-# The spoken digits show it; speeches and drawn faces, of which the networks remember single rows,
-# do not.
+# Rows that were not trained on, but of the very people who are to be forgotten, are not like rows
+# of strangers. Where the original knows the people, and not just single rows of theirs, it gives
+# these unseen rows small losses, too: next to them the rows it remembers do not stand out, and a
+# network that has done nothing looks better than it is. To the retrained network all of them are
+# strangers. The spoken digits show it; speeches and drawn faces, of which the networks remember
+# single rows, do not.
 
 rows = misleading[misleading.part == "unseen"]
 methods = ["Original", "FineTune", "DLFD", "Retrain", "Retrain again"]
