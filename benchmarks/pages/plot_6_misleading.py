@@ -54,9 +54,11 @@ for domain, ax in zip(measured, axes[0]):
             places, here.mean()[methods], 0.4, yerr=here.std()[methods], color=colour, label=case
         )
     ax.set_xticks(range(len(methods)), methods, rotation=30, ha="right")
-    ax.set(title=DOMAINS[domain], ylim=(0.4, None))
+    ax.set(title=DOMAINS[domain])
 axes[0, 0].set_ylabel("NoMUS")
-axes[0, 0].legend(title="unseen rows of", frameon=False, fontsize=8)
+handles, labels = axes[0, 0].get_legend_handles_labels()
+labels = [f"unseen rows of {case}" for case in labels]
+figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
 plt.show()
 
 # %%
