@@ -144,11 +144,11 @@ Folded(
 # What to use
 # -----------
 # For each cap on the cost, and for what is at hand, the methods that left least of the way from the
-# original to the retrained network, as a mean over the domains that have this cap; in brackets,
-# what they left. A method has to be within the cap on every one of these domains, and to keep the
-# retrained network's accuracy on retained rows, less .05. The best of many is flattered by being
-# the best: read neighbours as ties. What a method needs is what its class says in ``needs``. The
-# variants above are not among them, nor is DLFD as published.
+# original to the retrained network, as a mean over the domains that have this cap, long trainings
+# and short ones apart; in brackets, what they left. A method has to be within the cap on every one
+# of these domains, and to keep the retrained network's accuracy on retained rows, less .05. The
+# best of many is flattered by being the best: read neighbours as ties. What a method needs is what
+# its class says in ``needs``. The variants above are not among them, nor is DLFD as published.
 
 NEEDS = {name: cls.needs for name, cls in all_unlearners()}
 HELD_OUT = {"AdvancedNegGrad (ceiling)", "SCRUB (rewind)", "DLFD"}
@@ -166,7 +166,8 @@ way = start.reindex(list(zip(methods.domain, methods.cap))).to_numpy() - 1
 methods = methods.assign(left=(methods.relative_js_distance - 1) / way)
 retrained = summary[summary.method == "Retrain"].set_index(["domain", "cap"]).retain_accuracy
 kept = retrained.reindex(list(zip(methods.domain, methods.cap))).to_numpy() - 0.05
-n_domains = methods.groupby("cap").domain.nunique()
+methods["training"] = methods.domain.str.endswith("-long").map({True: "long", False: "short"})
+n_domains = methods.groupby(["training", "cap"]).domain.nunique()
 methods = methods[methods.retain_accuracy >= kept]
 SITUATIONS = {
     "retained rows at hand": lambda name: True,
@@ -176,18 +177,20 @@ SITUATIONS = {
 }
 
 
-def best(cap, fits):
+def best(training, cap, fits):
     """The best four of the methods that fit a situation, as text."""
-    here = methods[(methods.cap == cap) & methods.method.map(fits)]
-    grouped = here.groupby("method").left.agg(["mean", "size"])
-    grouped = grouped[grouped["size"] == n_domains[cap]].sort_values("mean")
+    here = methods[(methods.training == training) & (methods.cap == cap)]
+    grouped = here[here.method.map(fits)].groupby("method").left.agg(["mean", "size"])
+    grouped = grouped[grouped["size"] == n_domains[training, cap]].sort_values("mean")
     return ", ".join(f"{name} ({left:.2f})" for name, left in grouped["mean"].head(4).items())
 
 
 pd.DataFrame(
     {
-        f"≤ {cap:.0%} ({n} domains)": [best(cap, fits) for fits in SITUATIONS.values()]
-        for cap, n in n_domains.items()
+        (f"{training} training", f"≤ {cap:.0%}", f"{n} domains"): [
+            best(training, cap, fits) for fits in SITUATIONS.values()
+        ]
+        for (training, cap), n in n_domains.items()
     },
     index=list(SITUATIONS),
-)
+).T
