@@ -425,7 +425,7 @@ def test_repr_has_a_line_for_each_figure_and_a_column_for_each_network(report):
     assert len(cells) == 4
     assert cells[1] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
     assert next(line for line in lines if line.startswith("  gap ")).split()[-4] == "-"
-    assert max(map(len, lines)) < 130
+    assert max(map(len, lines)) < 132
 
 
 def test_html_is_well_formed_and_escaped(models, data):

@@ -354,7 +354,7 @@ def test_the_paper_s_checks_vary_what_they_say(study, tmp_path, monkeypatch):
     cost = {key: float(row["cost"]) for key, row in by_key.items() if row["cost"]}
     assert cost["FineTune", "epochs=2"] > 1.5 * cost["FineTune", "epochs=1"]
     assert cost["DLFD", "component=no synthesised rows"] < cost["DLFD", "defaults"]
-    assert by_key["DLFD", "share=0.1"]["utility"] != by_key["DLFD", "share=0.5"]["utility"]
+    assert by_key["DLFD", "share=0.1"]["js_distance"] != by_key["DLFD", "share=0.5"]["js_distance"]
     ways = {
         by_key["DLFD", trial]["js_distance"]
         for trial in ("defaults", "statistics=of the run", "statistics=frozen")
