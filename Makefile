@@ -37,7 +37,7 @@ $(VENV)/installed-docs: $(VENV)/installed
 	touch $@
 
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
 
 DOMAINS ?= speeches speeches-long faces faces-long ecg identities digits

@@ -71,12 +71,13 @@ autosummary_context = {
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples", "../benchmarks/pages"],
     "gallery_dirs": ["auto_examples", "study"],
-    "ignore_pattern": r"[\\/]_tables\.py$",
+    "ignore_pattern": r"^_tables\.py$",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skunlearn",),
     "within_subsection_order": "FileNameSortKey",
     "write_computation_times": False,
     "min_reported_time": 1,
+    "parallel": 2,
     "capture_repr": ("_repr_html_",),  # of displays, the picture says it all
 }
 

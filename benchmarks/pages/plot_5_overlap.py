@@ -20,6 +20,7 @@ start = overlap[overlap.method == "Original"].set_index(keys).relative_js_distan
 way = start.reindex(list(map(tuple, overlap[keys].to_numpy()))).to_numpy() - 1
 overlap["left"] = (overlap.relative_js_distance - 1) / way
 domains = list(dict.fromkeys(overlap.domain))
+print("measured on", ", ".join(DOMAINS[name] for name in domains))
 METHODS = ("DLFD", "FineTune", "EUk")
 KINDS = list(dict.fromkeys(overlap.trial))
 
