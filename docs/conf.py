@@ -36,6 +36,7 @@ nitpicky = True
 html_theme = "pydata_sphinx_theme"
 html_title = "skunlearn"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["custom.css"]
 html_context = {"default_mode": "auto"}
 html_show_sourcelink = False

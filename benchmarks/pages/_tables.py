@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+pd.set_option("display.max_colwidth", None)  # cells are shown as they are
 RESULTS = Path("..", "results")
 DOMAINS = {
     "speeches": "speeches",

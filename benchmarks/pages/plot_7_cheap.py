@@ -187,7 +187,7 @@ def best(training, cap, fits):
 
 pd.DataFrame(
     {
-        (f"{training} training", f"≤ {cap:.0%}", f"{n} domains"): [
+        (f"{training} training", f"≤ {cap:.0%}", f"{n} domain{'s' if n > 1 else ''}"): [
             best(training, cap, fits) for fits in SITUATIONS.values()
         ]
         for (training, cap), n in n_domains.items()
