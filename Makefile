@@ -13,11 +13,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/python examples/plot_forget_digits.py
 
+# One thread: the networks are small, and two threads wait for each other more than they help.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
