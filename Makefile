@@ -50,7 +50,7 @@ benchmark: $(VENV)/installed
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/$$step.py $$domain $(ARGS) || exit 1; \
 	done; done
 
-# What the pages beyond the first and the third show; a quarter of the time of the above.
+# What the other pages of the study show. Stopped, it goes on where it was, but for the costs.
 questions: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/checks.py speeches identities $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/overlap.py speeches identities $(ARGS)

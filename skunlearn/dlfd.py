@@ -124,7 +124,7 @@ class DLFD(BaseUnlearner):
 
     The defaults are those that did best on five data sets with one setting for all of them, at the
     network's own learning rate (``benchmarks/study/defaults.py``). Five times that rate forgot more
-    on all of them and cost one of them a third of its accuracy on retained rows: `lr` is what to
+    on all of them and cost one of them .34 of its accuracy on retained rows: `lr` is what to
     search over first. With `perturb_steps` 0 the run is fine-tuning.
 
     References
