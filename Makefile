@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/python examples/plot_forget_digits.py
 
-# One thread: the networks are small, and two threads wait for each other more than they help.
+# One thread: the networks are small.
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
