@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
 from skunlearn import FineTune, Retrain, all_unlearners
@@ -177,7 +181,7 @@ def test_every_unlearner_is_tuned(study):
     assert names - study.methods.tuned(study.domains.DOMAINS["speeches"]).keys() == {
         f"{name} ({start})"
         for name in ("DLFD", "FineTune")
-        for start in ("reset", "shrunk", "targets")
+        for start in ("reset", "shrunk", "targets", "ceiling", "matched", "drawn")
     }
     for name in names:
         trials = study.methods.draw_trials(name, domain, 6)
@@ -224,6 +228,70 @@ def test_targets_draw_forget_rows_towards_a_network_that_never_saw_them(study):
             variant.predict_proba(X[forget]), scratch.predict_proba(X[forget])
         )
     assert distance[10.0] < 0.9 * distance[1e-6]
+
+
+def test_matched_targets_are_the_nearest_of_held_out_rows_of_the_class(study):
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), (X_val, y_val), _ = smoke.split(0)
+    original = FineTune(smoke.net, random_state=0).fit(X, y)
+    proba = {"forget": original.predict_proba(X[forget]), "unseen": original.predict_proba(X_val)}
+    expected = np.empty_like(proba["forget"])
+    for label in np.unique(y):
+        here = y[forget] == label
+        pool = proba["unseen"][y_val == label]
+        pool = np.tile(pool, (-(-here.sum() // len(pool)), 1))
+        cost = ((proba["forget"][here, None] - pool) ** 2).sum(-1)
+        expected[here] = pool[linear_sum_assignment(cost)[1]]
+    away, far = {}, {}
+    for cls, amount in [("Matched", 10.0), ("Drawn", 10.0), ("Drawn", 1e-6)]:
+        variant = getattr(study.variants, cls)(
+            FrozenEstimator(original.estimator_),
+            amount=amount,
+            max_epochs=4,
+            perturb_steps=0,
+            random_state=0,
+        )
+        seen = []
+        term = variant._term
+
+        def told(net, request, term=term, seen=seen):
+            added = term(net, request)
+            seen.append(inspect.getclosurevars(added).nonlocals["targets"].numpy())
+            return added
+
+        variant._term = told
+        variant.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
+        away[cls] = np.square(seen[0] - proba["forget"]).sum()
+        far[amount] = jensen_shannon_distance(variant.predict_proba(X[forget]), seen[0])
+        if cls == "Matched":
+            assert np.allclose(seen[0], expected, atol=1e-6)
+    assert away["Matched"] < away["Drawn"]
+    assert far[10.0] < 0.8 * far[1e-6]  # both of Drawn, with the same lots
+
+
+def test_ceiling_lets_the_loss_on_forget_rows_rise_to_that_on_held_out_ones(study):
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), (X_val, y_val), _ = smoke.split(0)
+    net = clone(smoke.net).set_params(max_epochs=30)  # so that it knows the rows by heart
+    original = FineTune(net, random_state=0).fit(X, y)
+    variant = study.variants.UnderCeiling(
+        FrozenEstimator(original.estimator_),
+        amount=3.0,
+        max_epochs=8,
+        lr=0.005,
+        perturb_steps=0,
+        random_state=0,
+    )
+    variant.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
+    before, after = (
+        [
+            log_loss(rows[1], model.predict_proba(rows[0]))
+            for rows in ((X[forget], y[forget]), unseen)
+        ]
+        for model, unseen in ((original, (X_val, y_val)), (variant, (X_val, y_val)))
+    )
+    assert before[0] < 0.1 * before[1]
+    assert 0.5 * after[1] < after[0] < 1.3 * after[1]
 
 
 def test_published_recipe_and_controls(study):
