@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from skunlearn import FineTune, Retrain, all_unlearners
 from skunlearn.metrics import jensen_shannon_distance
 from skunlearn.transport import transport_distance
 
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
 MODULES += ("checks", "cost", "defaults", "misleading", "overlap")
@@ -149,6 +151,19 @@ def test_nobody_is_in_two_parts(study, name):
     ]
     assert sum(map(len, parts)) == len(set().union(*parts)) == len(set(people))
     assert [len(part) for part in parts[1:]] == list(domain.sizes.values())
+
+
+@pytest.mark.parametrize("name", ["smoke", "identities", "speeches", "faces", "ecg", "digits"])
+def test_domains_have_as_many_people_as_they_say(study, name):
+    domain = study.domains.DOMAINS[name]
+    try:
+        _, y, people = domain.load(SHARED)
+    except study.domains.MissingDataError as error:
+        pytest.skip(str(error))
+    assert len(np.unique(people)) == domain.n_people
+    split = domain.masks(y, people, 0)
+    forgotten, trained_on = (len(np.unique(people[m])) for m in (split.forget, split.train))
+    assert domain.forget_share == forgotten / (trained_on - forgotten)
 
 
 def test_trainings_are_annealed_once(study):
@@ -368,7 +383,7 @@ def test_ties_share_a_rank(study):
     def of(values):
         return dict(enumerate(values))
 
-    better = study.summarise.is_better
+    better = partial(study.summarise.is_better, forget_share=0)
     # Differences 1, 2, 3: mean 2, half width 4.303 * 1 / sqrt(3) = 2.48.
     assert not better(of([2, 4, 6]), of([1, 2, 3]), greater=True)
     # 2, 2.1, 2.2: half width 0.248.
@@ -376,6 +391,11 @@ def test_ties_share_a_rank(study):
     assert not better(of([3, 4.1, 5.2]), of([1, 2, 3]), greater=False)
     assert better(of([1, 2, 3]), of([3, 4.1, 5.2]), greater=False)
     assert not better(of([1]), of([0]), greater=True)
+    # 1, 1.3, 1.6: half width 0.745 for independent splits, 1.49 where three more thirds are added.
+    assert better(of([2, 3.3, 4.6]), of([1, 2, 3]), greater=True)
+    assert not better(of([2, 3.3, 4.6]), of([1, 2, 3]), greater=True, forget_share=1)
+    mean, half = study.summarise.paired([1, 1.3, np.nan, 1.6], forget_share=1)
+    assert (mean, half) == (pytest.approx(1.3), pytest.approx(4.3027 * 0.3 * np.sqrt(4 / 3), 1e-4))
     choices = [{"method": name, "trial": "0", "cap": 0.3} for name in ("A", "B", "C", "A: control")]
     values = {"A": [5, 5.1, 5.2], "B": [5.1, 5.2, 5.0], "C": [1, 1.2, 1.1], "A: control": [9, 9, 9]}
     rows = [
@@ -384,7 +404,8 @@ def test_ties_share_a_rank(study):
         for name, each in values.items()
         for seed, value in enumerate(each)
     ]
-    summary = {row["method"]: row for row in study.summarise.summarise("x", choices, rows)}
+    domain = study.domains.DOMAINS["smoke"]
+    summary = {row["method"]: row for row in study.summarise.summarise(domain, choices, rows)}
     assert [summary[name]["nomus_rank"] for name in "ABC"] == [1, 1, 3]
     assert [summary[name]["gap_rank"] for name in "ABC"] == [2, 2, 1]
     assert "nomus_rank" not in summary["A: control"]

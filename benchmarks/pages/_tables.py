@@ -1,12 +1,17 @@
 """What the pages of the study have in common: reading result tables, and showing them."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+
+sys.path.append(str(Path("..", "study").resolve()))
+from domains import DOMAINS as STUDIED
+from summarise import paired
 
 pd.set_option("display.max_colwidth", None)  # cells are shown as they are
+__all__ = ["STUDIED", "paired"]
 RESULTS = Path("..", "results")
 DOMAINS = {
     "speeches": "speeches",
@@ -37,18 +42,6 @@ def read(part, domains=DOMAINS):
             "questions` makes it, as benchmarks/study/README.md says."
         )
     return pd.concat(tables, ignore_index=True)
-
-
-def paired(ours, theirs):
-    """Mean difference of two figures over the splits that both have, and half its 95 % interval.
-
-    The interval is Student's t over splits, which are draws of the same people: it says how far
-    the difference holds for other draws of them, not for other people.
-    """
-    difference = (ours - theirs).dropna()
-    n = len(difference)
-    half = t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return difference.mean(), half
 
 
 def spread(values):

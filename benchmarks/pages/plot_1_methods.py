@@ -84,10 +84,10 @@ plt.show()
 # %%
 # Ranks
 # -----
-# A rank is one plus the number of methods that are better by more than the splits leave open (95 %
-# intervals of the mean difference, not corrected for how many there are), so that ties share a
-# rank, and a method whose figures scatter widely has a better one than its mean deserves. Splits
-# are draws of the same people: ranks hold for other draws of them. Below, for each cap, the rank by
+# A rank is one plus the number of methods that are better by more than the splits leave open: 95 %
+# intervals of the mean difference, by the corrected resampled t-test, for splits are draws of the
+# same people. They are not corrected for how many there are. Ties share a rank, and a method whose
+# figures scatter widely has a better one than its mean deserves. Below, for each cap, the rank by
 # distance in each domain; a dash is a method that no setting brings under the cap.
 
 

@@ -7,7 +7,6 @@ run that was stopped goes on where it was. A row's trial says what it is: "share
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 from methods import PUBLISHED, SHORTENED
 from options import FIRST_REPORTED, options, splits
 from tables import REFERENCES, Table, fill, run
@@ -77,8 +76,7 @@ def main(args=None):
         table = Table(args.results / f"checks-{domain.name}.csv")
         done = {(row["method"], int(row["seed"]), row["trial"]) for row in table.rows()}
         n_splits = args.reporting_splits or domain.n_report
-        n_people = len(np.unique(domain.load(args.data)[2]))
-        n_trained = n_people - domain.sizes["val_size"] - domain.sizes["test_size"]
+        n_trained = domain.n_people - domain.sizes["val_size"] - domain.sizes["test_size"]
         tasks = []
         for seed in range(FIRST_REPORTED, FIRST_REPORTED + n_splits):
             for share in (None, *SHARES):

@@ -153,8 +153,10 @@ class Domain:
         From the folder of the data to rows, labels and people.
     net : skorch.NeuralNetClassifier
         The network, untrained.
+    n_people : int
+        How many people there are.
     sizes : dict
-        How many people are forgotten, held out for tuning and held out for reporting; all others
+        How many of them are forgotten, held out for tuning and held out for reporting; all others
         are retained.
     n_report : int
         Splits that figures are reported on.
@@ -167,6 +169,7 @@ class Domain:
     name: str
     load: Callable
     net: NeuralNetClassifier
+    n_people: int
     sizes: dict
     n_report: int
     stratify: bool = False
@@ -176,6 +179,11 @@ class Domain:
     def caps(self):
         """Largest costs allowed; of a long training, more than these is a long training itself."""
         return (0.01, 0.03, 0.1, 0.3) if self.is_long else (0.01, 0.03, 0.1, 0.3, 1.0)
+
+    @property
+    def forget_share(self):
+        """People who are forgotten, for each who is retained."""
+        return self.sizes["forget_size"] / (self.n_people - sum(self.sizes.values()))
 
     def split(self, seed, folder=None):
         """The rows of one draw of people.
@@ -208,23 +216,13 @@ def _sizes(forget, val, test):
 
 
 _SHORT = [
-    Domain(
-        "speeches", _speeches, _net(Dense, 0.02, 8), _sizes(32, 35, 35), n_report=5, stratify=True
-    ),
-    Domain("faces", _faces, _net(Convolutions, 0.02, 12, 32), _sizes(2, 3, 4), n_report=10),
-    Domain(
-        "ecg",
-        _ecg,
-        _net(Dense, 0.02, 20),
-        _sizes(4, 9, 5),
-        n_report=10,
-    ),
-    Domain(
-        "identities", _identities, _net(Convolutions, 0.02, 20, 32), _sizes(20, 40, 40), n_report=5
-    ),
+    Domain("speeches", _speeches, _net(Dense, 0.02, 8), 180, _sizes(32, 35, 35), 5, stratify=True),
+    Domain("faces", _faces, _net(Convolutions, 0.02, 12, 32), 20, _sizes(2, 3, 4), 10),
+    Domain("ecg", _ecg, _net(Dense, 0.02, 20), 47, _sizes(4, 9, 5), 10),
+    Domain("identities", _identities, _net(Convolutions, 0.02, 20, 32), 200, _sizes(20, 40, 40), 5),
     # Says nothing; it is there to see that everything runs.
-    Domain("smoke", _smoke, _net(Convolutions, 0.05, 8, 16), _sizes(4, 4, 4), n_report=2),
-    Domain("digits", _digits, _net(Convolutions, 0.02, 10), _sizes(1, 1, 1), n_report=6),
+    Domain("smoke", _smoke, _net(Convolutions, 0.05, 8, 16), 24, _sizes(4, 4, 4), 2),
+    Domain("digits", _digits, _net(Convolutions, 0.02, 10), 6, _sizes(1, 1, 1), 6),
 ]
 _LONG = {"speeches": 120, "faces": 120}
 

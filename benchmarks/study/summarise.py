@@ -23,30 +23,60 @@ SUMMARY += [f"{name}{kind}" for name in SHOWN for kind in ("", "_sd")]
 SUMMARY += [f"{name}_rank" for name, greater in SHOWN.items() if greater is not None]
 
 
-def is_better(ours, theirs, greater, level=0.95):
-    """Whether one method is better than another by more than their seeds leave open.
+def paired(differences, forget_share, level=0.95):
+    """Mean difference over splits, and half its interval by the corrected resampled t-test.
+
+    The splits are draws of the same people, so that their figures are not independent, and the
+    usual interval is too narrow: the variance of the mean is taken to be that of independent ones
+    and `forget_share` times the variance over splits more.
+
+    Parameters
+    ----------
+    differences : array-like of shape (n_splits,)
+        Of two methods, by split; those that are not finite are left out.
+    forget_share : float
+        Of the domain; people who are measured for each who is trained on.
+    level : float
+        Of the interval.
+
+    Returns
+    -------
+    mean, half_width : float
+        Half the width is nan for fewer than two splits.
+
+    References
+    ----------
+    .. [1] Nadeau and Bengio. Inference for the Generalization Error. Machine Learning 52, 2003.
+    """
+    differences = np.asarray(differences, dtype=float)
+    differences = differences[np.isfinite(differences)]
+    n = len(differences)
+    if n < 2:
+        return (float(differences.mean()) if n else np.nan), np.nan
+    error = differences.std(ddof=1) * np.sqrt(1 / n + forget_share)
+    return float(differences.mean()), float(t.ppf((1 + level) / 2, n - 1) * error)
+
+
+def is_better(ours, theirs, greater, forget_share):
+    """Whether one method is better than another by more than their splits leave open.
 
     Parameters
     ----------
     ours, theirs : dict
-        A figure by seed.
+        A figure by seed; those that both have are compared. What lies within the interval of the
+        mean difference is a tie.
     greater : bool
         Whether greater is better.
-    level : float
-        Of the interval of the mean difference over the seeds that both have, by Student's t. What
-        lies within it is a tie.
+    forget_share : float
+        Of the domain.
 
     Returns
     -------
     better : bool
     """
-    difference = np.array([ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()])
-    difference = (difference if greater else -difference)[np.isfinite(difference)]
-    n = len(difference)
-    if n < 2:
-        return False
-    half = t.ppf((1 + level) / 2, n - 1) * difference.std(ddof=1) / np.sqrt(n)
-    return bool(difference.mean() > half)
+    both = ours.keys() & theirs.keys()
+    mean, half = paired([ours[seed] - theirs[seed] for seed in both], forget_share)
+    return (mean if greater else -mean) > half
 
 
 def summarise(domain, choices, rows):
@@ -57,8 +87,8 @@ def summarise(domain, choices, rows):
 
     Parameters
     ----------
-    domain : str
-        The name of the domain.
+    domain : Domain
+        The domain.
     choices, rows : list of dict
         What was chosen, and what was reported.
 
@@ -77,7 +107,7 @@ def summarise(domain, choices, rows):
         shown = [key for key in shown + chosen if found[key]] if chosen else []
         ranked = [key for key in shown if key in chosen and ": " not in key[0]]
         for key in shown:
-            entry = dict(zip(SUMMARY, (domain, cap, *key, len(found[key]))))
+            entry = dict(zip(SUMMARY, (domain.name, cap, *key, len(found[key]))))
             for name, greater in SHOWN.items():
                 values = {seed: row[name] for seed, row in found[key].items()}
                 array = np.array(list(values.values()))
@@ -86,7 +116,9 @@ def summarise(domain, choices, rows):
                 if greater is None or key not in ranked:
                     continue
                 others = [{s: row[name] for s, row in found[k].items()} for k in ranked if k != key]
-                entry[f"{name}_rank"] = 1 + sum(is_better(o, values, greater) for o in others)
+                entry[f"{name}_rank"] = 1 + sum(
+                    is_better(other, values, greater, domain.forget_share) for other in others
+                )
             summary.append(entry)
     return summary
 
@@ -95,7 +127,7 @@ def main(args=None):
     args = options(__doc__, args)
     for domain in args.domains:
         parts = [args.results / f"{part}-{domain.name}.csv" for part in ("chosen", "reported")]
-        summary = summarise(domain.name, *(Table(path).rows() for path in parts))
+        summary = summarise(domain, *(Table(path).rows() for path in parts))
         if not summary:
             print(f"{domain.name} is skipped: nothing is reported yet.")
             continue

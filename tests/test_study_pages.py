@@ -1,0 +1,56 @@
+"""The study's pages run on the committed tables, whose summaries are of what was reported."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+PAGES = sorted((BENCHMARKS / "pages").glob("plot_*.py"))
+SUMMARIES = sorted((BENCHMARKS / "results").glob("summary-*.csv"))
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Import what lies beside the scripts, and forget it afterwards."""
+    monkeypatch.setattr(
+        sys, "path", [str(BENCHMARKS / name) for name in ("pages", "study")] + sys.path
+    )
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if BENCHMARKS in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_run_on_the_committed_tables(page, beside, monkeypatch):
+    monkeypatch.chdir(page.parent)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()) or plt.close())
+    runpy.run_path(str(page))
+    assert shown
+    assert all(any(axes.has_data() for axes in figure.axes) for figure in shown)
+
+
+@pytest.mark.parametrize("path", SUMMARIES, ids=lambda path: path.stem)
+def test_committed_summaries_are_of_the_committed_reports(path, beside):
+    from domains import DOMAINS
+    from summarise import summarise
+    from tables import Table, _text
+
+    domain = DOMAINS[path.stem.removeprefix("summary-")]
+    chosen, reported = (
+        Table(path.with_name(f"{part}-{domain.name}.csv")).rows() for part in ("chosen", "reported")
+    )
+    rows = summarise(domain, chosen, reported)
+    committed = Table(path).rows()
+    assert len(rows) == len(committed) > 0
+    for row, found in zip(rows, committed):
+        for name, value in row.items():
+            if name not in ("domain", "method", "trial"):
+                assert found[name] == pytest.approx(float(_text(value)), nan_ok=True)
+            else:
+                assert found[name] == value
