@@ -342,7 +342,8 @@ def compare_unlearners(
     distance to the retrained network is near 1, no figure can tell that anything was forgotten, and
     what does nothing is on the front.
 
-    If it takes longer than two seconds and tqdm is installed, a progress bar is shown.
+    If it takes longer than two seconds and tqdm is installed, a progress bar is shown. The
+    environment variable ``TQDM_DISABLE=1`` hides it.
 
     Examples
     --------
