@@ -41,7 +41,7 @@ docs: $(VENV)/installed-docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
 
-DOMAINS ?= speeches speeches-long faces faces-long ecg identities digits
+DOMAINS ?= speeches speeches-long faces faces-long ecg ecg-long identities digits
 DEFAULTS ?= speeches speeches-long faces faces-long identities
 
 # Hours. Stopped, it goes on where it was; DOMAINS=faces does one; benchmarks/study/README.md has more.

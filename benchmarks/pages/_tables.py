@@ -21,6 +21,7 @@ DOMAINS = {
     "digits": "spoken digits",
     "speeches-long": "speeches, long",
     "faces-long": "faces, long",
+    "ecg-long": "heart beats, long",
 }
 TEXTS = {"trial": str, "params": str, "error": str}
 REFERENCES = ("Original", "Retrain", "Retrain again")

@@ -224,7 +224,7 @@ _SHORT = [
     Domain("smoke", _smoke, _net(Convolutions, 0.05, 8, 16), 24, _sizes(4, 4, 4), 2),
     Domain("digits", _digits, _net(Convolutions, 0.02, 10), 6, _sizes(1, 1, 1), 6),
 ]
-_LONG = {"speeches": 120, "faces": 120}
+_LONG = {"speeches": 120, "faces": 120, "ecg": 120}
 
 DOMAINS = {domain.name: domain for domain in _SHORT}
 DOMAINS |= {
