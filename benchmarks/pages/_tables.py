@@ -25,6 +25,11 @@ DOMAINS = {
 }
 TEXTS = {"trial": str, "params": str, "error": str}
 REFERENCES = ("Original", "Retrain", "Retrain again")
+VARIANTS = [
+    f"{name} ({start})"
+    for start in ("reset", "shrunk", "targets", "ceiling", "matched", "drawn")
+    for name in ("DLFD", "FineTune")
+]
 # Colours that can be told apart by those who do not see all of them (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

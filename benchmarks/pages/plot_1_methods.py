@@ -16,7 +16,7 @@ has lost everything has nothing to give away.
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _tables import COLOURS, DOMAINS, REFERENCES, Folded, Stacked, read
+from _tables import COLOURS, DOMAINS, REFERENCES, VARIANTS, Folded, Stacked, read
 
 from skunlearn.benchmark import pareto_front
 
@@ -25,7 +25,7 @@ domains = [name for name in DOMAINS if name in set(summary.domain)]
 within = read("chosen")[["domain", "cap", "method", "n_within", "kept"]]
 summary = summary.merge(within, "left", ["domain", "cap", "method"])
 # The controls and the variants have pages of their own.
-ranked = ~summary.method.isin(REFERENCES) & ~summary.method.str.contains(r": |reset|shrunk|targets")
+ranked = ~summary.method.isin((*REFERENCES, *VARIANTS)) & ~summary.method.str.contains(": ")
 methods = summary[ranked]
 print(f"{methods.method.nunique()} methods, {len(domains)} domains: {', '.join(domains)}")
 

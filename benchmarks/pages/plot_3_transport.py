@@ -32,9 +32,8 @@ def against(control, method):
         row = {"domain": domain, "method": method, "trial": trial, "control": control}
         row["cost"] = ours.cost.mean()
         for figure, name in FIGURES.items():
-            row[name], row[f"{name} ±"] = paired(
-                ours[figure] - theirs[figure], STUDIED[domain].forget_share
-            )
+            share = STUDIED[domain].measured_share(figure)
+            row[name], row[f"{name} ±"] = paired(ours[figure] - theirs[figure], share)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -180,10 +180,12 @@ class Domain:
         """Largest costs allowed; of a long training, more than these is a long training itself."""
         return (0.01, 0.03, 0.1, 0.3) if self.is_long else (0.01, 0.03, 0.1, 0.3, 1.0)
 
-    @property
-    def forget_share(self):
-        """People who are forgotten, for each who is retained."""
-        return self.sizes["forget_size"] / (self.n_people - sum(self.sizes.values()))
+    def measured_share(self, figure):
+        """People whom a figure is measured on, for each who is retained."""
+        measured = self.sizes["forget_size"]
+        if figure != "relative_js_distance":  # which is about rows to forget alone
+            measured += self.sizes["test_size"]
+        return measured / (self.n_people - sum(self.sizes.values()))
 
     def split(self, seed, folder=None):
         """The rows of one draw of people.

@@ -9,6 +9,7 @@ from skunlearn import DLFD, SCRUB, AdvancedNegGrad, Retrain, all_unlearners
 from skunlearn.transport import transport_distance
 
 SHORTENED = "Retrain (shortened)"
+FEW_EPOCHS = 3  # of a long training, 2.5 %
 PUBLISHED = {"clean_weight": 0, "bn_batches": 0}
 
 
@@ -54,13 +55,27 @@ def make(name, domain, params):
 
 
 def draw_trials(name, domain, n_trials):
-    """The settings that a method is tried with: the first of them are those of fewer trials."""
-    unlearner = tuned(domain)[name]
-    space = unlearner.search_space()
+    """The settings that a method is tried with, by trial.
+
+    Where training is long there are as many again of those that take few epochs, for the smallest
+    caps. The first of each kind are those of fewer trials.
+    """
+    space = tuned(domain)[name].search_space()
     if name == "DLFD (published)":
         space["perturb_steps"] = [1, 3, 6]  # it takes several
-    trials = ParameterSampler(space, n_trials, random_state=0)
-    return [{key: _plain(value) for key, value in trial.items()} for trial in trials]
+    found = _draw(space, n_trials, 0)
+    if domain.is_long:
+        if "max_epochs" in space:
+            space["max_epochs"] = [n for n in space["max_epochs"] if n <= FEW_EPOCHS]
+        found |= _draw(space, n_trials, 1, "few-")
+    return found
+
+
+def _draw(space, n_trials, seed, prefix=""):
+    return {
+        f"{prefix}{i}": {key: _plain(value) for key, value in trial.items()}
+        for i, trial in enumerate(ParameterSampler(space, n_trials, random_state=seed))
+    }
 
 
 def _plain(value):

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 from methods import CONTROLS, SHORTENED, make, tuned
-from options import FIRST_REPORTED, options, splits
+from options import FIRST_REPORTED, ROUNDING, options, splits
 from tables import REFERENCES, Table, fill, run
 
 CHOICE = ("domain", "method", "cap", "trial", "tuned", "cost", "params", "n_within", "kept")
@@ -54,7 +54,7 @@ def choose(domain, rows, objective):
         score = np.mean([row[objective] for row in found])
         kept = int(np.mean([row["retain_accuracy"] for row in found]) >= enough)
         for cap in domain.caps:
-            if cost > cap:
+            if cost > ROUNDING * cap:
                 continue
             within[method, cap] += 1
             last = best.get((method, cap), {"kept": 0, "tuned": sign * np.inf})
@@ -68,7 +68,9 @@ def choose(domain, rows, objective):
                 choices.append(choice | {"method": f"{choice['method']}: {control}"})
     for cap in domain.caps:
         n_epochs = int(cap * domain.net.max_epochs + 1e-9)
-        if 1 <= n_epochs < domain.net.max_epochs:
+        if cap == 1:  # which is a retraining
+            n_epochs //= 2
+        if n_epochs:
             choice = SHORTENED, cap, str(n_epochs), np.nan, n_epochs / domain.net.max_epochs
             choices.append(dict(zip(CHOICE, (domain.name, *choice, {"max_epochs": n_epochs}))))
     return choices

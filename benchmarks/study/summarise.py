@@ -3,9 +3,11 @@
 from collections import defaultdict
 
 import numpy as np
-from options import options
+from options import ROUNDING, options
+from report import GUARD
 from scipy.stats import t
 from tables import Table
+from variants import variants
 
 SHOWN = {  # and whether greater is better, which decides the ranks
     "nomus": True,
@@ -18,23 +20,24 @@ SHOWN = {  # and whether greater is better, which decides the ranks
     "cost": None,
     "seconds": None,
 }
-SUMMARY = ["domain", "cap", "method", "trial", "n_seeds"]
+SUMMARY = ["domain", "cap", "method", "trial", "n_seeds", "kept", "forgot", "in_cap"]
+ATTACK = 0.1  # how far the AUC of the calibrated attack may be from a coin toss
 SUMMARY += [f"{name}{kind}" for name in SHOWN for kind in ("", "_sd")]
 SUMMARY += [f"{name}_rank" for name, greater in SHOWN.items() if greater is not None]
 
 
-def paired(differences, forget_share, level=0.95):
+def paired(differences, measured_share, level=0.95):
     """Mean difference over splits, and half its interval by the corrected resampled t-test.
 
     The splits are draws of the same people, so that their figures are not independent, and the
-    usual interval is too narrow: the variance of the mean is taken to be that of independent ones
-    and `forget_share` times the variance over splits more.
+    usual interval is too narrow: the variance of the mean is taken to be that of independent ones,
+    and `measured_share` times the variance over splits more.
 
     Parameters
     ----------
     differences : array-like of shape (n_splits,)
         Of two methods, by split; those that are not finite are left out.
-    forget_share : float
+    measured_share : float
         Of the domain; people who are measured for each who is trained on.
     level : float
         Of the interval.
@@ -53,11 +56,11 @@ def paired(differences, forget_share, level=0.95):
     n = len(differences)
     if n < 2:
         return (float(differences.mean()) if n else np.nan), np.nan
-    error = differences.std(ddof=1) * np.sqrt(1 / n + forget_share)
+    error = differences.std(ddof=1) * np.sqrt(1 / n + measured_share)
     return float(differences.mean()), float(t.ppf((1 + level) / 2, n - 1) * error)
 
 
-def is_better(ours, theirs, greater, forget_share):
+def is_better(ours, theirs, greater, measured_share):
     """Whether one method is better than another by more than their splits leave open.
 
     Parameters
@@ -67,7 +70,7 @@ def is_better(ours, theirs, greater, forget_share):
         mean difference is a tie.
     greater : bool
         Whether greater is better.
-    forget_share : float
+    measured_share : float
         Of the domain.
 
     Returns
@@ -75,15 +78,45 @@ def is_better(ours, theirs, greater, forget_share):
     better : bool
     """
     both = ours.keys() & theirs.keys()
-    mean, half = paired([ours[seed] - theirs[seed] for seed in both], forget_share)
+    mean, half = paired([ours[seed] - theirs[seed] for seed in both], measured_share)
     return (mean if greater else -mean) > half
+
+
+def guards(rows, retrained, cap):
+    """Whether a method kept what it should, forgot, and cost no more than it may, as 0 and 1.
+
+    Parameters
+    ----------
+    rows, retrained : dict
+        The rows of a method, and of the retrained network, by seed.
+    cap : float
+        Largest cost allowed.
+
+    Returns
+    -------
+    flags : dict
+        `kept`, `forgot` and `in_cap`.
+    """
+
+    def mean(rows, name):
+        return np.mean([row[name] for row in rows.values()])
+
+    enough = mean(retrained, "retain_accuracy") - GUARD
+    costs = [row["cost"] for row in rows.values()]
+    return {
+        "kept": int(mean(rows, "retain_accuracy") >= enough),
+        "forgot": int(abs(mean(rows, "calibrated_attack_auc") - 0.5) <= ATTACK),
+        "in_cap": int(not np.max(costs) > ROUNDING * cap),  # an original has none
+    }
 
 
 def summarise(domain, choices, rows):
     """A row for each cap and method, with means, standard deviations over seeds, and ranks.
 
-    A rank is 1 plus the number of methods that are better: ties share it. The original, the
-    references and the controls are not ranked.
+    A rank is 1 plus the number of methods that are better: ties share it. Ranked are methods that
+    keep the retrained network's accuracy on retained rows, less `GUARD` (`kept`), and cost no more
+    than the cap on any split (`in_cap`); not the references, the controls and the variants.
+    `forgot` says whether the calibrated attack is within `ATTACK` of a coin toss.
 
     Parameters
     ----------
@@ -100,14 +133,26 @@ def summarise(domain, choices, rows):
     for row in rows:
         if not row["error"]:
             found[row["method"], row["trial"]][row["seed"]] = row
-    summary = []
+    summary, unranked = [], variants(domain.net)
     for cap in sorted({choice["cap"] for choice in choices}):
         shown = [("Original", ""), ("Retrain", ""), ("Retrain again", "")]
         chosen = [(choice["method"], choice["trial"]) for choice in choices if choice["cap"] == cap]
         shown = [key for key in shown + chosen if found[key]] if chosen else []
-        ranked = [key for key in shown if key in chosen and ": " not in key[0]]
-        for key in shown:
-            entry = dict(zip(SUMMARY, (domain.name, cap, *key, len(found[key]))))
+        entries = {
+            key: dict(zip(SUMMARY, (domain.name, cap, *key, len(found[key])))) for key in shown
+        }
+        for key, entry in entries.items():
+            entry |= guards(found[key], found["Retrain", ""], cap)
+        ranked = [
+            key
+            for key in chosen
+            if key in entries
+            and entries[key]["kept"]
+            and entries[key]["in_cap"]
+            and ": " not in key[0]
+            and key[0] not in unranked
+        ]
+        for key, entry in entries.items():
             for name, greater in SHOWN.items():
                 values = {seed: row[name] for seed, row in found[key].items()}
                 array = np.array(list(values.values()))
@@ -116,8 +161,9 @@ def summarise(domain, choices, rows):
                 if greater is None or key not in ranked:
                     continue
                 others = [{s: row[name] for s, row in found[k].items()} for k in ranked if k != key]
+                share = domain.measured_share(name)
                 entry[f"{name}_rank"] = 1 + sum(
-                    is_better(other, values, greater, domain.forget_share) for other in others
+                    is_better(other, values, greater, share) for other in others
                 )
             summary.append(entry)
     return summary

@@ -115,7 +115,7 @@ def _text(value):
 def _value(key, text):
     if key == "params":
         return json.loads(text) if text else {}
-    if key in ("domain", "method", "trial", "error"):
+    if key in ("domain", "method", "trial", "error", "part", "case"):
         return text
     return float(text) if text else np.nan
 

@@ -7,7 +7,7 @@ a split, or cost more than any cap allows, is chosen at none and is not tried on
 from functools import partial
 
 from methods import draw_trials, make, tuned
-from options import options, splits
+from options import ROUNDING, options, splits
 from tables import REFERENCES, Table, fill, run
 
 
@@ -21,16 +21,16 @@ def main(args=None):
             left_out |= {
                 (row["method"], row["trial"])
                 for row in tried
-                if row["error"] or row["cost"] > domain.caps[-1]
+                if row["error"] or row["cost"] > ROUNDING * domain.caps[-1]
             }
             tasks = []
             if not {(name, "") for name in REFERENCES} <= left_out:
                 tasks.append((seed, None, {}))
             for method in args.methods or tuned(domain):
                 trials = {
-                    str(i): params
-                    for i, params in enumerate(draw_trials(method, domain, args.trials))
-                    if (method, str(i)) not in left_out
+                    trial: params
+                    for trial, params in draw_trials(method, domain, args.trials).items()
+                    if (method, trial) not in left_out
                 }
                 if trials:
                     tasks.append((seed, method, trials))
