@@ -50,6 +50,41 @@ def read(part, domains=DOMAINS):
     return pd.concat(tables, ignore_index=True)
 
 
+def against(pairs, figure="relative_js_distance", domains=DOMAINS):
+    """Differences of methods that were chosen at the same cap, over the splits that both have.
+
+    Parameters
+    ----------
+    pairs : sequence of tuple (str, str)
+        Two methods; the second is taken from the first.
+    figure : str
+        The figure that is compared.
+    domains : sequence of str
+        Where; what is not chosen there is left out.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns ``domain``, ``cap``, ``ours``, ``theirs``, ``mean``, ``half`` (of the 95 % interval,
+        by the corrected resampled t-test), ``kept`` (whether both kept the accuracy on retained
+        rows) and ``text``.
+    """
+    reported = read("reported", domains).set_index(["domain", "method", "trial", "seed"])
+    values = reported.sort_index()[figure]
+    rows = []
+    for (domain, cap), chosen in read("summary", domains).groupby(["domain", "cap"], sort=False):
+        here, share = chosen.set_index("method"), STUDIED[domain].measured_share(figure)
+        for ours, theirs in pairs:
+            if ours in here.index and theirs in here.index:
+                a, b = (values.loc[domain, name, here.trial[name]] for name in (ours, theirs))
+                mean, half = paired(a - b, share)
+                kept = bool(here.kept[ours] and here.kept[theirs])
+                text = f"{mean:+.2f} ± {half:.2f}" + (" *" if abs(mean) > half else "")
+                rows.append((domain, cap, ours, theirs, mean, half, kept, text))
+    columns = ["domain", "cap", "ours", "theirs", "mean", "half", "kept", "text"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def spread(values):
     """Mean and standard deviation of a group, as text."""
     values = np.asarray(values, dtype=float)
