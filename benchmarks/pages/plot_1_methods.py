@@ -50,9 +50,7 @@ short = {
 shown = ["Retrain (tuned, short)", "Retrain (shortened)", "DLFD", "DLFD (published)", "EUk"]
 shown += ["FineTune"]
 n_rows = -(-len(domains) // 2)
-figure, axes = plt.subplots(
-    n_rows, 2, figsize=(8, 3 * n_rows), layout="constrained", sharey=True, squeeze=False
-)
+figure, axes = plt.subplots(n_rows, 2, figsize=(8, 3 * n_rows), layout="constrained", squeeze=False)
 for ax, name in zip(axes.flat, domains):
     here = summary[summary.domain == name].drop_duplicates(["method", "trial"])
     points = here[here.method.isin(methods.method)]
@@ -75,7 +73,9 @@ for ax, name in zip(axes.flat, domains):
             label=short.get(method, method),
         )
         lost = ours[ours.kept == 0]
-        ax.plot(lost.cost, lost.relative_js_distance, "o", ms=4, color=colour, mfc="white")
+        ax.plot(
+            lost.cost, lost.relative_js_distance, "o", ms=4, color=colour, mfc="white", zorder=3
+        )
     kept = points[points.kept == 1]
     front = kept.iloc[pareto_front(kept.cost, kept.relative_js_distance)]
     ax.plot(front.cost, front.relative_js_distance, color="0.6", drawstyle="steps-post", zorder=0)
