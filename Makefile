@@ -54,7 +54,7 @@ benchmark: $(VENV)/installed
 questions: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/checks.py speeches identities $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/overlap.py speeches identities $(ARGS)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/misleading.py speeches identities digits $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/misleading.py speeches faces ecg identities digits $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/defaults.py $(DEFAULTS) $(ARGS)
 	$(BIN)/python benchmarks/study/cost.py
 

@@ -87,4 +87,4 @@ for figure, sign in {"distance": -1, "NoMUS": 1, "gap": -1}.items():
             "tie": len(rows) - better - worse,
             "mean difference": round(rows[figure].mean(), 3),
         }
-pd.DataFrame(counts).T.rename_axis(["method", "against", "by"])
+pd.DataFrame.from_dict(counts, orient="index").rename_axis(["method", "against", "by"])
