@@ -83,7 +83,7 @@ Folded("Figures", table("share", METHODS))
 # %%
 # Number of epochs
 # ----------------
-# Is one enough? An epoch of DLFD costs more than three of fine-tuning; the costs are in the table.
+# Is one enough? An epoch of DLFD costs about three of fine-tuning; the costs are in the table.
 
 lines("epochs", "epochs of unlearning", METHODS[:3], xscale="log")
 Folded("Figures", table("epochs", METHODS[:3]))
