@@ -9,9 +9,10 @@ import pandas as pd
 sys.path.append(str(Path("..", "study").resolve()))
 from domains import DOMAINS as STUDIED
 from summarise import paired
+from tables import REFERENCES
+from variants import variants
 
 pd.set_option("display.max_colwidth", None)  # cells are shown as they are
-__all__ = ["STUDIED", "paired"]
 RESULTS = Path("..", "results")
 DOMAINS = {
     "speeches": "speeches",
@@ -24,14 +25,20 @@ DOMAINS = {
     "ecg-long": "heart beats, long",
 }
 TEXTS = {"trial": str, "params": str, "error": str}
-REFERENCES = ("Original", "Retrain", "Retrain again")
-VARIANTS = [
-    f"{name} ({start})"
-    for start in ("reset", "shrunk", "targets", "ceiling", "matched", "drawn")
-    for name in ("DLFD", "FineTune")
-]
+VARIANTS = list(variants(STUDIED["smoke"].net))
+NOT_RANKED = (*REFERENCES, *VARIANTS)  # nor are the controls
 # Colours that can be told apart by those who do not see all of them (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+# A domain and its longer variant are of one colour.
+SHORT = [name for name in DOMAINS if not name.endswith("-long")]
+MARKS = {
+    name: {
+        "color": COLOURS[SHORT.index(name.removesuffix("-long"))],
+        "marker": "x" if name.endswith("-long") else "o",
+    }
+    for name in DOMAINS
+}
 
 
 def read(part, domains=DOMAINS):

@@ -22,7 +22,7 @@ first decides who is ranked.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _tables import COLOURS, DOMAINS, REFERENCES, VARIANTS, Folded, Stacked, against, read
+from _tables import COLOURS, DOMAINS, NOT_RANKED, REFERENCES, Folded, Stacked, against, read
 
 from skunlearn.benchmark import pareto_front
 
@@ -31,7 +31,7 @@ domains = [name for name in DOMAINS if name in set(summary.domain)]
 within = read("chosen")[["domain", "cap", "method", "n_within"]]
 summary = summary.merge(within, "left", ["domain", "cap", "method"])
 # The controls and the variants have pages of their own.
-ranked = ~summary.method.isin((*REFERENCES, *VARIANTS)) & ~summary.method.str.contains(": ")
+ranked = ~summary.method.isin(NOT_RANKED) & ~summary.method.str.contains(": ")
 methods = summary[ranked]
 print(f"{methods.method.nunique()} methods, {len(domains)} domains: {', '.join(domains)}")
 

@@ -27,6 +27,7 @@ KINDS = list(dict.fromkeys(overlap.trial))
 # %%
 # Each point is a split and a way of choosing. Upwards is how much is left of the way from the
 # original to the retrained network (1: nothing was forgotten; 0: as near as a second retraining).
+# On the drawn faces this way is short, and the points scatter for that reason alone.
 
 figure, axes = plt.subplots(
     len(domains),
