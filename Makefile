@@ -13,9 +13,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/python examples/plot_forget_digits.py
 
-# Two processes of one thread: the networks are small.
+# Two processes of one thread: the networks are small. Names of tests hold sets (of parameters of
+# skorch's networks), whose order has to be one in both.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
 
 test-slow: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
