@@ -1,5 +1,6 @@
 """The study's pages run on the committed tables, whose summaries are of what was reported."""
 
+import ast
 import runpy
 import sys
 from pathlib import Path
@@ -23,6 +24,17 @@ def beside(monkeypatch):
     for name in set(sys.modules) - before:
         if BENCHMARKS in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
             del sys.modules[name]
+
+
+def test_pages_import_of_the_study_through_what_they_share():
+    # sphinx-gallery puts the path back after a page, and leaves the modules loaded.
+    beside = {path.stem for path in (BENCHMARKS / "study").glob("*.py")}
+    for page in PAGES:
+        for node in ast.walk(ast.parse(page.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+                modules = names if isinstance(node, ast.Import) else {node.module}
+                assert not modules & beside, page.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+# Here and on no page: sphinx-gallery puts the path back after each.
 sys.path.append(str(Path("..", "study").resolve()))
+from defaults import left_over
 from domains import DOMAINS as STUDIED
 from summarise import paired
 from tables import REFERENCES
 from variants import variants
 
+__all__ = ["REFERENCES", "STUDIED", "left_over", "paired"]
 pd.set_option("display.max_colwidth", None)  # cells are shown as they are
 RESULTS = Path("..", "results")
 DOMAINS = {

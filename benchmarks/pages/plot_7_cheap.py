@@ -13,8 +13,17 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _tables import COLOURS, DOMAINS, NOT_RANKED, VARIANTS, Folded, Stacked, against, read
-from defaults import left_over
+from _tables import (
+    COLOURS,
+    DOMAINS,
+    NOT_RANKED,
+    VARIANTS,
+    Folded,
+    Stacked,
+    against,
+    left_over,
+    read,
+)
 
 from skunlearn import all_unlearners
 
