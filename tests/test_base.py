@@ -406,3 +406,79 @@ def test_labels_of_a_data_set_are_not_read_row_by_row(problem):
 
     FineTune(make_net(max_epochs=1), random_state=0).fit(Lazy())
     assert Lazy.read <= 200 + 8
+
+
+def test_a_second_request_to_a_frozen_network_goes_on_from_the_first(problem):
+    X, y, forget = problem
+    net = FineTune(make_net(), random_state=0).fit(X, y).estimator_
+    model = FineTune(FrozenEstimator(net), lr=0.5, random_state=0).unlearn(X, y, forget=forget)
+    first = weights(model)
+    model.set_params(lr=1e-12, optimizer=torch.optim.SGD)
+    with pytest.warns(UserWarning, match="changed almost nothing"):
+        model.unlearn(X[20:], y[20:], forget=np.arange(180) < 5)
+    assert torch.allclose(weights(model), first, atol=1e-6)
+    original = torch.cat([p.detach().flatten() for p in net.module_.parameters()])
+    assert (first - original).abs().max() > 0.01
+
+
+class Batches(Callback):
+    """Keep the rows, and the learning rate, of each training batch."""
+
+    seen: list = []  # noqa: RUF012
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        if training:
+            self.seen.append((batch[0], net.optimizer_.param_groups[0]["lr"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "shuffled"), [({}, True), ({"iterator_train__shuffle": False}, False)]
+)
+def test_a_run_shuffles_unless_the_user_says_otherwise(problem, given, shuffled):
+    X, y, forget = problem
+    X = X.copy()
+    X[:, 0] = np.arange(200) / 200
+    net = make_net(callbacks=[Batches], lr=0.1, **given)
+    if not given:
+        del net.iterator_train__shuffle
+    model = FineTune(net, max_epochs=1, random_state=0).fit(X, y)
+    Batches.seen.clear()
+    model.unlearn(X, y, forget=forget)
+    order = (torch.cat([batch[:, 0] for batch, _ in Batches.seen]) * 200).round().tolist()
+    assert sorted(order) == list(range(20, 200))
+    assert (order != sorted(order)) == shuffled
+
+
+def test_a_run_does_not_depend_on_the_global_generators(problem):
+    X, y, forget = problem
+    found = []
+    state = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        for seed in (1, 2):
+            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(seed)
+            model = FineTune(make_net(train_split=ValidSplit(0.2)), random_state=0)
+            found.append(weights(model.fit(X, y, forget=forget)))
+    np.random.set_state(state)  # noqa: NPY002
+    assert torch.equal(*found)
+
+
+def test_rows_that_train_split_sets_aside_are_not_trained_on(problem):
+    X, y, forget = problem
+    net = make_net(train_split=ValidSplit(5), max_epochs=1, callbacks=[Sizes])
+    model = FineTune(net, max_epochs=1, random_state=0).fit(X, y)
+    Sizes.seen.clear()
+    model.unlearn(X, y, forget=forget)
+    assert Sizes.seen == [144]  # 180 * 4 / 5
+    batches = model.unlearning_history_[0]["batches"]
+    assert sum(batch.get("train_batch_size", 0) for batch in batches) == 144
+
+
+def test_a_schedule_of_the_users_own_takes_the_place_of_the_cosine(problem):
+    X, y, _ = problem
+    schedule = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    net = make_net(callbacks=[("schedule", schedule), Batches], batch_size=10, max_epochs=1)
+    model = FineTune(net, max_epochs=2, lr=0.4, random_state=0).fit(X[:50], y[:50])
+    Batches.seen.clear()
+    model.unlearn(X[:50], y[:50], forget=np.arange(50) < 10)
+    assert [lr for _, lr in Batches.seen] == pytest.approx([0.4] * 4 + [0.2] * 4)

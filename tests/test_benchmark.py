@@ -10,7 +10,16 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from skunlearn import SISA, SSD, BadTeacher, FineTune, NegGrad, Retrain, unlearning_report
+from skunlearn import (
+    SISA,
+    SSD,
+    AdvancedNegGrad,
+    BadTeacher,
+    FineTune,
+    NegGrad,
+    Retrain,
+    unlearning_report,
+)
 from skunlearn.benchmark import compare_unlearners, pareto_front
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
@@ -318,3 +327,37 @@ def test_front_is_what_nothing_is_both_cheaper_and_closer_than():
 def test_what_cannot_be_compared_is_refused(unlearners, kwargs, message, problem):
     with pytest.raises(ValueError, match=message):
         compare(unlearners, problem, **kwargs)
+
+
+def test_a_comparison_hands_on_the_held_out_rows(problem):
+    X, y, _ = problem
+    method = AdvancedNegGrad(net(), ceiling="unseen", max_epochs=1)
+    rows = by_method(compare([method], problem, X_val=X[:30], y_val=y[:30]))
+    assert rows["AdvancedNegGrad"]["nomus"] > 0
+    with pytest.raises(ValueError, match="held-out rows"):
+        compare([method], problem)
+
+
+def test_a_comparison_searches_with_the_mask(problem):
+    seen = []
+
+    class Watched(FineTune):
+        def fit(self, X, y=None, *, forget=None, X_val=None, y_val=None):
+            seen.append((X, forget))
+            return super().fit(X, y, forget=forget, X_val=X_val, y_val=y_val)
+
+    search = GridSearchCV(
+        Watched(net(), max_epochs=1, lr=0.01),
+        {"batch_size": [16]},
+        cv=ForgetKFold(2),
+        scoring=get_scorer("utility"),
+        refit=False,
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        compare({"searched": search}, problem)
+    X, _, rows = problem
+    to_forget = {row.tobytes() for row in X[rows["forget"]]}
+    masked = [(fold, mask) for fold, mask in seen if mask is not None]
+    assert len(masked) >= 2
+    for fold, mask in masked:  # ForgetKFold keeps every forget row in every fold
+        assert {row.tobytes() for row in fold[mask]} == to_forget

@@ -365,3 +365,17 @@ def test_benchmark_prints_its_table(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [path, *tiny.split()])
     runpy.run_path(path, run_name="__main__")
     assert "same scores: True" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["labels", "seed"])
+def test_the_cache_of_a_run_tells_labels_and_seeds_apart(problem, tmp_path, change):
+    X, y, _ = problem
+    other = (1 - y, 0) if change == "labels" else (y, 1)
+    plain, plain_other, cached, cached_other = (
+        weights(FineTune(make_net(max_epochs=2), memory=memory, random_state=seed).fit(X, labels))
+        for memory in (None, str(tmp_path))
+        for labels, seed in ((y, 0), other)
+    )
+    assert torch.equal(plain, cached)
+    assert torch.equal(plain_other, cached_other)
+    assert not torch.equal(plain, plain_other)

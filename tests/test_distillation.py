@@ -281,3 +281,14 @@ def test_rewind_needs_held_out_rows_of_the_same_classes(noisy):
 def test_hyperparameters_are_checked(method, name, value):
     with pytest.raises(ValueError, match=f"{name} must be"):
         method(make_net(), **{name: value}).fit(X, Y, forget=FORGET)
+
+
+def test_error_of_held_out_rows_is_weighted():
+    rewind = _Rewind(Requested([0, 0, 1, 3], [0, 1, 1, 2]), None, n_classes=4)
+
+    class Says:
+        def predict_proba(self, rows):
+            return np.eye(4)[[1, 1, 0, 2]]  # wrong, right, wrong, right
+
+    error = rewind._error(Says(), rewind.request.unseen, rewind.weights)
+    assert error == pytest.approx((2 + 0.5) / 3)  # unweighted: 1 / 2

@@ -3,9 +3,11 @@
 from copy import deepcopy
 
 import numpy as np
+import ot
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics.pairwise import cosine_distances
 from torch import nn
 
 from skunlearn import DLFD, FineTune
@@ -254,19 +256,6 @@ def test_batch_norm_statistics_are_those_of_clean_rows(images, trained):
     assert norm.momentum == 0.1
 
 
-def test_clean_term_adds_the_loss_of_the_rows_as_they_are(images, trained):
-    X, y, forget = images
-    far = {"batch_size": 128, "step_size": 1e-12, "bn_batches": 0, "random_state": 0}
-    losses = {
-        weight: DLFD(FrozenEstimator(trained), clean_weight=weight, **far)
-        .unlearn(X, y, forget=forget)
-        .unlearning_history_[0, "train_loss"]
-        for weight in (0, 1, 3)
-    }
-    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-3)
-    assert losses[3] == pytest.approx(4 * losses[0], rel=1e-3)
-
-
 class Tokens(nn.Module):
     def __init__(self, n_classes):
         super().__init__()
@@ -393,3 +382,143 @@ def test_without_steps_a_batch_goes_through_once_and_counts_as_both_terms(images
     pairs = zip(unlearner.estimator_.module_.parameters(), twice.estimator_.module_.parameters())
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+class Recording(ConvNet):
+    """Keeps the rows of the passes in training mode."""
+
+    seen: list = []  # noqa: RUF012
+
+    def forward(self, X):
+        if self.training:
+            self.seen.append(X.detach().clone())
+        return super().forward(X)
+
+
+@pytest.fixture(scope="module")
+def recording(images):
+    X, y, _ = images
+    net = make_net(Recording, max_epochs=4, iterator_train__shuffle=False)
+    return FineTune(net, random_state=0).fit(X, y).estimator_
+
+
+def first_step(net, X, y, forget, **params):
+    """The first two batches of a run in one batch an epoch, and the unlearner."""
+    params = {"max_epochs": 1, "batch_size": 200, "bn_batches": 0, "lr": 0.1} | params
+    model = DLFD(FrozenEstimator(net), random_state=0, **params)
+    Recording.seen.clear()
+    model.unlearn(X, y, forget=forget)
+    return *Recording.seen[:2], model
+
+
+@pytest.mark.parametrize("clean_weight", [0.5, 3.0])
+def test_a_step_is_on_the_perturbed_and_the_clean_rows(images, recording, clean_weight):
+    X, y, forget = images
+    far, clean, model = first_step(
+        recording, X, y, forget, clean_weight=clean_weight, step_size=0.3
+    )
+    rows, labels = torch.as_tensor(X[~forget]), torch.as_tensor(y[~forget])
+    assert torch.equal(clean, rows)
+    assert (far - rows).abs().mean() > 0.1
+    hand, ce = deepcopy(recording.module_).train(), nn.functional.cross_entropy
+    # Momentum and weight decay are those of the network: none matters to a first step.
+    (ce(hand(far), labels) + clean_weight * ce(hand(rows), labels)).backward()
+    for (name, p), q in zip(hand.named_parameters(), model.estimator_.module_.parameters()):
+        assert torch.allclose(p - 0.1 * p.grad, q, atol=1e-5), name
+
+
+def test_rows_are_pushed_away_from_the_forget_rows(images, trained):
+    X, y, forget = images
+    seen = []
+
+    def distance(u, v):
+        seen.append(v.flatten(1))
+        return transport_distance(u, v)
+
+    # One batch, so that all features are those of the original network.
+    model = DLFD(FrozenEstimator(trained), max_epochs=1, batch_size=200, transport=distance)
+    model.unlearn(X, y, forget=forget)
+    layer = feature_layer(trained, "auto", torch.as_tensor(X))
+    of_forget, of_retain = (
+        extract(trained, torch.as_tensor(X[mask]), layer).flatten(1) for mask in (forget, ~forget)
+    )
+    (features,) = seen
+
+    def nearest(a, b):
+        return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+
+    assert nearest(of_forget, features).max() < 1e-3  # all of them, and no others
+    assert nearest(features, of_forget).max() < 1e-3
+    assert nearest(of_retain, features).min() > 5e-2
+
+
+def test_steps_and_limits_are_of_each_column():
+    rng = np.random.default_rng(0)
+    X = (rng.random((80, 2)) * [1.0, 1000.0]).astype(np.float32)
+    y, forget = np.arange(80) % 2, np.arange(80) < 20
+
+    class Plain(Recording):
+        def __init__(self):
+            nn.Module.__init__(self)
+            self.hidden = nn.Linear(2, 8)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, X):
+            if self.training:
+                self.seen.append(X.detach().clone())
+            return self.head(self.hidden(X / torch.tensor([1.0, 1000.0])).tanh())
+
+    net = make_net(Plain, iterator_train__shuffle=False)
+    net = FineTune(net, random_state=0).fit(X, y).estimator_
+    spans = np.ptp(X[~forget], axis=0)
+    far, _, _ = first_step(net, X, y, forget, step_size=0.05, clip=None)
+    steps = (far.numpy() - X[~forget]) / spans
+    assert np.allclose(np.abs(steps), 0.05, atol=1e-4)
+    far, _, _ = first_step(net, X, y, forget, step_size=0.05, perturb_steps=30)
+    low, high = X[~forget].min(0), X[~forget].max(0)
+    assert np.allclose(far.amin(0), low, rtol=1e-4, atol=1e-4 * spans)
+    assert np.allclose(far.amax(0), high, rtol=1e-4, atol=1e-4 * spans)
+
+
+def test_limits_of_the_user(images, recording):
+    X, y, forget = images
+    rows = torch.as_tensor(X[~forget])
+    far, _, _ = first_step(recording, X, y, forget, clip=(-1.0, 3.0), step_size=0.1)
+    moved = (far - rows).abs()
+    assert torch.allclose(moved[moved > 1e-4], torch.tensor(0.4), atol=1e-5)  # of a span of 4
+    far, _, _ = first_step(
+        recording, X, y, forget, clip=(-1.0, 3.0), step_size=0.1, perturb_steps=20
+    )
+    assert (float(far.min()), float(far.max())) == pytest.approx((-1.0, 3.0), abs=1e-5)
+
+
+def test_rows_beyond_the_limits_are_not_pulled_in(images, recording):
+    X, y, forget = images
+    rows = torch.as_tensor(X[~forget])
+    far, _, _ = first_step(recording, X, y, forget, clip=(0.2, 0.3), step_size=1e-3)
+    assert ((rows < 0.1) | (rows > 0.4)).any()
+    assert (far - rows).abs().max() <= 1e-3 * 0.1 + 1e-6
+
+
+@pytest.mark.parametrize("reg", [0.02, 0.7])
+def test_reg_is_that_of_the_transport(images, trained, reg):
+    X, y, forget = images
+    model = DLFD(FrozenEstimator(trained), max_epochs=1, batch_size=200, reg=reg, random_state=0)
+    model.unlearn(X, y, forget=forget)
+    layer = feature_layer(trained, "auto", torch.as_tensor(X))
+    u, v = (
+        extract(trained, torch.as_tensor(X[mask]), layer).flatten(1).numpy().astype(float)
+        for mask in (~forget, forget)
+    )
+    right = ot.solve(cosine_distances(u, v), reg=reg, tol=1e-12, max_iter=100000).value_linear
+    found = model.unlearning_history_[0, "batches", 0, "transport"]
+    assert found == pytest.approx(right, rel=0.02)
+
+
+def test_as_many_clean_batches_as_asked_for(images, trained):
+    X, y, forget = images
+    model = DLFD(
+        FrozenEstimator(trained), max_epochs=1, batch_size=16, bn_batches=3, random_state=0
+    )
+    norm = model.unlearn(X, y, forget=forget).estimator_.module_.body[1]
+    assert norm.num_batches_tracked == 3

@@ -8,10 +8,10 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
 
-from skunlearn import AMUN, RandomLabel
+from skunlearn import AMUN, FineTune, RandomLabel, relabel
 from skunlearn.relabel import draw_wrong, nearest_adversarial
 
-from .networks import make_net
+from .networks import ConvNet, make_net
 
 
 class Seen(Callback):
@@ -274,3 +274,28 @@ def test_hyperparameters_are_checked(problem, name, value):
     X, y, forget = problem
     with pytest.raises(ValueError, match=f"{name} must be"):
         AMUN(make_net(), **{name: value}).fit(X, y, forget=forget)
+
+
+def test_amun_hands_on_radius_and_steps(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.random((40, 2)).astype(np.float32)
+    y, forget = (X @ [1.0, 1.0] > 1).astype(int), np.arange(40) < 10
+    seen, find = [], relabel.nearest_adversarial
+    monkeypatch.setattr(relabel, "nearest_adversarial", lambda *a: seen.append(a[-2:]) or find(*a))
+    params = {"radius": 0.3, "perturb_steps": 37, "max_epochs": 1, "random_state": 0}
+    AMUN(FrozenEstimator(linear([4.0, 4.0], -4.0)), **params).unlearn(X, y, forget=forget)
+    assert set(seen) == {(0.3, 37)}
+
+
+def test_the_search_for_adversarial_rows_is_in_evaluation_mode():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 1, 4, 4)).astype(np.float32)
+    y = (X.mean((1, 2, 3)) > 0).astype(int)
+    net = FineTune(make_net(ConvNet, max_epochs=3), random_state=0).fit(X, y).estimator_
+    net.module_.train()
+    before = {k: v.clone() for k, v in net.module_.state_dict().items()}
+    X, y = torch.as_tensor(X), torch.as_tensor(y)
+    low, high = X.amin((0, 2, 3), True), X.amax((0, 2, 3), True)
+    far, label = nearest_adversarial(net, X, y, low, high, 0.05, 20)
+    assert all(torch.equal(v, net.module_.state_dict()[k]) for k, v in before.items())
+    assert net.predict(far.numpy()).tolist() == label.tolist()

@@ -603,3 +603,30 @@ def test_four_unseen_rows_have_no_figures_of_collapse(models, data):
     rows = np.concatenate([np.flatnonzero(y_test == label)[:2] for label in "ab"])
     few = {"X_unseen": X_test[rows], "y_unseen": y_test[rows]}
     assert "linear_cka" not in make_report(models, data, **few).figures
+
+
+def test_level_is_that_of_every_interval(models, data):
+    wide, narrow = (
+        make_report(models, data, n_resamples=400, confidence_level=level).figures
+        for level in (0.95, 0.5)
+    )
+    for figure in (
+        "loss_attack_accuracy",
+        "loss_attack_auc",
+        "utility",
+        "gap",
+        "js_distance",
+        "relative_js_distance",
+        "overshoot",
+        "linear_cka",
+    ):
+        (_, a, b), (_, c, d) = (found[figure]["unlearned"] for found in (wide, narrow))
+        assert 0.2 < (d - c) / (b - a) < 0.65, figure  # of a Gaussian: 0.674 / 1.960 = 0.344
+
+
+def test_low_end_of_nomus_takes_the_worst_of_both(report):
+    figures = report.figures
+    for name, nomus in figures["nomus"].items():
+        utility, forgetting = figures["utility"][name], figures["forgetting_score"][name]
+        assert nomus.low == pytest.approx(utility.low / 2 + 0.5 - forgetting.high)
+        assert nomus.high == pytest.approx(utility.high / 2 + 0.5 - forgetting.low)

@@ -263,3 +263,19 @@ def test_hyperparameters_are_checked(problem, unlearner, name, value):
     X, y, forget = problem
     with pytest.raises(ValueError, match=f"{name} must be"):
         unlearner(make_net(), **{name: value}).fit(X, y, forget=forget)
+
+
+def test_ssd_reads_at_most_max_rows_of_each_kind(problem):
+    X, y, _ = problem
+    rows = []
+
+    class Counting(MLP):
+        def forward(self, X):
+            if torch.is_grad_enabled():
+                rows.append(len(X))
+            return super().forward(X)
+
+    original = FineTune(make_net(Counting), random_state=0).fit(X, y).estimator_
+    rows.clear()
+    SSD(FrozenEstimator(original), max_rows=7, random_state=0).unlearn(X, y, forget=y == 0)
+    assert sum(rows) == 2 * 7

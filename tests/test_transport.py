@@ -310,3 +310,17 @@ def test_regularisation_must_be_positive(reg):
 def test_importing_the_module_does_not_import_pot():
     code = "import sys, skunlearn.transport; sys.exit('ot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("tol", [0.3, 0.03])
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (20, 200)])
+def test_tol_is_of_the_sum_of_what_the_marginals_are_off_by(monkeypatch, tol, n, m):
+    plans, solve = [], ot.bregman.sinkhorn_stabilized
+    monkeypatch.setattr(
+        ot.bregman, "sinkhorn_stabilized", lambda *a, **k: plans.append(solve(*a, **k)) or plans[0]
+    )
+    u, v = batch(n, seed=1), batch(m, seed=2) + 1
+    transport_distance(u, v, reg=0.02, tol=tol, max_iter=10_000)
+    (plan,) = plans
+    assert np.abs(plan.sum(0) - 1 / m).sum() <= tol
+    assert np.abs(plan.sum(1) - 1 / n).sum() <= tol

@@ -197,3 +197,33 @@ def test_hyperparameters_are_checked(images, name, value):
     X, y, forget = images
     with pytest.raises(ValueError, match=f"{name} must be"):
         UNSIR(make_net(ConvNet), **{name: value}).fit(X, y, forget=forget)
+
+
+class Flat(nn.Module):
+    """Its loss is log 2 whatever the row, so that only the penalty moves the noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, X):
+        return self.weight * torch.zeros(len(X), 2) + 0 * X.sum()
+
+
+@pytest.mark.parametrize(
+    ("params", "length"),
+    [
+        # Adam's first step has the length lr, towards 0, where the penalty leads.
+        ({"noise_lr": 0.03, "noise_steps": 1}, 0.03),
+        ({"noise_lr": 0.05, "noise_steps": 1}, 0.05),
+        ({"noise_lr": 0.5, "noise_penalty": 0.0}, 0.0),
+    ],
+)
+def test_rate_and_penalty_are_those_of_the_noise(params, length):
+    X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    y, forget = np.arange(12) % 2, np.arange(12) < 1
+    net = make_net(Flat).initialize()
+    start, _, _ = learn_noise(net, X, y, forget, noise_steps=0)
+    end, _, _ = learn_noise(net, X, y, forget, **params)
+    far = start.abs() > 0.1
+    torch.testing.assert_close((start - end)[far], length * start.sign()[far], rtol=0, atol=1e-4)

@@ -248,3 +248,14 @@ def test_a_seed_repeats_and_leaves_the_global_generators_alone():
 def test_attack_refuses_bad_input(score, arguments, message):
     with pytest.raises(ValueError, match=message):
         score(**{"loss_forget": [1.0, 2.0], "loss_unseen": [1.0, 3.0], **arguments})
+
+
+def test_forgetting_score_of_an_attack_below_one_half():
+    # Too few rows for an attack: what it learns of most of them is wrong of the rest.
+    for seed in range(50):
+        a, b = np.random.default_rng(seed).normal(size=(2, 12))
+        accuracy = membership_inference_accuracy(a, b, random_state=0)
+        if accuracy < 0.45:
+            break
+    assert accuracy < 0.45
+    assert forgetting_score(a, b, random_state=0) == pytest.approx(0.5 - accuracy)
