@@ -1,10 +1,10 @@
 """Unlearning in a pipeline, whose earlier steps have seen the rows to forget too."""
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from ._refit import refit
 from ._validation import check_forget
 from .base import BaseUnlearner
 
@@ -40,7 +40,8 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
     ------
     ValueError
         If the last step is not an unlearner, if there is nothing to retain that transformers could
-        be fitted on, or if the last step refuses its input.
+        be fitted on, if columns or codes of a transformer would change their places, or if the last
+        step refuses its input.
 
     See Also
     --------
@@ -51,6 +52,15 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
     The network was trained on rows as the old transformers made them, and from now on is given rows
     as the new ones do. The fewer the rows to forget, the less the two differ. A transformer in a
     :class:`~sklearn.frozen.FrozenEstimator` is not fitted again.
+
+    The network reads columns and codes by their places. Categories and words that only the rows to
+    forget had are therefore taken out of `OneHotEncoder`, `OrdinalEncoder`, `CountVectorizer`,
+    `TfidfVectorizer` and `DictVectorizer` without moving the others: their column is 0, and nothing
+    gets their code. The output of every other transformer for retained rows is compared with what
+    it was. Values of a scaler, an imputer or a `TargetEncoder` may drift; whole numbers must be the
+    same; in other columns the root mean square of the change must not be more than half of their
+    standard deviation, and where a column has few values none may go a quarter of the way to the
+    next one.
 
     Examples
     --------
@@ -83,7 +93,7 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
             "pipeline, which leaves the network as it is."
         )
     mask = check_forget(forget, _num_samples(X), X)
-    head = pipeline[:-1]
+    head, before = pipeline[:-1], vars(unlearner).copy()
     if len(head):
         if mask.all():
             raise ValueError(
@@ -91,9 +101,17 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
                 "transformers on; pass the rows to retain along with those to forget."
             )
         retain = np.flatnonzero(~mask)
-        head = clone(head).fit(_safe_indexing(X, retain), _safe_indexing(y, retain))
-        X = head.transform(X)
-        X_val = None if X_val is None else head.transform(X_val)
-    unlearner.unlearn(X, y, forget=mask, X_val=X_val, y_val=y_val)
+        transform, head = refit(head, _safe_indexing(X, retain), _safe_indexing(y, retain))
+        X = transform(X)
+        X_val = None if X_val is None else transform(X_val)
+        names = getattr(X, "columns", None)
+        if names is not None and hasattr(unlearner, "feature_names_in_"):
+            unlearner.feature_names_in_ = np.asarray(names, dtype=object)  # some of them neutral
+    try:
+        unlearner.unlearn(X, y, forget=mask, X_val=X_val, y_val=y_val)
+    except BaseException:
+        vars(unlearner).clear()
+        vars(unlearner).update(before)
+        raise
     pipeline.steps[:-1] = head.steps
     return pipeline
