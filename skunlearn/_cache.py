@@ -3,6 +3,7 @@
 import contextlib
 import dis
 import functools
+import hashlib
 import io
 import pickle
 import sys
@@ -14,15 +15,21 @@ import numpy as np
 import skorch
 import torch
 from joblib.hashing import NumpyHasher
+from sklearn.base import clone
 from skorch.callbacks import (
     BatchScoring,
     EpochScoring,
     EpochTimer,
+    LoadInitState,
     PassthroughScoring,
     PrintLog,
     ProgressBar,
 )
+from torch import nn
+from torch.nn.parameter import is_lazy as is_uninitialized
 
+from ._data import as_dataset, is_lazy
+from ._network import parts_of, sizes_from_data
 from .callbacks import ForgettingMonitor
 
 _LIBRARIES = {*sys.stdlib_module_names, "joblib", "numpy", "scipy", "sklearn", "skorch", "torch"}
@@ -30,6 +37,7 @@ _LIBRARIES -= {"__main__"}
 _NUMBERS = (int, float, complex, np.ndarray, torch.Tensor)
 _CONSTANTS = (*_NUMBERS, str, bytes, type, FunctionType)
 _DISPLAYS = (EpochTimer, PrintLog, ProgressBar)
+_DIGEST = 32  # bytes
 _SCORES = (BatchScoring, EpochScoring, ForgettingMonitor, PassthroughScoring)
 
 
@@ -64,17 +72,27 @@ def train_once(memory, content, train):
     def keep():
         result = train()
         try:
-            return _dumps(result, hasher.met)
+            content = _dumps(result, hasher.met)
+            return _digest(key, content) + content
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
                 f"memory cannot keep this network, for it cannot be pickled: {error}. Use "
                 "memory=None, or define its classes where they can be imported from."
             ) from error
 
+    def read():
+        """What is kept, or None if it is not as it was written."""
+        entry = cached(key, keep)
+        whole = isinstance(entry, bytes) and entry[:_DIGEST] == _digest(key, entry[_DIGEST:])
+        return entry[_DIGEST:] if whole else None
+
     cached, lock = memory.cache(_kept, ignore=["train"]), contextlib.nullcontext()
     is_folder = isinstance(memory, joblib.Memory) and memory.backend == "local"
     # What is kept already is read without a lock, and may lie where nothing can be written.
-    if is_folder and not cached.check_call_in_cache(key, keep):
+    kept = None
+    if is_folder and cached.check_call_in_cache(key, keep):
+        kept = read()
+    if is_folder and kept is None:
         # In a folder of its own: Memory.clear() removes folders and leaves single files. The
         # system lets go of the lock when its holder dies; the empty file that stays locks nobody.
         locks = Path(memory.store_backend.location, "locks")
@@ -82,9 +100,72 @@ def train_once(memory, content, train):
         from filelock import FileLock  # here, as skorch does not import it
 
         lock = FileLock(locks / key)
-    with lock:
-        kept = cached(key, keep)
+    if kept is None:
+        with lock:
+            kept = read()
+            if kept is None:
+                if hasattr(cached, "call_and_shelve"):
+                    cached.call_and_shelve(key, keep).clear()
+                    kept = read()
+                else:
+                    kept = keep()[_DIGEST:]
     return _loads(kept, hasher.met)
+
+
+def starting_point(template, data, n_classes):
+    """What the training of a clone of `template` on `data` starts from, for a key.
+
+    Code and parameters do not tell: weights may come from a file, or from a global of the function
+    that builds the module. The generators must be seeded as they are for the training.
+
+    Parameters
+    ----------
+    template : skorch.NeuralNet
+        The network, not initialised.
+    data : torch.utils.data.Dataset
+        The rows, of which the shape of one is read.
+    n_classes : int
+        The number of classes.
+
+    Returns
+    -------
+    content : list
+        Parameters, buffers and plain attributes of each layer, and the optimiser.
+    """
+    net = clone(template)
+    net.set_params(**sizes_from_data(net, data, n_classes)).initialize()
+    for _, callback in net.callbacks_:
+        if isinstance(callback, LoadInitState):
+            callback.on_train_begin(net)
+    content = []
+    for part in (part for parts in parts_of(net).values() for part in parts.values()):
+        if not isinstance(part, nn.Module):
+            content.append(type(part))
+            continue
+        # A parameter that layers share has one name, and a frozen one does not move.
+        content.append([(name, p.requires_grad) for name, p in part.named_parameters()])
+        for name, layer in part.named_modules():
+            known = {
+                key: value  # hooks have numbers that go up all the time
+                for key, value in vars(layer).items()
+                if _is_constant(value) and "_hooks" not in key
+            }
+            content.append((name, type(layer), known))
+    if hasattr(net, "optimizer_"):
+        content.append((type(net.optimizer_), net.optimizer_.state_dict()))
+    return content
+
+
+def start_for_key(unlearner, X, y, seed):
+    """`starting_point` of the network of an unlearner, from what its `fit` is given."""
+    net = unlearner.estimator
+    if not isinstance(net, skorch.NeuralNet):  # SISA's may be a classifier of scikit-learn
+        return None
+    data = as_dataset(net, X if is_lazy(net, X) else np.asarray(X))
+    classes = getattr(net, "classes", None)
+    n_classes = y.shape[1] if y.ndim == 2 else len(np.unique(y) if classes is None else classes)
+    with unlearner._seeded(seed, net):
+        return starting_point(net, data, n_classes)
 
 
 def cache_key(net, *content):
@@ -96,6 +177,10 @@ def cache_key(net, *content):
     its name. A data set that reads its rows when asked counts with its attributes only.
     """
     return _Hasher().hash(_settled(net, *content))
+
+
+def _digest(key, content):
+    return hashlib.blake2b(content, digest_size=_DIGEST, key=key.encode()).digest()
 
 
 def _kept(key, train):
@@ -162,7 +247,10 @@ class _Hasher(NumpyHasher):
             obj = (place, obj.__module__, obj.__name__)  # a worker's class has no __qualname__
         elif isinstance(obj, CodeType):
             obj = (obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars, obj.co_consts)
+        elif isinstance(obj, torch.Tensor) and is_uninitialized(obj):
+            obj = "lazy", str(obj.dtype)
         elif isinstance(obj, torch.Tensor):
+            obj = obj.to_dense() if obj.layout != torch.strided else obj
             values = obj.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             obj = (str(obj.dtype), tuple(obj.shape), values)
         elif isinstance(obj, frozenset):

@@ -1,8 +1,11 @@
 """Long runs: results that are on disk as soon as they are there, behind a progress bar."""
 
+import hashlib
+import json
 import math
 import os
 import uuid
+import warnings
 
 
 def write(path, content):
@@ -14,6 +17,38 @@ def write(path, content):
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_row(path):
+    """A row that `write_row` wrote; None, with a warning, if it is not as it was written."""
+    try:
+        row = json.loads(path.read_bytes())
+        digest = row.pop("digest")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return warn_of_file(path)
+    if digest == _digest(row):
+        return row
+    return warn_of_file(path)
+
+
+def write_row(path, row):
+    """Write a dict as JSON, with a digest of it."""
+    content = row | {"digest": _digest(row)}
+    write(path, json.dumps(content, indent=2, allow_nan=False).encode())
+
+
+def warn_of_file(path):
+    """Warn that a file of results cannot be used."""
+    warnings.warn(
+        f"{path} is damaged, or was written by another version; it is not used, and its run is "
+        "repeated.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _digest(row):
+    return hashlib.blake2b(json.dumps(row).encode(), digest_size=16).hexdigest()
 
 
 def shown(results, n_missing, n_total, unit):

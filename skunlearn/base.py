@@ -24,7 +24,7 @@ from skorch.utils import is_dataset, to_device
 from torch import nn
 from torch.utils.data import Subset
 
-from ._cache import train_once
+from ._cache import starting_point, train_once
 from ._data import Rows, as_dataset, encode_labels, is_lazy, labels_of
 from ._network import (
     SIZES,
@@ -613,7 +613,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 net = fit_network(template, rows, len(self.classes_))
             return parts_of(net), net.history
 
-        parts, history = train_once(memory, (template, data, codes, seed), train)
+        content = template, data, codes, seed
+        if getattr(memory, "location", memory) is not None:
+            with self._seeded(seed, template):
+                content += (starting_point(template, data, len(self.classes_)),)
+        parts, history = train_once(memory, content, train)
         return restored(template, parts, history, data, len(self.classes_))
 
     # -- checks ------------------------------------------------------------------------------------

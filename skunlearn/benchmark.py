@@ -1,7 +1,6 @@
 """Compare unlearners side by side: the same originals, references and rows, one table."""
 
 import contextlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 from skorch.dataset import get_len
 
-from ._cache import cache_key, train_once
+from ._cache import cache_key, start_for_key, train_once
 from ._data import encode_labels, given_labels, some_rows
 from ._measure import FEATURE_ROWS, Measure, Subject
-from ._runs import finite, shown, write
+from ._runs import finite, read_row, shown, write_row
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
 from .exact import Retrain
@@ -391,15 +390,19 @@ def compare_unlearners(
     if folder is not None:
         folder = Path(folder).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-    common = None if folder is None else cache_key(net, data, settings)
+    common = None
+    if folder is not None:
+        model = next(model for model in named.values() if model is not None)
+        start = start_for_key(_unlearner(model), X, y, seeds[0])
+        common = cache_key(net, data, settings, start)
     records, missing = {}, {}
     for seed in seeds:
         for name, model in named.items():
             path = None
             if folder is not None:
                 path = folder / f"{cache_key(net, common, name, model, seed)}.json"
-                if path.exists():
-                    records[name, seed] = json.loads(path.read_text())
+                if path.exists() and (row := read_row(path)) is not None:
+                    records[name, seed] = row
                     continue
             missing.setdefault(seed, {})[name] = model, path
     runs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
@@ -476,6 +479,8 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
             return unlearner, time.perf_counter() - start
 
         content = net, type(unlearner), X, y, forget, unlearner.random_state
+        if getattr(memory, "location", memory) is not None:
+            content += (start_for_key(unlearner, X, y, unlearner.random_state),)
         return train_once(memory, content, train)
 
     original, _ = trained(FineTune(clone(net), random_state=states[0]), None)
@@ -508,7 +513,7 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
     def file(row, path):
         row = finite(row)
         if path is not None:
-            write(path, json.dumps(row, indent=2, allow_nan=False).encode())
+            write_row(path, row)
         written.append(row)
 
     for name, (model, path) in todo.items():

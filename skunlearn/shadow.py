@@ -1,6 +1,7 @@
 """The many networks that attacks on each row need: trained, unlearned, and reduced to margins."""
 
 import contextlib
+import hashlib
 import io
 import numbers
 from pathlib import Path
@@ -14,13 +15,15 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, check_random_state
 
-from ._cache import cache_key
+from ._cache import cache_key, start_for_key
 from ._data import given_labels, some_rows
-from ._runs import shown, write
+from ._runs import shown, warn_of_file, write
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
 from .metrics import attack_signal
 from .model_selection import _check_groups
+
+_DIGEST = 16  # bytes
 
 
 class ShadowMargins(NamedTuple):
@@ -359,12 +362,13 @@ def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, 
         params = unlearner.get_params(deep=False)
         for name in ("estimator", "memory", "n_jobs", "random_state"):
             params.pop(name, None)
-        common = cache_key(unlearner.estimator, type(unlearner), params, content)
+        common = cache_key(
+            unlearner.estimator, type(unlearner), params, content, start_for_key(unlearner, X, y, 0)
+        )
         for i, task in enumerate(tasks):
             paths[i] = folder / f"{joblib.hash((common, task))}.npz"
             if paths[i].exists():
-                with np.load(paths[i], allow_pickle=False) as kept:
-                    margins[i] = kept["margins"]
+                margins[i] = _read(paths[i])
     missing = [i for i, row in enumerate(margins) if row is None]
     results = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_run)(unlearner, content, *tasks[i], paths[i]) for i in missing
@@ -374,6 +378,15 @@ def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, 
         for row, i in zip(shown(results, len(missing), len(tasks), "model"), missing):
             margins[i] = row
     return np.array(margins)
+
+
+def _read(path):
+    """Margins from a file; None, with a warning, if it is not as it was written."""
+    content = path.read_bytes()
+    if hashlib.blake2b(content[:-_DIGEST], digest_size=_DIGEST).digest() != content[-_DIGEST:]:
+        return warn_of_file(path)
+    with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+        return kept["margins"]
 
 
 def _run(unlearner, content, train, forget, seed, path):
@@ -398,5 +411,6 @@ def _run(unlearner, content, train, forget, seed, path):
     if path is not None:
         content = io.BytesIO()
         np.savez(content, margins=margins)
-        write(path, content.getvalue())
+        content = content.getvalue()
+        write(path, content + hashlib.blake2b(content, digest_size=_DIGEST).digest())
     return margins

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import pickle
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -34,7 +33,8 @@ from skorch import NeuralNet
 from skorch.history import History
 from torch import nn
 
-from ._cache import train_once
+from ._cache import starting_point, train_once
+from ._checkpoints import Run, delete, is_whole, load
 from ._data import Rows, as_dataset, encode_labels, input_dtype, is_lazy
 from ._network import (
     check_fresh,
@@ -82,7 +82,10 @@ class SISA(BaseUnlearner):
         networks are written as state dicts, which are read back with ``weights_only=True``;
         scikit-learn classifiers are pickled by joblib, so nobody else should be able to write to
         the folder. Files of forgotten rows are deleted by `unlearn`, all earlier ones by the
-        next `fit`. Copies and pickles of the ensemble refer to the same files.
+        next `fit`. Copies and pickles of the ensemble refer to the same files, and ensembles may
+        share a folder: ``sisa-manifest.json`` lists the files of all of them. What a killed run
+        has left there is deleted by the next `fit` or `unlearn` in it. A file that is missing or
+        was changed is not used; the shard is then trained from an earlier slice.
     n_jobs : int, default=None
         Shards trained at a time, by joblib: inside ``joblib.parallel_config(backend="dask")`` the
         cluster trains them. Threads of one process take turns, since they share what is seeded.
@@ -244,11 +247,11 @@ class SISA(BaseUnlearner):
             deal = self._deal(data, encode_labels(y, self.classes_), groups)
             keep = np.ones(len(y), dtype=bool) if mask is None else ~mask
             shards = np.unique(deal.shard[keep]).tolist()
-            history = self._train_shards(data, deal, keep, dict.fromkeys(shards, 0))
+            history = self._train_shards(data, deal, keep, dict.fromkeys(shards, 0), stale)
             vars(self).pop("unlearning_history_", None)
             if unlearns:
                 self.unlearning_history_ = history
-        _delete(stale)
+        delete(stale)
         return self
 
     def unlearn(self, X, y=None, *, forget, groups=None, X_val=None, y_val=None):
@@ -287,9 +290,8 @@ class SISA(BaseUnlearner):
         stale = self._files()
         with self._all_or_nothing():
             data, deal, keep, first = self._plan(X, y, forget, groups, X_val, y_val)
-            self.unlearning_history_ = self._train_shards(data, deal, keep, first)
-            stale -= self._files()
-        _delete(stale)
+            self.unlearning_history_ = self._train_shards(data, deal, keep, first, stale)
+        delete(stale - self._files())
         return self
 
     def expected_cost(self, X, y=None, *, forget, groups=None):
@@ -417,10 +419,13 @@ class SISA(BaseUnlearner):
             )
         gone = np.array(list(trained - kept), dtype=np.uint64)
         hit = mask & np.isin(deal.digest, gone)
-        first = {
-            int(shard): int(deal.slice[hit & (deal.shard == shard)].min())
-            for shard in np.unique(deal.shard[hit])
-        }
+        first = {}
+        for shard in np.unique(deal.shard[hit]).tolist():
+            start = int(deal.slice[hit & (deal.shard == shard)].min())
+            # A copy of the ensemble may have deleted the file, and a disk may have spoilt it.
+            while start and not is_whole(self._checkpoints[shard][start - 1]):
+                start -= 1
+            first[shard] = start
         return data, deal, ~mask, first
 
     def _deal(self, data, codes, groups):
@@ -464,13 +469,18 @@ class SISA(BaseUnlearner):
 
     # -- training ----------------------------------------------------------------------------------
 
-    def _train_shards(self, data, deal, keep, first):
-        """Train shards on the rows to keep, each from its given first slice on."""
+    def _train_shards(self, data, deal, keep, first, stale):
+        """Train shards on the rows to keep, each from its given first slice on.
+
+        Of the `stale` files, those that the ensemble does not use afterwards are taken off the
+        manifest.
+        """
         template = self._check_estimator()
         is_network = isinstance(template, NeuralNet)
         rows = rows_for(template, None, data, deal.codes) if is_network else None
         # Without random_state, the next fit deals out the rows in another way.
         memory = check_memory(None if self.random_state is None else self.memory)
+        is_cached = getattr(memory, "location", memory) is not None
         worker = clone(self)  # has the settings, and none of the weights or digests
         n_slices = self._fitted_slices()
 
@@ -488,14 +498,20 @@ class SISA(BaseUnlearner):
                 if is_network
                 else (_safe_indexing(data, index), self.classes_[deal.codes[index]])
             )
-            state = _load(self._checkpoints[shard][start - 1]) if start else None
-            work = partial(worker._train_shard, some, ends, self.classes_, seeds, start, state)
+            state = load(self._checkpoints[shard][start - 1]) if start else None
+            if is_cached:
+                content += (state,)
+                if is_network:
+                    with self._seeded(seeds[start], template):
+                        content += (starting_point(template, rows, len(self.classes_)),)
+            work = partial(
+                worker._train_shard, shard, some, ends, self.classes_, seeds, start, state
+            )
             return delayed(_train_away)(memory, (template, *content), work)
 
         history = History()
         estimators, checkpoints = list(self.estimators_), list(self._checkpoints)
-        written = []
-        try:
+        with Run(self.checkpoint_dir) as run:
             results = Parallel(n_jobs=self.n_jobs, return_as="generator")(
                 task(shard, start) for shard, start in first.items()
             )
@@ -506,7 +522,7 @@ class SISA(BaseUnlearner):
                         model = restored(template, *model, rows, len(self.classes_))
                     estimators[shard] = model
                     checkpoints[shard] = checkpoints[shard][:start] + [
-                        self._save(state, f"shard{shard}-slice{start + i}", written)
+                        run.save(state, f"shard{shard}-slice{start + i}")
                         for i, state in enumerate(states)
                     ]
                     history.extend({**entry, "shard": shard} for entry in log)
@@ -515,14 +531,12 @@ class SISA(BaseUnlearner):
                     f"n_shards={len(estimators)} leaves no shard with two of the "
                     f"{np.count_nonzero(keep)} retained rows; fit with fewer shards."
                 )
-        except BaseException:
-            _delete(written)
-            raise
-        self.estimators_, self._checkpoints = estimators, checkpoints
-        self._members = np.sort(deal.digest[keep])
+            self.estimators_, self._checkpoints = estimators, checkpoints
+            self._members = np.sort(deal.digest[keep])
+            run.keep(self._files(), stale - self._files())
         return history
 
-    def _train_shard(self, rows, ends, classes, seeds, start, state):
+    def _train_shard(self, shard, rows, ends, classes, seeds, start, state):
         """Train one shard; return its model, the states before later slices, and a log.
 
         A network is returned as its parts and its history.
@@ -535,7 +549,10 @@ class SISA(BaseUnlearner):
         model, states, log = None, [], []
         for s in range(start, len(ends)):
             with self._seeded(seeds[s], device):
-                model, state, entries = train(template, rows, ends, classes, s, state)
+                try:
+                    model, state, entries = train(template, rows, ends, classes, s, state)
+                except ValueError as error:
+                    raise ValueError(f"SISA, shard {shard} of estimators_: {error}") from error
             states.append(state)
             log += [{**entry, "slice": s} for entry in entries]
         if isinstance(model, NeuralNet):  # which cannot be sent if its module is one of a script
@@ -570,20 +587,6 @@ class SISA(BaseUnlearner):
         return state, state, [{"n_rows": n_rows}] * trained
 
     # -- checkpoints -------------------------------------------------------------------------------
-
-    def _save(self, state, name, written):
-        """Keep the state of a model; return it, or the path of the file it is in."""
-        if state is None or self.checkpoint_dir is None:
-            return state
-        os.makedirs(self.checkpoint_dir, exist_ok=True)
-        is_network = isinstance(state, dict)
-        handle, path = tempfile.mkstemp(
-            ".pt" if is_network else ".joblib", f"sisa-{name}-", os.fspath(self.checkpoint_dir)
-        )
-        os.close(handle)
-        written.append(path)
-        (torch.save if is_network else joblib.dump)(state, path)
-        return path
 
     def _files(self):
         """Paths of the checkpoints that are kept on disk."""
@@ -749,18 +752,3 @@ def _continue_network(template, rows, n_classes, state, **settings):
             net.fit_loop(rows, rows.y)
     net.classes_inferred_ = np.arange(n_classes)
     return net
-
-
-def _load(state):
-    """A state as it was given to be kept, from its file if it is in one."""
-    if not isinstance(state, str):
-        return state
-    if state.endswith(".pt"):
-        return torch.load(state, map_location="cpu", weights_only=True)
-    return joblib.load(state)
-
-
-def _delete(paths):
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)

@@ -196,6 +196,24 @@ def test_a_stopped_comparison_goes_on_where_it_was(problem, tmp_path):
     assert Trainings.n == 0
 
 
+@pytest.mark.parametrize("damage", ["truncated", "empty", "other", "digit", "older"])
+def test_a_damaged_row_is_named_and_its_run_repeated(problem, tmp_path, damage):
+    methods = {"one": FineTune(net(), max_epochs=1), "two": NegGrad(net(), max_epochs=1)}
+    whole = compare(methods, problem, folder=tmp_path)
+    path = next(path for path in tmp_path.iterdir() if '"two"' in path.read_text())
+    text = path.read_text()
+    row = json.loads(text)
+    row["utility"] += 0.1
+    older = {key: value for key, value in row.items() if key != "digest"}
+    broken = {"truncated": text[:60], "empty": "", "other": "[1, 2]"}
+    broken |= {"digit": json.dumps(row), "older": json.dumps(older)}
+    path.write_text(broken[damage])
+    with pytest.warns(UserWarning, match=rf"{path.name} is damaged"):
+        again = compare(methods, problem, folder=tmp_path)
+    assert without_seconds(again) == without_seconds(whole)
+    assert compare(methods, problem, folder=tmp_path).records == again.records
+
+
 def test_a_method_that_fails_can_leave_its_row_empty(problem, tmp_path):
     methods = {"refused": SSD(net(), alpha=1000.0), "one": FineTune(net(), max_epochs=1)}
     with pytest.raises(ValueError, match="can choose no weight"):

@@ -18,15 +18,17 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import (
     BatchScoring,
     Callback,
+    Checkpoint,
     EarlyStopping,
     EpochScoring,
+    LoadInitState,
     LRScheduler,
     ProgressBar,
 )
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from skunlearn import FineTune
+from skunlearn import SISA, FineTune
 from skunlearn._cache import cache_key, train_once
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.metrics import get_scorer
@@ -356,6 +358,229 @@ def test_key_is_the_same_in_another_process(problem):
     net = make_net(defined(), callbacks=[Log("log"), LRScheduler("StepLR", step_size=1)])
     by_value = joblib.Parallel(2)(joblib.delayed(cache_key)(net, X, y) for _ in range(2))
     assert set(by_value) == {cache_key(net, X, y)}
+
+
+# -- what the training starts from ----------------------------------------------------------------
+
+PRETRAINED = nn.Linear(4, 3)
+SETTINGS = {"scale": 1.0}
+
+
+class Scaled(nn.Module):
+    """Reads a number and a tensor, neither of which is a parameter, when it is built."""
+
+    def __init__(self, n_features_in, n_classes):
+        super().__init__()
+        self.layer = nn.Linear(n_features_in, n_classes)
+        self.scale = SETTINGS["scale"]
+        self.register_buffer("shift", torch.full((), SETTINGS["scale"]), persistent=False)
+        self.table = [torch.full((2,), SETTINGS["scale"])]
+
+    def forward(self, X):
+        return self.scale * self.layer(X) + self.shift + self.table[0][0]
+
+
+def on_pretrained(n_classes):
+    return nn.Sequential(PRETRAINED, nn.Linear(3, n_classes))
+
+
+def on_copy(n_classes):
+    from copy import deepcopy
+
+    return nn.Sequential(deepcopy(PRETRAINED), nn.Linear(3, n_classes))
+
+
+def from_file(path):
+    def module(n_features_in, n_classes):
+        layer = nn.Linear(n_features_in, n_classes)
+        layer.load_state_dict(torch.load(path, weights_only=True))
+        return layer
+
+    return module
+
+
+def original(net, problem, memory):
+    X, y, _ = problem
+    return weights(FineTune(net, memory=memory, random_state=0).fit(X, y))
+
+
+def test_the_original_of_other_weights_is_not_served(problem, tmp_path):
+    memory = str(tmp_path / "cache")
+    net = make_net(on_copy, max_epochs=1)
+    first = original(net, problem, memory)
+    assert torch.equal(first, original(net, problem, memory))
+    saved = PRETRAINED.weight.detach().clone()
+    try:
+        with torch.no_grad():
+            PRETRAINED.weight += 1
+        other = original(net, problem, memory)
+    finally:
+        with torch.no_grad():
+            PRETRAINED.weight.copy_(saved)
+    assert not torch.equal(first, other)
+    assert torch.equal(first, original(net, problem, memory))
+
+
+def test_a_frozen_layer_is_told_from_one_that_moves(problem, tmp_path):
+    memory = str(tmp_path / "cache")
+    net = make_net(on_copy, max_epochs=1)
+    first = original(net, problem, memory)
+    PRETRAINED.requires_grad_(False)
+    try:
+        other = original(net, problem, memory)
+    finally:
+        PRETRAINED.requires_grad_(True)
+    assert not torch.equal(first, other)
+
+
+def test_a_module_that_is_trained_in_place_is_never_served_as_it_was(problem, tmp_path):
+    saved = PRETRAINED.weight.detach().clone()
+    net, plain = make_net(on_pretrained, max_epochs=1), []
+    try:
+        for memory in (None, str(tmp_path / "cache")):
+            with torch.no_grad():
+                PRETRAINED.weight.copy_(saved)
+                PRETRAINED.bias.zero_()
+            plain.append([original(net, problem, memory).clone() for _ in range(2)])
+    finally:
+        with torch.no_grad():
+            PRETRAINED.weight.copy_(saved)
+    assert all(torch.equal(one, other) for one, other in zip(*plain))
+
+
+def test_a_file_of_weights_counts_with_its_content(problem, tmp_path):
+    memory, path = str(tmp_path / "cache"), tmp_path / "weights.pt"
+    net = make_net(from_file(str(path)), max_epochs=1)
+    found = []
+    for value in (0.1, 0.2, 0.1):
+        layer = nn.Linear(4, 2)
+        nn.init.constant_(layer.weight, value)
+        nn.init.zeros_(layer.bias)
+        torch.save(layer.state_dict(), path)
+        found.append(original(net, problem, memory))
+        found.append(original(net, problem, None))
+    for cached, plain in zip(found[::2], found[1::2]):
+        assert torch.equal(cached, plain)
+    assert not torch.equal(found[0], found[2])
+
+
+def test_weights_that_skorch_loads_count_with_their_content(problem, tmp_path):
+    memory = str(tmp_path / "cache")
+    checkpoint = Checkpoint(dirname=str(tmp_path / "state"), monitor=None, f_history=None)
+    net = make_net(max_epochs=1, callbacks=[LoadInitState(checkpoint)])
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        other = make_net(module__n_features_in=4, module__n_classes=2).initialize()
+        (tmp_path / "state").mkdir(exist_ok=True)
+        names = {
+            f"f_{name}": str(tmp_path / f"state/{name}.pt") for name in ("params", "optimizer")
+        }
+        other.save_params(**names, f_criterion=str(tmp_path / "state/criterion.pt"))
+        found.append(original(net, problem, memory))
+        assert torch.equal(found[-1], original(net, problem, None))
+    assert not torch.equal(*found)
+
+
+def test_attributes_and_buffers_of_the_start_count(problem, tmp_path, monkeypatch):
+    memory = str(tmp_path / "cache")
+    net = make_net(Scaled, max_epochs=1)
+    first = original(net, problem, memory)
+    monkeypatch.setitem(SETTINGS, "scale", 2.0)
+    assert not torch.equal(first, original(net, problem, memory))
+    assert torch.equal(original(net, problem, memory), original(net, problem, None))
+
+
+def test_a_lazy_module_can_be_kept(problem, tmp_path):
+    def module(n_classes):
+        return nn.Sequential(nn.LazyLinear(5), nn.ReLU(), nn.LazyLinear(n_classes))
+
+    log = tmp_path / "log"
+    net = make_net(module, max_epochs=1, callbacks=[Log(str(log))])
+    memory = str(tmp_path / "cache")
+    assert torch.equal(original(net, problem, memory), original(net, problem, memory))
+    assert log.read_text() == "90\n"
+
+
+def test_shards_of_other_weights_are_not_served(problem, tmp_path):
+    X, y, forget = problem
+    path = tmp_path / "weights.pt"
+    net, found = make_net(from_file(str(path)), max_epochs=1), []
+    for value in (0.1, 0.2):
+        layer = nn.Linear(4, 2)
+        nn.init.constant_(layer.weight, value)
+        nn.init.zeros_(layer.bias)
+        torch.save(layer.state_dict(), path)
+        for memory in (str(tmp_path / "cache"), None):
+            model = SISA(net, n_shards=2, n_slices=2, memory=memory, random_state=0).fit(X, y)
+            found.append(model.unlearn(X, y, forget=forget).predict_proba(X))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[2], found[3])
+    assert not np.array_equal(found[0], found[2])
+
+
+# -- damaged entries -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "other", "older"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_damaged_entry_is_trained_again(problem, tmp_path, damage, compress):
+    log = tmp_path / "log"
+    net = make_net(max_epochs=1, callbacks=[Log(str(log))])
+    memory = joblib.Memory(tmp_path / "cache", verbose=0, compress=compress)
+    first = original(net, problem, memory)
+    (path,) = (tmp_path / "cache").rglob("output.pkl")
+    content = bytearray(path.read_bytes())
+    places = [len(content) // 2] if damage != "flipped" else [len(content) // 3, len(content) // 2]
+    for place in places:
+        content[place] ^= 1
+        if damage == "other":
+            joblib.dump("something else", path)
+        elif damage == "older":
+            joblib.dump(joblib.load(path)[32:], path)
+        else:
+            path.write_bytes(
+                {"flipped": content, "truncated": content[:place], "empty": b""}[damage]
+            )
+        log.write_text("")
+        assert torch.equal(first, original(net, problem, memory))
+        assert log.read_text() == "90\n"
+        log.write_text("")
+        assert torch.equal(first, original(net, problem, memory))
+        assert log.read_text() == ""
+
+
+def test_every_byte_of_an_entry_counts(tmp_path):
+    memory, calls = joblib.Memory(tmp_path, verbose=0), []
+
+    def train():
+        calls.append(1)
+        return "result"
+
+    assert train_once(memory, (1,), train) == "result"
+    (path,) = tmp_path.rglob("output.pkl")
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert train_once(memory, (1,), train) == "result"
+    assert len(calls) > 0.8 * len(content)  # a few bytes say how long the pickle is
+
+
+def test_a_damaged_entry_of_any_object_that_caches_is_not_used(problem):
+    class Memory:
+        kept = None
+
+        def cache(self, func, ignore):
+            def cached(key, train):
+                self.kept = self.kept or func(key, train)
+                return self.kept
+
+            return cached
+
+    memory = Memory()
+    first = original(make_net(max_epochs=1), problem, memory)
+    memory.kept = memory.kept[:-9] + b"x" + memory.kept[-8:]
+    assert torch.equal(first, original(make_net(max_epochs=1), problem, memory))
 
 
 @pytest.mark.filterwarnings("ignore:DLFD has changed almost nothing")

@@ -286,6 +286,22 @@ def test_parallel_config_is_honoured(problem):
     assert used[0] == 2
 
 
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])
+def test_a_damaged_file_is_named_and_its_model_trained_again(problem, tmp_path, damage):
+    X, y, forget = problem
+    call = {"forget": forget, "n_models": 2, "folder": tmp_path, "random_state": 0}
+    unlearner = Retrain(make_net(max_epochs=1))
+    whole = shadow_margins(unlearner, X, y, **call)
+    path = min(tmp_path.iterdir())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"truncated": content[:100], "empty": b"", "flipped": content}[damage])
+    with pytest.warns(UserWarning, match=rf"{path.name} is damaged"):
+        again = shadow_margins(unlearner, X, y, **call)
+    assert np.array_equal(again.margins, whole.margins)
+    shadow_margins(unlearner, X, y, **call)
+
+
 def test_long_runs_show_their_progress_where_tqdm_is_installed(problem, monkeypatch, capsys):
     X, y, forget = problem
     run = {"forget": forget, "n_models": 2, "random_state": 0}

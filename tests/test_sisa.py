@@ -1,8 +1,15 @@
 """SISA: exactness, cost, checkpoints, and the contract of an unlearner."""
 
 import hashlib
+import json
+import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -365,15 +372,25 @@ def test_slices_share_the_epochs(problem, n_slices, epochs):
 # -- checkpoints -----------------------------------------------------------------------------------
 
 
+def checkpoints(folder):
+    """The files in a folder that hold states of models, whole or not."""
+    others = ("sisa-manifest.json", "sisa-manifest.lock")
+    return {path for path in folder.iterdir() if path.name not in others}
+
+
+def listed(folder):
+    return set(json.loads((folder / "sisa-manifest.json").read_text()))
+
+
 @pytest.mark.parametrize("base", [make_net(), GaussianNB()], ids=["net", "sklearn"])
 def test_files_of_forgotten_rows_are_deleted(base, problem, tmp_path):
     X, y, forget = problem
     folder = tmp_path / "made" / "if need be"
     fitted = SISA(base, n_slices=3, random_state=0, checkpoint_dir=folder).fit(X, y)
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in checkpoints(folder)}
     assert len(before) == 5 * 2
     fitted.unlearn(X, y, forget=forget)
-    after = set(folder.iterdir())
+    after = checkpoints(folder)
     assert {str(path) for path in after} == fitted._files()
     assert len(after) == 5 * 2
     assert set(before) - after
@@ -381,8 +398,9 @@ def test_files_of_forgotten_rows_are_deleted(base, problem, tmp_path):
     never = SISA(base, n_slices=3, random_state=0).fit(X, y, forget=forget)
     assert everything(never) == everything(fitted)
     fitted.fit(X, y)
-    assert len(set(folder.iterdir())) == 5 * 2
-    assert not after & set(folder.iterdir())
+    assert len(checkpoints(folder)) == 5 * 2
+    assert not after & checkpoints(folder)
+    assert listed(folder) == {path.name for path in checkpoints(folder)}
 
 
 def test_ensembles_can_share_a_folder(problem, tmp_path):
@@ -392,6 +410,158 @@ def test_ensembles_can_share_a_folder(problem, tmp_path):
     second.unlearn(X, y, forget=forget)
     first.unlearn(X, y, forget=forget)
     assert everything(first) == everything(clone(first).fit(X, y, forget=forget))
+
+
+KILLED = """
+import os, pickle, sys, time
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from skunlearn.sisa import SISA
+from tests.networks import make_net
+
+class Stop(Callback):
+    n_epochs = 0
+
+    def on_epoch_begin(self, net, **kwargs):
+        Stop.n_epochs += 1
+        if Stop.n_epochs == int(sys.argv[2]):
+            print("here", flush=True)
+            time.sleep(120)
+
+torch.set_num_threads(1)
+rng = np.random.default_rng(0)
+X = rng.normal(size=(120, 4)).astype(np.float32)
+y = (X[:, 0] > 0).astype(int)
+net = make_net(max_epochs=2, callbacks=[Stop])
+model = SISA(net, n_shards=3, n_slices=2, random_state=0, checkpoint_dir=sys.argv[1])
+model.fit(X, y)
+with open(sys.argv[3], "wb") as file:
+    pickle.dump({**vars(model), "estimator": None, "estimators_": None}, file)
+model.unlearn(X, y, forget=np.arange(120) < 60)
+"""
+
+
+def start(folder, n_epochs, kept):
+    """A process that waits in the given epoch of its training."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), str(n_epochs), str(kept)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.stdout.readline() == b"here\n"
+    return process
+
+
+def kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
+@pytest.mark.parametrize("call", ["fit", "unlearn"])
+def test_what_a_killed_fit_has_left_is_deleted_by_the_next_call(problem, call, tmp_path):
+    X, y, _ = problem
+    folder = tmp_path / "checkpoints"
+    other = SISA(GaussianNB(), n_slices=2, random_state=0, checkpoint_dir=folder).fit(X, y)
+    process = start(folder, 6, tmp_path / "kept")
+    try:
+        left = checkpoints(folder) - {Path(path) for path in other._files()}
+        assert {path.suffix for path in left} == {".pt", ".lock"}
+        other.unlearn(X, y, forget=np.arange(120) == 3)  # while the other is at work
+        assert left <= checkpoints(folder)
+    finally:
+        kill(process)
+    if call == "fit":
+        clone(other).fit(X, y)
+    else:
+        other.unlearn(X, y, forget=np.isin(np.arange(120), [3, 4]))
+    assert not left & checkpoints(folder)
+    assert {Path(path) for path in other._files()} <= checkpoints(folder)
+    assert {path.name for path in checkpoints(folder)} == listed(folder)
+    both = np.isin(np.arange(120), [3, 4, 80])
+    assert everything(other.unlearn(X, y, forget=both)) == everything(
+        SISA(GaussianNB(), n_slices=2, random_state=0).fit(X, y, forget=both)
+    )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
+def test_a_killed_unlearn_leaves_the_files_of_the_ensemble(problem, tmp_path):
+    X, y, _ = problem
+    folder = tmp_path / "checkpoints"
+    kill(start(folder, 10, tmp_path / "kept"))  # fit trains for an epoch in each of 3 * 2 slices
+    before = pickle.loads((tmp_path / "kept").read_bytes())
+    kept = {path for shard in before["_checkpoints"] for path in shard if path is not None}
+    assert kept < {str(path) for path in checkpoints(folder) if path.suffix == ".pt"}
+    SISA(GaussianNB(), n_slices=2, random_state=0, checkpoint_dir=folder).fit(X, y)
+    names = {path.name for path in checkpoints(folder)}
+    assert {Path(path).name for path in kept} <= names
+    assert names == listed(folder)
+
+
+def test_files_that_were_deleted_or_changed_are_not_used(problem, tmp_path):
+    X, y, forget = problem
+    for base in (make_net(), GaussianNB()):
+        expected = everything(SISA(base, n_slices=3, random_state=0).fit(X, y, forget=forget))
+        for damage in ("deleted", "empty", "flipped"):
+            fitted = SISA(base, n_slices=3, random_state=0, checkpoint_dir=tmp_path).fit(X, y)
+            intact = fitted.expected_cost(X, y, forget=forget)
+            for path in map(Path, fitted._files()):
+                content = bytearray(path.read_bytes())
+                content[len(content) // 2] ^= 1
+                path.write_bytes(b"" if damage == "empty" else content)
+                if damage == "deleted":
+                    path.unlink()
+            assert fitted.expected_cost(X, y, forget=forget) >= intact
+            fitted.unlearn(X, y, forget=forget)
+            hit = {entry["shard"] for entry in fitted.unlearning_history_}
+            assert [state(fitted.estimators_[i]) for i in hit] == [expected[0][i] for i in hit]
+            assert {entry["slice"] for entry in fitted.unlearning_history_} == {0, 1, 2}
+
+
+def test_copies_share_files_and_do_not_delete_each_others(problem, tmp_path):
+    X, y, _ = problem
+    first, second = np.arange(120) == 3, np.isin(np.arange(120), [9, 60])
+    one = SISA(GaussianNB(), n_shards=2, n_slices=3, random_state=0, checkpoint_dir=tmp_path)
+    one.fit(X, y)
+    two, three = deepcopy(one), pickle.loads(pickle.dumps(one))
+    assert one._files() == two._files() == three._files()
+    two.unlearn(X, y, forget=first)
+    three.unlearn(X, y, forget=second)
+    one.unlearn(X, y, forget=first | second)
+    plain = clone(one).set_params(checkpoint_dir=None)
+    for model, mask in [(two, first | second), (three, first | second), (one, first | second)]:
+        model.unlearn(X, y, forget=mask)
+        assert [state(m) for m in model.estimators_] == [
+            state(m) for m in clone(plain).fit(X, y, forget=mask).estimators_
+        ]
+
+
+def test_a_manifest_that_cannot_be_read_is_named(problem, tmp_path):
+    X, y, forget = problem
+    fitted = SISA(GaussianNB(), n_slices=2, random_state=0, checkpoint_dir=tmp_path).fit(X, y)
+    files, before = checkpoints(tmp_path), vars(fitted).copy()
+    (tmp_path / "sisa-manifest.json").write_text('["sisa')
+    for call in (fitted.unlearn, fitted.fit):
+        with pytest.raises(ValueError, match=r"manifest that cannot be read, .*manifest\.json"):
+            call(X, y, forget=forget)
+        assert checkpoints(tmp_path) == files
+        assert vars(fitted) == before
+
+
+def test_checkpoints_may_move_to_another_folder_or_to_memory(problem, tmp_path):
+    X, y, forget = problem
+    fitted = SISA(GaussianNB(), n_slices=2, random_state=0, checkpoint_dir=tmp_path / "a").fit(X, y)
+    expected = everything(clone(fitted).set_params(checkpoint_dir=None).fit(X, y, forget=forget))
+    fitted.set_params(checkpoint_dir=tmp_path / "b").unlearn(X, y, forget=forget)
+    assert everything(fitted) == expected
+    for name in "ab":
+        assert listed(tmp_path / name) == {path.name for path in checkpoints(tmp_path / name)}
+        assert listed(tmp_path / name)
+    fitted.set_params(checkpoint_dir=None).fit(X, y)
+    assert not checkpoints(tmp_path / "a") | checkpoints(tmp_path / "b")
+    assert listed(tmp_path / "a") == listed(tmp_path / "b") == set()
 
 
 class StopAt(Callback):
