@@ -466,17 +466,13 @@ def test_a_file_of_weights_counts_with_its_content(problem, tmp_path):
 
 def test_weights_that_skorch_loads_count_with_their_content(problem, tmp_path):
     memory = str(tmp_path / "cache")
-    checkpoint = Checkpoint(dirname=str(tmp_path / "state"), monitor=None, f_history=None)
-    net = make_net(max_epochs=1, callbacks=[LoadInitState(checkpoint)])
-    found = []
+    X, y, _ = problem
+    checkpoint = Checkpoint(dirname=str(tmp_path / "state"), monitor=None)
+    net, found = make_net(max_epochs=1, callbacks=[LoadInitState(checkpoint)]), []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        other = make_net(module__n_features_in=4, module__n_classes=2).initialize()
-        (tmp_path / "state").mkdir(exist_ok=True)
-        names = {
-            f"f_{name}": str(tmp_path / f"state/{name}.pt") for name in ("params", "optimizer")
-        }
-        other.save_params(**names, f_criterion=str(tmp_path / "state/criterion.pt"))
+        sizes = {"module__n_features_in": 4, "module__n_classes": 2}
+        make_net(max_epochs=1, callbacks=[checkpoint], **sizes).fit(X, y)
         found.append(original(net, problem, memory))
         assert torch.equal(found[-1], original(net, problem, None))
     assert not torch.equal(*found)
