@@ -35,6 +35,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
+from skunlearn import sisa
 from skunlearn.model_selection import ForgetKFold
 from skunlearn.sisa import SISA
 
@@ -1112,3 +1113,23 @@ def test_networks_of_a_class_that_cannot_be_looked_up_come_back_from_workers(pro
     assert {type(net.module_) for net in model.estimators_} == {Local}
     plain = SISA(make_net(), n_shards=2, random_state=0).fit(X, y)
     assert np.array_equal(model.predict_proba(X), plain.predict_proba(X))
+
+
+def test_an_error_in_a_shard_names_it_and_nothing_is_lost(problem, monkeypatch, tmp_path):
+    X, y, _ = problem
+    fitted = SISA(make_net(), n_slices=2, random_state=0, checkpoint_dir=tmp_path).fit(X, y)
+    before, files = vars(fitted).copy(), checkpoints(tmp_path)
+    n_rows, train = np.bincount(fitted._deal(X, y, None).shard), sisa.fit_network
+
+    def diverge(template, rows, *args, **kwargs):
+        if 2 * len(rows) > n_rows[0]:
+            raise ValueError("training has diverged")
+        return train(template, rows, *args, **kwargs)
+
+    monkeypatch.setattr(sisa, "fit_network", lambda *args, **kwargs: diverge(*args, **kwargs))
+    monkeypatch.setattr(sisa, "_continue_network", lambda *args, **kwargs: diverge(*args))
+    with pytest.raises(ValueError, match=r"shard 0 of estimators_: training has diverged"):
+        fitted.fit(X, y)
+    assert vars(fitted) == before
+    assert checkpoints(tmp_path) == files
+    fitted.predict_proba(X)
