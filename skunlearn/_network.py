@@ -3,12 +3,14 @@
 import contextlib
 import inspect
 import random
+from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
 from scipy.special import expit
 from sklearn.base import clone
-from skorch import NeuralNetBinaryClassifier
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import EarlyStopping
 from skorch.utils import to_numpy
 from torch import nn
@@ -23,6 +25,7 @@ _INDICATOR_LOSSES = (
     nn.BCEWithLogitsLoss,
     nn.MultiLabelSoftMarginLoss,
 )
+_TAKE_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
 
 
 def batches(net, rows):
@@ -139,7 +142,7 @@ def fit_network(template, rows, n_classes, **settings):
     net.set_params(**sizes_from_data(template, rows, n_classes))
     with running(net):
         net.initialize()
-        rows = rows.cast(input_dtype(net, rows.data))
+        rows = cast_for(net, rows)
         with training(net, rows, rows.y):
             n_columns = count_columns(net, rows)
             if n_columns != n_classes:
@@ -227,6 +230,34 @@ def parts_of(net):
     }
 
 
+def copy_parts(parts):
+    """A deep copy of the modules and criteria of a network, without what a forward pass left there.
+
+    torch refuses to copy a tensor that a graph hangs on, and one that a module keeps for a plot is
+    made of the rows that went through it. The old `weight_norm` computes its own at each pass.
+    """
+    memo = {}
+
+    def drop(value):
+        if isinstance(value, torch.Tensor):
+            if not value.is_leaf:
+                memo[id(value)] = value.new_zeros(value.shape)
+        elif isinstance(value, dict):
+            for inner in value.values():
+                drop(inner)
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                drop(inner)
+
+    for kind in parts.values():
+        for part in kind.values():
+            for module in part.modules() if isinstance(part, nn.Module) else ():
+                for name, value in vars(module).items():
+                    if name != "_modules":
+                        drop(value)
+    return deepcopy(parts, memo)
+
+
 def assemble(template, parts, n_classes, **settings):
     """An initialised network with the template's settings and the given modules and criteria."""
     # skorch trains an instance that it was given in place: the template's holds the original's
@@ -269,7 +300,8 @@ def restored(template, parts, history, data, n_classes):
 
 def is_multilabel(net):
     """Whether the criterion takes an indicator matrix: a column of 0 and 1 for each label."""
-    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+    criterion = net.criterion.func if isinstance(net.criterion, partial) else net.criterion
+    criterion = criterion if isinstance(criterion, type) else type(criterion)
     return issubclass(criterion, _INDICATOR_LOSSES) and not isinstance(
         net, NeuralNetBinaryClassifier
     )
@@ -281,22 +313,55 @@ def rows_for(template, original, data, codes):
     y_type = torch.float32 if takes_float else torch.int64
     dtype = None if original is None else input_dtype(original, data)
     collate = template.get_params_for("iterator_train").get("collate_fn", default_collate)
-    return Rows(data, torch.as_tensor(codes, dtype=y_type), dtype=dtype, collate=collate)
+    rows = Rows(data, torch.as_tensor(codes, dtype=y_type), dtype=dtype, collate=collate)
+    return rows if original is None else cast_for(original, rows)
+
+
+def cast_for(net, rows):
+    """The same rows, their inputs and floating-point targets of the types that `net` takes."""
+    floats = (p.dtype for p in net.module_.parameters() if p.dtype.is_floating_point)
+    if rows.y.is_floating_point():
+        rows = rows.relabel(rows.y.to(next(floats, torch.get_default_dtype())))
+    return rows.cast(input_dtype(net, rows.data))
 
 
 def count_columns(net, rows):
     """The number of classes that a network tells apart, from its output for one row."""
+    output_kind(net)
     # Not predict_proba: a data loader draws from the generator that the training starts from.
     output = net.evaluation_step((rows.batch([0, 0])[0], None))
     output = output[0] if isinstance(output, tuple) else output
     return output.shape[1] if output.ndim > 1 else 2
 
 
+def output_kind(net):
+    """What the module returns: "logits", "log_proba", "proba", or "other" for the user to say."""
+    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)  # of a compiled one
+    if isinstance(criterion, _TAKE_LOGITS):
+        return "logits"
+    if isinstance(criterion, nn.BCELoss):
+        return "proba"
+    if isinstance(criterion, nn.NLLLoss):  # of which skorch's classifier takes the logarithm itself
+        return "proba" if isinstance(net, NeuralNetClassifier) else "log_proba"
+    if net.predict_nonlinearity == "auto":
+        raise ValueError(
+            f"criterion={type(criterion).__name__} does not say whether the module returns logits "
+            "or probabilities. Tell the network by predict_nonlinearity, a function from the "
+            "module's output to probabilities, such as functools.partial(torch.softmax, dim=-1), "
+            "or None if the output is probabilities already."
+        )
+    return "proba" if net.predict_nonlinearity is None else "other"
+
+
 def logits(net, output):
     """Unnormalised log-probabilities of each class, whatever the criterion takes as its input."""
     output = output[0] if isinstance(output, tuple) else output
-    if isinstance(net.criterion_, nn.NLLLoss):  # with which skorch's modules return probabilities
-        return (output + torch.finfo(output.dtype).eps).log()
+    kind = output_kind(net)
+    if kind == "other":
+        output, kind = net.predict_nonlinearity(output), "proba"
+    if kind == "proba":
+        eps = torch.finfo(output.dtype).eps
+        output = output.logit(eps) if output.ndim == 1 else (output + eps).log()
     if output.ndim == 1:
         return torch.stack([torch.zeros_like(output), output], dim=1)
     return output
@@ -330,8 +395,10 @@ def predict_proba(net, data):
     rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
     if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
         output = to_numpy(net.forward(rows))
-        return output if isinstance(net.criterion_, nn.BCELoss) else expit(output)
-    return net.predict_proba(rows)
+        return output if output_kind(net) == "proba" else expit(output)
+    proba = net.predict_proba(rows)
+    told = net.predict_nonlinearity == "auto" and output_kind(net) == "log_proba"
+    return np.exp(proba) if told else proba
 
 
 def predicted(net, proba):

@@ -31,6 +31,7 @@ from ._network import (
     assemble,
     batches,
     check_fresh,
+    copy_parts,
     count_columns,
     fit_network,
     is_multilabel,
@@ -254,7 +255,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             if self._is_frozen():
                 original = template
                 if not unlearns:
-                    parts = deepcopy(parts_of(template))
+                    parts = copy_parts(parts_of(template))
                     original = assemble(template, parts, len(self.classes_))
                     original.history = deepcopy(template.history)
             elif "original" in self.needs or not unlearns:
@@ -432,7 +433,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         for name in SIZES:  # which the data has set, if the user has not
             if hasattr(original, name):
                 settings[name] = getattr(original, name)
-        return assemble(template, deepcopy(parts_of(original)), len(self.classes_), **settings)
+        return assemble(template, copy_parts(parts_of(original)), len(self.classes_), **settings)
 
     def _check_hyperparameters(self):
         """Raise a ValueError for a hyperparameter that makes no sense; extended by methods."""

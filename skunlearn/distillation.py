@@ -1,7 +1,6 @@
 """Unlearning with teachers: networks whose outputs the unlearned one imitates or contradicts."""
 
 import tempfile
-from copy import deepcopy
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +13,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from ._network import (
     assemble,
+    copy_parts,
     logits,
     parts_of,
     reinitialise,
@@ -156,7 +156,7 @@ class BadTeacher(BaseUnlearner):
         """A network like the original, with fresh weights."""
         template, n_classes = self._check_estimator(), len(self.classes_)
         if trainable_instances(template):
-            net = assemble(template, deepcopy(parts_of(request.original)), n_classes)
+            net = assemble(template, copy_parts(parts_of(request.original)), n_classes)
             # From the inside: a module that also sets its children's weights has the last word.
             for name, layer in reversed(list(net.module_.named_modules())):
                 reinitialise(name, layer)

@@ -275,7 +275,10 @@ class _KeepOthers(Callback):
         # Before the step too: norms of gradients, as for clipping, are then of what is trained.
         for weight, mask in zip(self.weights, self.masks):
             if weight.grad is not None:
-                weight.grad.masked_fill_(~mask, 0)
+                # A sparse gradient stays one, for optimisers that take no other.
+                sparse = weight.grad.is_sparse
+                grad = weight.grad.to_dense().masked_fill(~mask, 0)
+                weight.grad = grad.to_sparse(1) if sparse else grad
 
     @torch.no_grad()
     def on_batch_end(self, net, training=False, **kwargs):
@@ -308,7 +311,8 @@ def _gradients(net, X, y, weights):
     net._set_training(False)
     X, y = to_device((X, y), net.device)
     loss = net.get_loss(net.infer(X), y, X=X)
-    return torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    return [g.to_dense() if g.is_sparse else g for g in gradients]  # as of some embeddings
 
 
 def _importances(net, rows, max_rows):

@@ -1,7 +1,6 @@
 """How soon a network learns again what it has unlearned."""
 
 import contextlib
-from copy import deepcopy
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -14,6 +13,7 @@ from skunlearn._network import (
     SIZES,
     assemble,
     batches,
+    copy_parts,
     parts_of,
     predict_proba,
     predicted,
@@ -170,7 +170,7 @@ def relearning_time(
         settings["iterator_train__shuffle"] = True
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
     with unlearner._seeded(seed, template), released(template):
-        pupil = assemble(template, deepcopy(parts_of(net)), len(unlearner.classes_), **settings)
+        pupil = assemble(template, copy_parts(parts_of(net)), len(unlearner.classes_), **settings)
         with running(
             pupil,
             check_data=lambda self, X, y=None: None,

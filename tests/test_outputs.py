@@ -1,0 +1,152 @@
+"""What a network returns, what it keeps, and what its gradients and targets are made of."""
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from torch import nn
+
+from skunlearn import AMUN, SCRUB, SSD, BadTeacher, EUk, FineTune, SalUn, all_unlearners
+
+from .networks import MLP, make_net
+
+METHODS = [pytest.param(cls, id=name) for name, cls in all_unlearners()]
+
+
+class OneColumn(nn.Module):
+    def __init__(self, n_features_in, sigmoid=False):
+        super().__init__()
+        self.sigmoid = sigmoid
+        self.body = nn.Sequential(nn.Linear(n_features_in, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.double()
+
+    def forward(self, X):
+        return self.body(X).sigmoid() if self.sigmoid else self.body(X)
+
+
+class Probabilities(MLP):
+    def forward(self, X):
+        return super().forward(X).softmax(dim=1)
+
+
+class Keeper(MLP):
+    def forward(self, X):
+        self.seen = [self.hidden(X)]
+        return self.head(self.seen[0])
+
+
+class OldNorm(MLP):
+    def __init__(self, n_features_in, n_classes):
+        super().__init__(n_features_in, n_classes)
+        with pytest.warns(FutureWarning):
+            self.head = nn.utils.weight_norm(self.head)
+
+
+class Tokens(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.words = nn.Embedding(10, 4, sparse=True)
+        self.head = nn.Linear(4, n_classes)
+
+    def forward(self, X):
+        return self.head(self.words(X).mean(dim=1))
+
+
+class Focal(nn.Module):
+    def forward(self, output, y):
+        loss = nn.functional.cross_entropy(output, y, reduction="none")
+        return ((1 - torch.exp(-loss)) ** 2 * loss).mean()
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(64, 4)).astype("float32")
+    return X, (X[:, 0] + 0.5 * rng.normal(size=64) > 0).astype(int), np.arange(64) < 16
+
+
+def unlearned(cls, net, rows):
+    X, y, forget = rows
+    return cls(net, random_state=0).fit(X, y).unlearn(X, y, forget=forget).predict_proba(X)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("cls", METHODS)
+def test_a_sigmoid_in_the_module_is_one_in_the_loss(cls, rows):
+    probas = [
+        unlearned(
+            cls,
+            NeuralNetBinaryClassifier(
+                OneColumn,
+                module__sigmoid=sigmoid,
+                criterion=nn.BCELoss if sigmoid else nn.BCEWithLogitsLoss,
+                lr=0.1,
+                batch_size=16,
+                max_epochs=5,
+                train_split=None,
+                verbose=0,
+            ),
+            rows,
+        )
+        for sigmoid in (False, True)
+    ]
+    np.testing.assert_allclose(*probas, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("cls", METHODS)
+@pytest.mark.parametrize("module", [Keeper, OldNorm])
+def test_tensors_that_a_module_keeps_are_no_hindrance(cls, module, rows):
+    if (cls, module) == (EUk, OldNorm):
+        with pytest.raises(ValueError, match="cannot be re-initialised"):
+            unlearned(cls, make_net(module, max_epochs=1), rows)
+        return
+    assert np.isfinite(unlearned(cls, make_net(module, max_epochs=1), rows)).all()
+
+
+def test_a_copy_holds_no_activations(rows):
+    X, y, _ = rows
+    from skunlearn._network import copy_parts, parts_of
+
+    net = make_net(Keeper, module__n_features_in=4, module__n_classes=2, max_epochs=1).fit(X, y)
+    net.module_(torch.as_tensor(X))
+    copy = copy_parts(parts_of(net))["modules"]["module"]
+    assert not copy.seen[0].any()
+    assert torch.equal(copy.head.weight, net.module_.head.weight)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("cls", [SSD, SalUn, FineTune, BadTeacher, SCRUB])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD])
+def test_sparse_gradients(cls, optimizer):
+    X = np.random.default_rng(0).integers(0, 10, (64, 3))
+    rows = X, (X[:, 0] > 4).astype(int), np.arange(64) < 16
+    net = make_net(Tokens, optimizer__momentum=0, optimizer=optimizer, max_epochs=2)
+    assert np.isfinite(unlearned(cls, net, rows)).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("cls", [AMUN, SCRUB, BadTeacher, FineTune])
+def test_a_loss_of_ones_own_is_told_by_predict_nonlinearity(cls, rows):
+    with pytest.raises(ValueError, match="predict_nonlinearity"):
+        unlearned(cls, make_net(criterion=Focal), rows)
+    softmax = {"predict_nonlinearity": lambda output: output.softmax(dim=-1)}
+    told = unlearned(cls, make_net(criterion=Focal, **softmax), rows)
+    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_logits_are_known_from_the_criterion():
+    from skunlearn._network import logits
+
+    sizes = {"module__n_features_in": 4, "module__n_classes": 2, "max_epochs": 1}
+
+    class Own(nn.CrossEntropyLoss):
+        pass
+
+    output = torch.tensor([[0.25, 0.75]])
+    same = logits(make_net(criterion=Own, **sizes).initialize(), output)
+    assert torch.equal(same, output)
+    taken = NeuralNetClassifier(Probabilities, **sizes).initialize()
+    torch.testing.assert_close(logits(taken, output), output.log())
+    told = make_net(criterion=Focal, predict_nonlinearity=None, **sizes).initialize()
+    torch.testing.assert_close(logits(told, output), output.log())
