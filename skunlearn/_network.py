@@ -230,6 +230,16 @@ def parts_of(net):
     }
 
 
+def _drop(value, memo):
+    # Not a closure: one that calls itself is a cycle, which would keep the memo and the original.
+    if isinstance(value, torch.Tensor):
+        if not value.is_leaf:
+            memo[id(value)] = value.new_zeros(value.shape)
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _drop(inner, memo)
+
+
 def copy_parts(parts):
     """A deep copy of the modules and criteria of a network, without what a forward pass left there.
 
@@ -237,24 +247,12 @@ def copy_parts(parts):
     made of the rows that went through it. The old `weight_norm` computes its own at each pass.
     """
     memo = {}
-
-    def drop(value):
-        if isinstance(value, torch.Tensor):
-            if not value.is_leaf:
-                memo[id(value)] = value.new_zeros(value.shape)
-        elif isinstance(value, dict):
-            for inner in value.values():
-                drop(inner)
-        elif isinstance(value, list | tuple):
-            for inner in value:
-                drop(inner)
-
     for kind in parts.values():
         for part in kind.values():
             for module in part.modules() if isinstance(part, nn.Module) else ():
                 for name, value in vars(module).items():
                     if name != "_modules":
-                        drop(value)
+                        _drop(value, memo)
     return deepcopy(parts, memo)
 
 
