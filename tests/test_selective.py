@@ -27,7 +27,7 @@ def problem():
     return X, y, np.arange(120) % 8 == 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # not shared: some tests set its parameters
 def trained(problem):
     X, y, _ = problem
     return FineTune(make_net(), random_state=0).fit(X, y).estimator_

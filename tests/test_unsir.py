@@ -25,7 +25,7 @@ def images():
     return X.astype(np.float32), y, np.isin(np.arange(60), [0, 2, 3, 5, 8])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # not shared: some tests set its parameters
 def trained(images):
     X, y, _ = images
     net = make_net(ConvNet, module__n_channels=5, max_epochs=4, batch_size=11)

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -116,13 +114,6 @@ def test_people_can_be_recognised():
     X, seen = faces.data.reshape(800, -1), np.arange(800) % 20 < 15
     model = linear_model().fit(X[seen], faces.identity[seen])
     assert model.score(X[~seen], faces.identity[~seen]) > 0.4  # chance: 0.025
-
-
-def test_images_take_less_than_a_millisecond_each():
-    # 0.17 ms of processor time were measured; the limit leaves room for slower machines.
-    start = time.process_time()
-    make_identity_images(100, 12, random_state=0)
-    assert time.process_time() - start < 1.2
 
 
 @pytest.mark.parametrize(
