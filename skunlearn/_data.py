@@ -91,6 +91,86 @@ class Rows(Dataset):
         return self.collate(self.__getitems__(list(which)))
 
 
+class JoinedRows(Dataset):
+    """Rows of several data sets, one after the other, with the labels of all of them.
+
+    Parameters
+    ----------
+    *parts : Rows
+        The rows.
+    """
+
+    def __init__(self, *parts):
+        self.parts = parts
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.y = torch.cat([part.y for part in parts])
+
+    X, shape = Rows.X, Rows.shape
+
+    def __len__(self):
+        return int(self.starts[-1])
+
+    def part_of(self, which):
+        """The number of the part that each of the given rows belongs to."""
+        return np.searchsorted(self.starts[1:], which, side="right")
+
+    def __getitem__(self, i):
+        part = self.part_of(i)
+        return self.parts[part][int(i - self.starts[part])]
+
+    def __getitems__(self, which):
+        which, found = np.asarray(which), [None] * len(which)
+        parts = self.part_of(which)
+        for part in np.unique(parts):
+            at = np.flatnonzero(parts == part)
+            some = self.parts[part].__getitems__(which[at] - self.starts[part])
+            for i, item in zip(at, some):
+                found[i] = item
+        return found
+
+
+class MarkedRows(JoinedRows):
+    """Rows of several data sets, of which a training step can tell from which each one is.
+
+    Not by their labels, which callbacks and loaders of the user see too.
+
+    Attributes
+    ----------
+    marks : torch.Tensor of int64 of shape (n_rows,)
+        The number of the part that each row of the current batch belongs to.
+    """
+
+    marks = None
+
+    def __getitems__(self, which):
+        return list(zip(super().__getitems__(which), self.part_of(which).tolist()))
+
+
+class MarkedBatch:
+    """Collate pairs as `collate` does, apart from their marks.
+
+    Parameters
+    ----------
+    collate : callable
+        The loader's own.
+    """
+
+    def __init__(self, collate):
+        self.collate = collate
+
+    def __call__(self, items):
+        pairs, marks = zip(*items)
+        batch = self.collate(list(pairs))
+        y = torch.stack([torch.as_tensor(y) for _, y in pairs])
+        if not torch.equal(torch.as_tensor(batch[1]), y):
+            raise ValueError(
+                "collate_fn of estimator's iterator_train must keep rows and labels in their "
+                "order; got labels in another one. With packed sequences, use "
+                "enforce_sorted=False in place of sorting."
+            )
+        return batch, torch.tensor(marks)
+
+
 def is_lazy(net, X):
     """Whether `X` is left to skorch: a data set, a dict, or what a custom one is made of."""
     from skorch.helper import SliceDataset  # which imports much that is not needed before

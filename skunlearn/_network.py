@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import random
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 
@@ -11,13 +12,14 @@ import torch
 from scipy.special import expit
 from sklearn.base import clone
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.utils import to_numpy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import default_collate
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.data import Subset, default_collate
 
-from ._data import Rows, input_dtype
+from ._data import MarkedBatch, MarkedRows, Rows, input_dtype
 
 SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
 _INDICATOR_LOSSES = (
@@ -43,26 +45,66 @@ class _Running:
     """Mixed into a network's class while it trains here."""
 
     _own_callbacks = ()
+    _run_name = "the training"
+    _forget = None
 
     def get_iterator(self, dataset, training=False):
+        if not training:
+            return super().get_iterator(dataset, training=False)
+        prefix, vary = "iterator_train__", {}
+        for name in ("sampler", "batch_sampler"):
+            factory = getattr(self, prefix + name, None)
+            if factory is not None:
+                vary[prefix + name] = factory(_sampled_labels(dataset))
+        drops = getattr(self, prefix + "drop_last", None)
+        batch_size = getattr(self, prefix + "batch_size", self.batch_size)
+        # A user who drops the last, short batch relies on there being others. That is not so for
+        # few rows, and each row to forget counts.
+        if drops and (dataset is self._forget or len(dataset) < batch_size):
+            vary[prefix + "drop_last"] = False
         # Batch normalisation refuses to train on a batch of one row, and how many rows a fold or a
         # request leaves is not the user's to choose.
-        batch_size = getattr(self, "iterator_train__batch_size", self.batch_size)
-        lonely = (
-            training
+        elif (
+            drops is None
             and batch_size > 1
-            and len(dataset) % batch_size == 1
             and len(dataset) > 1
-            and not hasattr(self, "iterator_train__drop_last")
+            and len(dataset) % batch_size == 1
+            and dataset is not self._forget
+            and not {prefix + "sampler", prefix + "batch_sampler"} & set(vary)
             and any(isinstance(m, _BatchNorm) for m in self.module_.modules())
-        )
-        if not lonely:
-            return super().get_iterator(dataset, training=training)
-        self.iterator_train__drop_last = True
-        try:
-            return super().get_iterator(dataset, training=training)
-        finally:
-            del self.iterator_train__drop_last
+        ):
+            vary[prefix + "drop_last"] = True
+        with _attributes(self, vary):
+            if not isinstance(dataset, MarkedRows):
+                return super().get_iterator(dataset, training=True)
+            return _MarkedLoader(super().get_iterator(dataset, training=True), dataset)
+
+    def infer(self, x, **fit_params):
+        if not (self.module_.training and count_rows(x) == 1):
+            return super().infer(x, **fit_params)
+        with _statistics_of_one_row(self.module_):
+            return super().infer(x, **fit_params)
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return split_rows(super().get_split_datasets, X, y, **fit_params)
+
+    def train_step(self, batch, **fit_params):
+        result = super().train_step(batch, **fit_params)
+        if not torch.isfinite(result["loss"]):
+            if len(self.history) == len(self.history[-1]["batches"]) == 1:
+                raise ValueError(
+                    f"the first loss of {self._run_name}, before any step, is "
+                    f"{result['loss'].item()}: the network that it starts from is broken (its own "
+                    "training may have diverged), or X holds values that are not numbers. Nothing "
+                    "was changed."
+                )
+            raise ValueError(
+                f"{self._run_name} has diverged: the loss is {result['loss'].item()} in epoch "
+                f"{len(self.history)}. Nothing was changed; use a smaller lr or fewer epochs, and "
+                "make sure that the module returns what the criterion takes (NLLLoss takes "
+                "probabilities in skorch)."
+            )
+        return result
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         # The loader of held-out rows draws from the generator that shuffles the rows to train on:
@@ -85,6 +127,97 @@ class _Running:
             (name, cb) for name, cb in self.callbacks_ if cb not in self._own_callbacks
         ]
         return object.__new__, (type(self).__mro__[2],), state
+
+
+def _sampled_labels(dataset):
+    """The encoded labels that a factory of samplers is called with."""
+    if isinstance(dataset, Subset):  # of what train_split leaves
+        return _sampled_labels(dataset.dataset)[dataset.indices]
+    y = np.asarray(dataset.y)
+    return y.astype(np.int64) if y.ndim == 1 else y
+
+
+@contextlib.contextmanager
+def _attributes(net, values):
+    """Set parameters of a network for a moment."""
+    before = {name: vars(net)[name] for name in values if name in vars(net)}
+    vars(net).update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del vars(net)[name]
+        vars(net).update(before)
+
+
+@contextlib.contextmanager
+def _statistics_of_one_row(module):
+    """Let batch normalisation use its running statistics where one value per channel comes in.
+
+    In training mode torch refuses such an input, since one value has no variance.
+    """
+
+    def before(norm, args):
+        if norm.training and args[0].numel() == args[0].shape[1]:
+            norm.eval()
+            stopped.append(norm)
+
+    def after(norm, args, output):
+        if norm in stopped:
+            stopped.remove(norm)
+            norm.train()
+
+    stopped = []
+    with contextlib.ExitStack() as stack:
+        for norm in plain(module).modules():
+            if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+                stack.callback(norm.register_forward_pre_hook(before).remove)
+                stack.callback(norm.register_forward_hook(after).remove)
+        yield
+
+
+def count_rows(X):
+    """The number of rows in a batch of inputs."""
+    if isinstance(X, PackedSequence):
+        return int(X.batch_sizes[0])
+    if isinstance(X, Mapping):
+        X = list(X.values())
+    return count_rows(X[0]) if isinstance(X, tuple | list) and len(X) else len(X)
+
+
+def split_rows(split, rows, y, **params):
+    """What skorch's ``get_split_datasets`` returns; its errors name the parameter."""
+    try:
+        return split(rows, y, **params)
+    except ValueError as error:
+        raise ValueError(
+            f"train_split of estimator cannot set validation rows aside from {len(rows)} training "
+            f"rows: {error} Use fewer folds, a ValidSplit that is not stratified, or "
+            "train_split=None; held-out rows (X_val) take the place of train_split in unlearn."
+        ) from error
+
+
+class _MarkedLoader:
+    """A loader of `MarkedRows` that takes the marks off before anyone else sees the batch."""
+
+    def __init__(self, loader, rows):
+        self.loader = loader
+        self.rows = rows
+        inner = getattr(loader, "base_dataloader", loader)
+        if not hasattr(inner, "collate_fn"):
+            raise ValueError(
+                f"iterator_train of estimator must be a torch.utils.data.DataLoader; got "
+                f"{type(inner).__name__}, which has no collate_fn."
+            )
+        inner.collate_fn = MarkedBatch(inner.collate_fn)
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        for batch, marks in self.loader:
+            self.rows.marks = marks
+            yield batch
 
 
 @contextlib.contextmanager
@@ -136,12 +269,40 @@ def training(net, X, y):
     net.notify("on_train_end", X=X, y=y)
 
 
-def fit_network(template, rows, n_classes, **settings):
-    """A clone of `template`, trained on `rows` as skorch would, from fresh weights."""
+def fit_network(template, rows, n_classes, *, name="the training", state=None, **settings):
+    """A clone of `template`, trained on `rows` as skorch would, from fresh weights.
+
+    Parameters
+    ----------
+    template : skorch.NeuralNet
+        Its settings.
+    rows : Rows
+        What to train on.
+    n_classes : int
+        How many columns its output has to have.
+    name : str, default="the training"
+        What to call the training in messages.
+    state : dict of str to dict of str to torch.Tensor, default=None
+        State dicts of modules and criteria, by name, to go on from.
+    **settings : object
+        Parameters that replace the template's.
+
+    Returns
+    -------
+    net : skorch.NeuralNet
+        The trained network.
+
+    Raises
+    ------
+    ValueError
+        If the training diverges, or the module has another number of outputs.
+    """
     net = configure(clone(template), settings)
     net.set_params(**sizes_from_data(template, rows, n_classes))
-    with running(net):
+    with running(net, _run_name=name):
         net.initialize()
+        for part, values in (state or {}).items():
+            plain(getattr(net, f"{part}_")).load_state_dict(values)
         rows = cast_for(net, rows)
         with training(net, rows, rows.y):
             n_columns = count_columns(net, rows)
@@ -151,9 +312,43 @@ def fit_network(template, rows, n_classes, **settings):
                     "classes. Give the module as many outputs as there are classes, or pass "
                     "classes= to the network if y lacks some of them."
                 )
+            check_schedule(net, len(batches(net, rows)), net.max_epochs)
             net.fit_loop(rows, rows.y)
     net.classes_inferred_ = np.arange(n_classes)  # rows may lack some
+    _check_converged(net, rows, name)
     return net
+
+
+def _check_converged(net, rows, name):
+    """Raise a ValueError if a training from scratch has ended in a network that says nothing."""
+    losses = [[b["train_loss"] for b in e["batches"] if "train_loss" in b] for e in net.history]
+    first, last = losses[0][0], np.mean(losses[-1])
+    if last > 1000 * max(first, 1) or not np.isfinite(predict_proba(net, rows.take([0]))).all():
+        raise ValueError(
+            f"{name} has diverged: its loss went from {first:.3g} to {last:.3g}, and the network's "
+            "output is of no use. Nothing was changed; use a smaller lr for estimator."
+        )
+
+
+def check_schedule(net, n_batches, n_epochs):
+    """Raise a ValueError for a schedule of the user's that ends before the training does."""
+    for _, callback in net.callbacks_:
+        policy = getattr(callback, "policy", None)
+        if not isinstance(callback, LRScheduler) or "OneCycleLR" not in (
+            policy,
+            getattr(policy, "__name__", None),
+        ):
+            continue
+        given = callback.kwargs
+        total = given.get("total_steps") or given["epochs"] * given["steps_per_epoch"]
+        wanted = n_epochs * (n_batches if callback.step_every == "batch" else 1)
+        if wanted > total:
+            raise ValueError(
+                f"callbacks of estimator hold an LRScheduler with OneCycleLR for {total} steps, "
+                f"but this training takes {wanted} ({n_epochs} epochs of {n_batches} batches). "
+                "Give it as many total_steps, or leave it out for an unlearner: without a schedule "
+                "of its own, the learning rate of an unlearning run falls to 0 on a cosine."
+            )
 
 
 def sizes_from_data(net, rows, n_classes):
@@ -193,6 +388,30 @@ def check_fresh(net):
         )
 
 
+def check_samplers(net):
+    """Refuse samplers of given rows: each run here has rows of its own."""
+    loader = getattr(net.iterator_train, "keywords", {})
+    given = {
+        f"iterator_train__{name}": getattr(net, f"iterator_train__{name}", loader.get(name))
+        for name in ("sampler", "batch_sampler")
+    }
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise ValueError(
+                f"{name} of estimator is a {type(value).__name__} made for certain rows, and an "
+                "unlearning run has others: its weights would fall on the wrong ones. Pass a "
+                "function that makes one of the encoded labels of the rows at hand, such as "
+                f"{name}=lambda y: WeightedRandomSampler(1 / np.bincount(y)[y], len(y)). For a "
+                f"network that is trained already, set net.{name}."
+            )
+    for name in ("sampler", "batch_sampler"):
+        if getattr(net, f"iterator_valid__{name}", None) is not None:
+            raise ValueError(
+                f"iterator_valid__{name} of estimator must not be set: predictions would come in "
+                "another order than their rows."
+            )
+
+
 def configure(net, settings):
     """Set parameters of a network that is not initialised yet, dropping those they contradict."""
     if "optimizer" in settings:  # optimizer__... were meant for the optimiser that is replaced
@@ -222,12 +441,39 @@ def reinitialise(name, layer):
         )
 
 
+def plain(module):
+    """A module without what ``torch.compile`` has wrapped it in, where hooks run too."""
+    return getattr(module, "_orig_mod", module)
+
+
 def parts_of(net):
-    """The modules and criteria of a fitted network, by name."""
+    """The modules and criteria of a fitted network, by name; what skorch has compiled as it was."""
+    unwrap = plain if net.compile else lambda part: part
     return {
-        kind: {name: getattr(net, f"{name}_") for name in getattr(net, f"_{kind}")}
+        kind: {name: unwrap(getattr(net, f"{name}_")) for name in getattr(net, f"_{kind}")}
         for kind in ("modules", "criteria")
     }
+
+
+def plain_parts(net):
+    """The modules and criteria of a fitted network, by name, none of them compiled."""
+    return {
+        kind: {name: plain(part) for name, part in parts.items()}
+        for kind, parts in parts_of(net).items()
+    }
+
+
+def compiled_as(net, original):
+    """Compile the modules and criteria of `net` where those of `original` are, in the same way."""
+    net.compile = original.compile
+    for name in (*net._modules, *net._criteria):
+        part, before = getattr(net, f"{name}_"), getattr(original, f"{name}_")
+        if original.compile:
+            part = net.torch_compile(plain(part), name=name)
+        elif plain(before) is not before:
+            part = type(before)(plain(part), before.dynamo_ctx)
+        setattr(net, f"{name}_", part)
+    return net
 
 
 def _drop(value, memo):
@@ -260,12 +506,10 @@ def assemble(template, parts, n_classes, **settings):
     """An initialised network with the template's settings and the given modules and criteria."""
     # skorch trains an instance that it was given in place: the template's holds the original's
     # weights, and its successor is the part of the same name.
-    names = {
-        id(module): name
-        for name, module in getattr(template, "module_", nn.Module()).named_modules()
-    }
+    module = getattr(template, "module_", nn.Module())
+    names = {id(part): name for name, part in plain(module).named_modules()} | {id(module): ""}
     params = {
-        name: parts["modules"]["module"].get_submodule(names[id(value)])
+        name: plain(parts["modules"]["module"]).get_submodule(names[id(value)])
         if id(value) in names
         else value
         if isinstance(value, nn.Module)

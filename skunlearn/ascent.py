@@ -78,6 +78,7 @@ class NegGrad(BaseUnlearner):
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "forget", "forget_labels"})
+    _remedy: ClassVar[str] = "Use a smaller lr or fewer epochs."
 
     def __init__(
         self,
@@ -199,6 +200,7 @@ class AdvancedNegGrad(BaseUnlearner):
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
+    _remedy: ClassVar[str] = "Use a smaller alpha, or ceiling='unseen' with X_val."
 
     def __init__(
         self,

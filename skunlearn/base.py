@@ -31,17 +31,22 @@ from ._network import (
     assemble,
     batches,
     check_fresh,
+    check_samplers,
+    check_schedule,
+    compiled_as,
     copy_parts,
     count_columns,
     fit_network,
     is_multilabel,
     parts_of,
+    plain_parts,
     predict_proba,
     predicted,
     released,
     restored,
     rows_for,
     running,
+    split_rows,
     training,
 )
 from ._validation import check_forget, check_number
@@ -58,7 +63,21 @@ _REGRESSION_LOSSES = (
 
 _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 
+_FEW = 256  # rows, at most, that are compared before and after a run
+
 _SEEDING = threading.RLock()
+
+
+def _loss_and_accuracy(net, rows):
+    """Mean cross-entropy and accuracy of a network's probabilities."""
+    proba, codes = predict_proba(net, rows), rows.y.numpy()
+    right = predicted(net, proba) == codes
+    if codes.ndim == 1:
+        proba = np.take_along_axis(proba, codes.astype(int)[:, None], axis=1)
+    else:
+        proba = np.where(codes > 0, proba, 1 - proba)
+    tiny = np.finfo(proba.dtype).tiny
+    return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())
 
 
 @dataclass(frozen=True)
@@ -189,6 +208,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     #: Whether the method also works where a row may have several labels (an indicator matrix).
     multilabel: ClassVar[bool] = True
+
+    #: How much accuracy on retained rows a run of this method may cost without a warning.
+    _usual_cost: ClassVar[float] = 0.2
+
+    #: What to do about a run that costs more.
+    _remedy: ClassVar[str] = "Use more epochs or another lr."
 
     def __init__(self, estimator, *, memory=None, random_state=None):
         self.estimator = estimator
@@ -433,7 +458,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         for name in SIZES:  # which the data has set, if the user has not
             if hasattr(original, name):
                 settings[name] = getattr(original, name)
-        return assemble(template, copy_parts(parts_of(original)), len(self.classes_), **settings)
+        if original.compile:
+            settings["compile"] = False  # for the run: hooks of layers would not run
+        parts = copy_parts(plain_parts(original))
+        return assemble(template, parts, len(self.classes_), **settings)
 
     def _check_hyperparameters(self):
         """Raise a ValueError for a hyperparameter that makes no sense; extended by methods."""
@@ -492,12 +520,6 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                     f"estimator's class, {type(self).__name__}, has a train_step that does not "
                     f"call train_step_single, which is where {name} puts its step."
                 )
-            if not torch.isfinite(result["loss"]):
-                raise ValueError(
-                    f"{name} has diverged: the loss is {result['loss'].item()}. Nothing was "
-                    "changed; use a smaller lr or fewer epochs, and make sure that the module "
-                    "returns what the criterion takes (NLLLoss takes probabilities in skorch)."
-                )
             done += 1
             return result
 
@@ -519,6 +541,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             # The rows were checked and split before the run; a class may have no retained row left.
             check_data=lambda self, X, y=None: None,
             _own_callbacks=callbacks,
+            _run_name=name,
+            _forget=request.forget,
             get_split_datasets=lambda self, X, y=None, **kwargs: (X, request.valid),
         ):
             totals = [n_epochs * len(batches(net, rows)) for rows, _, n_epochs in phases]
@@ -531,6 +555,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             users, module = net.callbacks_, net.module_
             net.callbacks_ = [(type(cb).__name__, cb.initialize()) for cb in callbacks] + users
             with training(net, request.retain, request.retain.y):
+                check_schedule(net, sum(totals), 1)
                 if net.module_ is not module:
                     raise ValueError(
                         "a callback of estimator has made its module anew in on_train_begin, which "
@@ -552,7 +577,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """Train a network on `rows` from fresh weights, with its own settings or this method's."""
         template = self._check_estimator()
         check_fresh(template)
-        return fit_network(template, rows, len(self.classes_), **self._settings())
+        name = f"{type(self).__name__}'s training"
+        return fit_network(template, rows, len(self.classes_), name=name, **self._settings())
 
     # -- the run -----------------------------------------------------------------------------------
 
@@ -568,18 +594,26 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         with self._seeded(seed, template):
             valid = unseen
             if valid is None and "original" in self.needs and template.train_split and len(retain):
-                kept, valid = template.get_split_datasets(retain, retain.y)
+                kept, valid = split_rows(template.get_split_datasets, retain, retain.y)
                 if isinstance(kept, Subset) and kept.dataset is retain:
                     retain = retain.take(kept.indices)
             net = self._unlearn(Request(original, retain, forget, unseen, valid))
-            if "original" in self.needs:
-                self._check_changed(original, net, forget)
+            if original is not None:
+                compiled_as(net, original)
+                self._compare(original, net, retain, forget)
         self.estimator_ = net
         self.unlearning_history_ = net.history
 
+    def _compare(self, original, net, retain, forget):
+        """Compare the networks before and after a run, on a few rows."""
+        if "original" in self.needs:
+            self._check_changed(original, net, forget)
+        if len(retain):
+            self._check_kept(original, net, retain)
+
     def _check_changed(self, original, net, forget):
         """Warn of a run that did nothing, on a few of the rows that it was to forget."""
-        few = forget.take(np.arange(min(len(forget), 256)))
+        few = forget.take(np.arange(min(len(forget), _FEW)))
         moved = np.abs(predict_proba(net, few) - predict_proba(original, few)).max()
         if not np.isfinite(moved):
             raise ValueError(
@@ -592,7 +626,34 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 f"{len(few)} rows to forget moved by more than {moved:.2g}. Use stronger "
                 "settings, such as a larger learning rate or more epochs where it has them.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
+            )
+
+    def _check_kept(self, original, net, retain):
+        """Note what the run has cost, on a few retained rows, and warn if it has ruined them."""
+        few = retain.take(np.arange(min(len(retain), _FEW)))
+        (loss, accuracy), (loss_before, accuracy_before) = (
+            _loss_and_accuracy(model, few) for model in (net, original)
+        )
+        if not net.history:
+            net.history.new_epoch()
+        for name, value in [
+            ("retain_loss_before", loss_before),
+            ("retain_accuracy_before", accuracy_before),
+            ("retain_loss_after", loss),
+            ("retain_accuracy_after", accuracy),
+        ]:
+            net.history.record(name, value)
+        # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
+        fell = accuracy_before - accuracy > max(self._usual_cost, 2 / len(few))
+        guess = np.log(2 if is_multilabel(net) else len(self.classes_))
+        if fell or (loss > 1.5 * guess > 1.5 * loss_before):
+            warnings.warn(
+                f"{type(self).__name__} has damaged the network: on {len(few)} retained rows the "
+                f"accuracy went from {accuracy_before:.2f} to {accuracy:.2f}, the loss from "
+                f"{loss_before:.2f} to {loss:.2f}. {self._remedy}",
+                UserWarning,
+                stacklevel=5,
             )
 
     def _fit_original(self, template, data, codes, seed):
@@ -611,7 +672,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         def train():
             with self._seeded(seed, template):
                 rows = rows_for(template, None, data, codes)
-                net = fit_network(template, rows, len(self.classes_))
+                net = fit_network(
+                    template, rows, len(self.classes_), name="the training of the original"
+                )
             return parts_of(net), net.history
 
         content = template, data, codes, seed
@@ -640,6 +703,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 f"estimator has the criterion {criterion.__name__}, which is a regression loss; "
                 "use a classification loss, such as torch.nn.CrossEntropyLoss."
             )
+        check_samplers(net)
         if self._is_frozen():
             check_is_fitted(self.estimator)
         return net

@@ -583,10 +583,10 @@ def _unlearn(model, original, data, unit):
 def _counting(net, model):
     """Count the samples that go through `net` and what is made of it: forwards alone, a third.
 
-    What is for those who watch is not counted: validation, and the look at whether `model` has
-    changed anything.
+    What is for those who watch is not counted: validation, and the comparison
+    of the networks before and after the run.
     """
-    tally, plain, check_changed = [0.0], type(net), model._check_changed
+    tally, plain, compare = [0.0], type(net), model._compare
 
     def validation_step(self, batch, **fit_params):
         before = tally[0]
@@ -596,7 +596,7 @@ def _counting(net, model):
 
     def uncounted(*args):
         before = tally[0]
-        check_changed(*args)
+        compare(*args)
         tally[0] = before
 
     def infer(self, x, **fit_params):
@@ -605,12 +605,12 @@ def _counting(net, model):
 
     methods = {"infer": infer, "validation_step": validation_step}
     net.__class__ = type(plain.__name__, (plain,), methods)
-    model._check_changed = uncounted
+    model._compare = uncounted
     try:
         yield tally
     finally:
         net.__class__ = plain
-        del model._check_changed
+        del model._compare
 
 
 def _n_trained(unlearner):

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch.nn.functional import kl_div, log_softmax
 
+from ._data import MarkedRows
 from ._network import (
     assemble,
     copy_parts,
@@ -59,8 +60,7 @@ class BadTeacher(BaseUnlearner):
     classes_ : ndarray of shape (n_classes,)
         The labels, in the order of the columns of `predict_proba`.
     unlearning_history_ : skorch.History
-        The history of the last unlearning run; its ``train_loss`` is the divergence. A score with
-        ``on_train=True`` counts each forget row as wrong.
+        The history of the last unlearning run; its ``train_loss`` is the divergence.
 
     Raises
     ------
@@ -142,14 +142,11 @@ class BadTeacher(BaseUnlearner):
 
         def step(net, X, y, progress):
             y_pred = net.infer(X)
-            expected = torch.where(
-                (y < 0).unsqueeze(1), _answer(untrained, X), _answer(request.original, X)
-            )
+            to_forget = rows.marks.bool().unsqueeze(1).to(y_pred.device)
+            expected = torch.where(to_forget, _answer(untrained, X), _answer(request.original, X))
             return _divergence(expected, logits(net, y_pred), self.temperature), y_pred
 
-        # Labels are free to say which rows are to be forgotten: those below 0.
-        forget = request.forget.relabel(-1 - request.forget.y)
-        rows = request.retain.join(forget)
+        rows = MarkedRows(request.retain, request.forget)
         return self._train(net, request, (rows, step, net.max_epochs))
 
     def _untrained(self, request):
@@ -263,6 +260,7 @@ class SCRUB(BaseUnlearner):
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
     multilabel: ClassVar[bool] = False
+    _remedy: ClassVar[str] = "Use a smaller max_steps, or rewind=True with X_val."
 
     def __init__(
         self,

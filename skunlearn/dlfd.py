@@ -154,6 +154,7 @@ class DLFD(BaseUnlearner):
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
+    _remedy: ClassVar[str] = "Use a smaller lr or step_size, or more epochs."
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 
 from ._data import Rows, as_dataset, input_dtype, is_lazy
-from ._network import modes_kept, quiet, released
+from ._network import modes_kept, plain, quiet, released
 from ._validation import check_number
 
 
@@ -267,7 +267,7 @@ class FeatureExtractor(
         settings = (
             {} if self.batch_size is None else {"iterator_valid__batch_size": self.batch_size}
         )
-        net = quiet(net, **settings)
+        net = quiet(net, module_=plain(net.module_), **settings)
         data = as_dataset(net, X)
         rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
         if not len(rows):

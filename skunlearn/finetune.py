@@ -327,6 +327,9 @@ class EUk(CFk):
     ['yes', 'no', 'no']
     """
 
+    _usual_cost: ClassVar[float] = 0.4
+    _remedy: ClassVar[str] = "Use more epochs or a smaller k."
+
     def __init__(
         self,
         estimator,

@@ -6,10 +6,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 from scipy.stats import loguniform
+from skorch.dataset import Dataset
 from skorch.utils import to_device
 from torch.nn.functional import cross_entropy
-from torch.utils.data import ConcatDataset, TensorDataset
 
+from ._data import JoinedRows, Rows
 from ._network import logits
 from ._validation import check_number
 from .base import BaseUnlearner
@@ -261,8 +262,7 @@ class AMUN(BaseUnlearner):
         X, y = self._find_adversarial(net, request)
         kept = [request.retain, request.forget] if self.with_forget else [request.retain]
         # A data set of the user's own may yield arrays, which do not go in a batch with tensors.
-        kept = [rows.cast(X.dtype) for rows in kept]
-        rows = ConcatDataset([*kept, TensorDataset(X, y)])
+        rows = JoinedRows(*(rows.cast(X.dtype) for rows in kept), Rows(Dataset(X), y))
         return self._train(net, request, (rows, None, net.max_epochs))
 
     def _find_adversarial(self, net, request):

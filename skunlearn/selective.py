@@ -47,7 +47,7 @@ class SSD(BaseUnlearner):
     classes_ : ndarray of shape (n_classes,)
         The labels, in the order of the columns of `predict_proba`.
     unlearning_history_ : skorch.History
-        Empty, as nothing is trained.
+        One entry without batches, as nothing is trained: what the run has cost on retained rows.
 
     See Also
     --------
@@ -97,6 +97,7 @@ class SSD(BaseUnlearner):
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
+    _remedy: ClassVar[str] = "Use a larger alpha, which dampens fewer weights."
 
     def __init__(
         self,

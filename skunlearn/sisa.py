@@ -35,10 +35,9 @@ from torch import nn
 
 from ._cache import starting_point, train_once
 from ._checkpoints import Run, delete, is_whole, load
-from ._data import Rows, as_dataset, encode_labels, input_dtype, is_lazy
+from ._data import as_dataset, encode_labels, is_lazy
 from ._network import (
     check_fresh,
-    configure,
     fit_network,
     is_multilabel,
     parts_of,
@@ -46,9 +45,6 @@ from ._network import (
     predicted,
     restored,
     rows_for,
-    running,
-    sizes_from_data,
-    training,
 )
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
@@ -565,10 +561,7 @@ class SISA(BaseUnlearner):
             return None, None, []
         rows = rows.take(np.arange(n_rows))
         epochs = _epochs(template, len(ends))
-        if state is None:
-            net = fit_network(template, rows, len(classes), max_epochs=epochs)
-        else:
-            net = _continue_network(template, rows, len(classes), state, max_epochs=epochs)
+        net = fit_network(template, rows, len(classes), state=state, max_epochs=epochs)
         return net, _state_of(net), [{**entry, "n_rows": n_rows} for entry in net.history]
 
     def _train_classifier(self, template, rows, ends, classes, s, state):
@@ -736,19 +729,3 @@ def _epochs(net, n_slices):
 def _state_of(net):
     parts = {name: part for kind in parts_of(net).values() for name, part in kind.items()}
     return {name: part.state_dict() for name, part in parts.items() if isinstance(part, nn.Module)}
-
-
-def _continue_network(template, rows, n_classes, state, **settings):
-    """A clone of `template` with the weights of `state`, trained on `rows` as skorch would."""
-    net = configure(clone(template), settings)
-    net.set_params(**sizes_from_data(template, rows, n_classes))
-    with running(net):
-        net.initialize()
-        for name, part in state.items():
-            getattr(net, f"{name}_").load_state_dict(part)
-        dtype = input_dtype(net, rows.data)
-        rows = Rows(rows.data, rows.y, rows.index, dtype, rows.collate)
-        with training(net, rows, rows.y):
-            net.fit_loop(rows, rows.y)
-    net.classes_inferred_ = np.arange(n_classes)
-    return net

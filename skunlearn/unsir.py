@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import torch
 from scipy.stats import loguniform
-from torch.utils.data import ConcatDataset, Subset, TensorDataset
+from skorch.dataset import Dataset
 
+from ._data import JoinedRows, Rows
 from ._validation import check_number
 from .base import BaseUnlearner
 from .features import constant_parameters
@@ -104,6 +105,8 @@ class UNSIR(BaseUnlearner):
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget_labels"})
     multilabel: ClassVar[bool] = False
+    _usual_cost: ClassVar[float] = 0.4
+    _remedy: ClassVar[str] = "Use a smaller noise_ratio, or more epochs to repair."
 
     def __init__(
         self,
@@ -147,13 +150,13 @@ class UNSIR(BaseUnlearner):
         net = self._copy(request.original)
         noise = self._learn_noise(net, request)
         n_drawn = max(1, round(self.noise_ratio * len(request.retain)))
-        drawn = Subset(noise, torch.randint(len(noise), (n_drawn,)).tolist())
+        drawn = noise.take(torch.randint(len(noise), (n_drawn,)).numpy())
         # A data set of the user's own may yield NumPy rows, which do not batch with tensors.
-        retain = request.retain.cast(noise.tensors[0].dtype)
+        retain = request.retain.cast(noise.data.X.dtype)
         return self._train(
             net,
             request,
-            (ConcatDataset([retain, drawn]), None, 1),
+            (JoinedRows(retain, drawn), None, 1),
             (request.retain, None, net.max_epochs - 1),
         )
 
@@ -178,4 +181,4 @@ class UNSIR(BaseUnlearner):
                     penalty = self.noise_penalty * n.flatten(1).square().sum(1).mean()
                     (penalty - net.get_loss(net.infer(n), y, X=n)).backward()
                     adam.step()
-        return TensorDataset(noise.cpu(), labels)
+        return Rows(Dataset(noise.detach().cpu()), labels)

@@ -232,6 +232,7 @@ def noisy():
     return original, X[:100], y[:100], X[100:], y[100:], np.arange(100) < 20
 
 
+@pytest.mark.filterwarnings("ignore:SCRUB has damaged")
 def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(noisy, tmp_path, monkeypatch):
     original, X, y, X_val, y_val, forget = noisy
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

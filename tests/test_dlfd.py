@@ -239,8 +239,8 @@ def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained):
         ).unlearn(X, y, forget=forget, X_val=X[:50], y_val=y[:50])
     finally:
         trained.__class__ = original
-    # Twice, on both kinds; the network's own validation; what changed.
-    assert sizes == [20, 20] * 2 + [50] + [32, 32]
+    # Twice, on both kinds; the network's own validation; what changed, and what it has cost.
+    assert sizes == [20, 20] * 2 + [50] + [32, 32] + [128, 128]
 
 
 def test_batch_norm_statistics_are_those_of_clean_rows(images, trained):
@@ -334,6 +334,7 @@ def test_features_that_cannot_be_told_apart_warn(images, trained):
         model.unlearn(X_twice, y_twice, forget=copies)
 
 
+@pytest.mark.filterwarnings("ignore:DLFD has damaged")
 def test_collapsed_features_warn(images):
     X, y, forget = images
 
@@ -376,7 +377,9 @@ def test_without_steps_a_batch_goes_through_once_and_counts_as_both_terms(images
         patch.setattr(type(trained), "infer", counting)
         unlearner.unlearn(X, y, forget=forget)
     n_before_and_after = sum(n_seen) - 128
-    assert n_before_and_after < 128  # what is looked at to find the layer, and whether it changed
+    assert (
+        n_before_and_after - 2 * 128 < 128
+    )  # to find the layer, and what has changed at what cost
     twice = FineTune(frozen, max_epochs=1, lr=0.02, optimizer=torch.optim.SGD, random_state=0)
     twice.unlearn(X, y, forget=forget)
     pairs = zip(unlearner.estimator_.module_.parameters(), twice.estimator_.module_.parameters())

@@ -252,6 +252,7 @@ def pairs():
 
 
 @every_unlearner
+@pytest.mark.filterwarnings("ignore:SSD has damaged")
 def test_dicts_of_arrays(unlearner, pairs):
     X, y, forget = pairs
     unseen = {name: values[:30] for name, values in X.items()}

@@ -41,8 +41,8 @@ def learn_noise(original, X, y, forget, **params):
     net = unlearner._copy(original)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        noise, labels = unlearner._learn_noise(net, request).tensors
-    return noise, labels, net
+        noise = unlearner._learn_noise(net, request)
+    return noise.data.X, noise.y, net
 
 
 def by_hand(module, start, label, n_steps, sign=-1, penalty=lambda n: n.flatten(1).square().sum(1)):
