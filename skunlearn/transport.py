@@ -68,7 +68,7 @@ def transport_distance(
     ------
     ValueError
         If `u` or `v` is not a floating tensor of two or more dimensions, is empty or not
-        finite, or their rows differ in size; if `method` is unknown, or is a callable
+        finite (`v` also in the dtype of `u`), or their rows differ in size; if `method` is unknown, or is a callable
         that does not return a scalar tensor with a gradient; if `reg` is not positive.
 
     Warns
@@ -127,7 +127,8 @@ def transport_distance(
     if not reg > 0:
         raise ValueError(f"reg must be positive, 0.01 or more to be fast; got {reg!r}.")
 
-    u, v = _unit(u), _unit(v.to(u.dtype))
+    _check_finite(v.detach().to(u.dtype), "v", f" as {u.dtype}, the dtype of u")
+    u, v = _unit(u), _unit(v).to(u.dtype)
     if method == "sliced":
         return _sliced(u, v, n_projections, generator)
     cost = 1 - u @ v.T
@@ -144,18 +145,24 @@ def _as_rows(x, name):
     if x.ndim < 2 or not x.numel():
         raise ValueError(f"{name} must be of shape (rows, ...), not empty; got {tuple(x.shape)}.")
     x = x.flatten(1)
-    # Cheaper than looking at every value, and a norm that overflows has no cosine either.
-    if not x.detach().norm(dim=1).isfinite().all():
-        raise ValueError(
-            f"{name} must be finite, and so must be the norms of its rows; got NaN or infinity."
-        )
+    _check_finite(x.detach(), name)
     return x
+
+
+def _check_finite(x, name, how=""):
+    # Cheaper than looking at every value, and a norm that overflows has no cosine either.
+    if not x.norm(dim=1).isfinite().all():
+        raise ValueError(
+            f"{name} must be finite{how}, and so must be the norms of its rows; got NaN or "
+            "infinity. Divide features that are too large for their dtype, or pass them as float32."
+        )
 
 
 def _unit(x):
     norm = x.norm(dim=1, keepdim=True)
     # An infinite norm gives rows of zeros, common after a ReLU, a gradient of 0 and not NaN.
-    return x / norm.masked_fill(norm < 1e-12, torch.inf)
+    # Not `norm < 1e-12`: as a half, 1e-12 is 0.
+    return x / norm.masked_fill(~(norm > 1e-12), torch.inf)
 
 
 def _plan(cost, method, reg, tol, max_iter):

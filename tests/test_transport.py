@@ -190,7 +190,7 @@ def test_trailing_dimensions_are_flattened(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_rows_of_zeros_have_a_finite_value_and_no_gradient(method, dtype):
     u, v = batch(6, seed=1, dtype=dtype).relu(), batch(6, seed=2, dtype=dtype).relu()
     u[2] = v[3] = v[4] = 0
@@ -324,3 +324,45 @@ def test_tol_is_of_the_sum_of_what_the_marginals_are_off_by(monkeypatch, tol, n,
     (plan,) = plans
     assert np.abs(plan.sum(0) - 1 / m).sum() <= tol
     assert np.abs(plan.sum(1) - 1 / n).sum() <= tol
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("u_dtype", "v_dtype", "size"),
+    [
+        (torch.float16, torch.float32, 1e6),  # infinite as a half
+        (torch.float16, torch.float64, 5e4),  # whose norm is
+        (torch.bfloat16, torch.float64, 1e39),
+        (torch.float32, torch.float64, 1e39),
+        (torch.float32, torch.float64, 1e30),  # whose squares are
+    ],
+)
+def test_features_beyond_the_dtype_of_the_others_are_refused(method, u_dtype, v_dtype, size):
+    u, v = batch(5, dtype=u_dtype), torch.full((4, 6), size, dtype=v_dtype)
+    with pytest.raises(ValueError, match=f"v must be finite as {u_dtype}, the dtype of u"):
+        distance(u, v, method)
+    with pytest.raises(ValueError, match="u must be finite"):
+        distance(v.to(u_dtype), u, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e-3, 1, 1e4])
+def test_halves_have_the_distance_of_floats(method, dtype, size):
+    u = (size * batch(6, seed=1)).to(dtype)
+    v = size * batch(8, seed=2)
+    expected = distance(u.double(), v, method, tol=0.01)
+    u.requires_grad_()
+    got = distance(u, v, method, tol=0.01)
+    assert got.dtype is dtype
+    if method != "sliced":  # whose projections are drawn in the dtype
+        assert got.item() == pytest.approx(expected.item(), abs=0.02)
+    got.backward()
+    assert torch.isfinite(u.grad).all()
+
+
+def test_features_too_small_for_the_dtype_of_the_others_keep_their_direction():
+    u, v = batch(5, dtype=torch.float16), 1e-9 * batch(4, seed=1)
+    assert distance(u, v, "exact").item() == pytest.approx(
+        distance(u.double(), v, "exact").item(), abs=0.01
+    )
