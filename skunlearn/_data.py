@@ -8,7 +8,75 @@ from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset, multi_indexing
-from torch.utils.data import Subset, TensorDataset, default_collate
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
+
+
+class Whole:
+    """Held-out rows, or their labels, that no search and no cross-validation slices.
+
+    scikit-learn slices with the folds whatever is passed to `fit` and has as many rows as `X`.
+    Held-out rows with as many rows would lose some in each fold, so an unlearner refuses them in a
+    search unless they come in this holder.
+
+    Parameters
+    ----------
+    rows : array-like, dict, torch.utils.data.Dataset or None
+        What `fit` takes as `X_val` or `y_val`.
+
+    See Also
+    --------
+    skunlearn.BaseUnlearner.fit : Takes it as `X_val` and `y_val`.
+    ForgetKFold : Folds for searches over unlearners.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn import config_context
+    >>> from sklearn.model_selection import cross_validate
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune
+    >>> from skunlearn.metrics import get_scorer
+    >>> from skunlearn.model_selection import ForgetKFold, Whole
+    >>> def linear(n_features_in, n_classes):
+    ...     return nn.Linear(n_features_in, n_classes)
+    >>> net = NeuralNetClassifier(
+    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X, X_val = rng.normal(size=(2, 60, 4))
+    >>> y, y_val = X[:, 0] > 0, X_val[:, 0] > 0
+    >>> params = {"forget": np.arange(60) < 10, "X_val": Whole(X_val), "y_val": Whole(y_val)}
+    >>> with config_context(enable_metadata_routing=True):
+    ...     found = cross_validate(
+    ...         FineTune(net, random_state=0), X, y, cv=ForgetKFold(2),
+    ...         scoring=get_scorer("utility"), params=params,
+    ...     )
+    >>> found["test_score"].shape
+    (2,)
+    """
+
+    # Without a length, a shape or __array__, it is no array to scikit-learn.
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.rows!r})"
+
+
+def unwrapped(X):
+    """The rows in a `Whole`, or `X` as it is; a tensor is taken to the CPU and out of its graph."""
+    while isinstance(X, Whole):
+        X = X.rows
+    return X.detach().cpu() if isinstance(X, torch.Tensor) else X
 
 
 class Rows(Dataset):
@@ -51,7 +119,7 @@ class Rows(Dataset):
         return len(self.index)
 
     def __getitem__(self, i):
-        x = self.data[int(self.index[i])][0]
+        x = as_pair(self.data[int(self.index[i])])[0]
         if isinstance(x, np.ndarray) and not x.flags.writeable:
             x = x.copy()  # torch warns of arrays that are read-only, as memory maps are
         if self.dtype is not None:
@@ -171,10 +239,16 @@ class MarkedBatch:
         return batch, torch.tensor(marks)
 
 
-def is_lazy(net, X):
-    """Whether `X` is left to skorch: a data set, a dict, or what a custom one is made of."""
+def is_lazy(net, X, name="X"):
+    """Whether `X` is left to skorch: a data set, a dict, or what a custom one is made of.
+
+    A `ValueError` says what to pass in place of something that is neither that nor an array.
+    """
     from skorch.helper import SliceDataset  # which imports much that is not needed before
 
+    _check_kind(X, name)
+    if isinstance(X, SliceDataset) and len(X) and not isinstance(X.dataset[0], tuple | list):
+        as_pair(X.dataset[0], f"the data set of {name}")
     return (
         is_dataset(X)
         or isinstance(X, SliceDataset)
@@ -183,31 +257,121 @@ def is_lazy(net, X):
     )
 
 
-def labels_of(data):
+def _check_kind(X, name):
+    """Refuse what cannot be cut into rows to forget and rows to retain."""
+    wanted = f"{name} must be an array, a dict of arrays, or a data set with a length"
+    if isinstance(X, DataLoader):
+        raise ValueError(
+            f"{wanted}; got a DataLoader. Pass its data set, {name}.dataset; the network makes the "
+            "batches, as its batch_size and iterator_train__... say."
+        )
+    if is_dataset(X):
+        if isinstance(X, IterableDataset) or not hasattr(X, "__len__"):
+            raise ValueError(
+                f"{wanted}; got {type(X).__name__}, an IterableDataset or another that has no "
+                "length, whose rows cannot be asked for one by one. If its pairs fit into memory, "
+                f"pass torch.utils.data.StackDataset(*zip(*{name})); or else write a data set with "
+                "__len__ and __getitem__."
+            )
+        return
+    if isinstance(X, Mapping) or issparse(X) or hasattr(X, "__array__") or hasattr(X, "iloc"):
+        return
+    if not (hasattr(X, "__getitem__") and hasattr(X, "__len__")) or not len(X):
+        return
+    # A list, or a data set of another library, such as Hugging Face's.
+    first = X[0] if isinstance(X, list | tuple) or hasattr(X, "column_names") else None
+    if isinstance(first, Mapping):
+        as_pair(first, name)
+    if isinstance(first, tuple) and len(first) == 2 and np.ndim(first[0]) > np.ndim(first[1]) == 0:
+        raise ValueError(
+            f"{wanted}; got a {type(X).__name__} of pairs. Make it a data set, with "
+            f"torch.utils.data.StackDataset(*zip(*{name}))."
+        )
+
+
+def as_pair(item, name="X"):
+    """An item of a data set, which is a pair (x, label); others are a `ValueError`."""
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return item
+    wrapping = f"skunlearn.datasets.LabelledDataset({name}, "
+    if isinstance(item, Mapping):
+        got = f"a dict with the keys {list(item)[:20]}"
+        way = f"{wrapping}label='...') takes the label of each row from the key that you name."
+    elif isinstance(item, tuple | list) and len(item) > 2:
+        got = f"a {type(item).__name__} of {len(item)}"
+        way = (
+            f"{wrapping}label={len(item) - 1}, inputs=0) takes the label from the given position, "
+            "counted from 0, and leaves out the rest."
+        )
+    else:
+        shape = f" of shape {tuple(item.shape)}" if hasattr(item, "shape") else ""
+        got = f"a bare row, {type(item).__name__}{shape}"
+        way = (
+            f"torch.utils.data.StackDataset({name}, y) yields pairs of rows and labels; for rows "
+            f"without labels, to predict them, there is {wrapping}label=None)."
+        )
+    raise ValueError(f"{name} must yield pairs (x, label) as its items; got {got}. {way}")
+
+
+def labels_of(data, name="X"):
     """The labels that a data set yields, without reading all rows where it keeps them apart."""
-    if isinstance(data, Subset):
-        return labels_of(data.dataset)[data.indices]
+    labels = _labels_apart(data, name)
+    if labels is None:
+        labels = [_plain(as_pair(data[i], name)[1]) for i in range(len(data))]
+    return np.asarray(labels)
+
+
+def _labels_apart(data, name):
+    """The labels that a data set keeps apart from its rows, or None."""
+
+    def reads_as(kind):
+        return isinstance(data, kind) and type(data).__getitem__ is kind.__getitem__
+
+    if reads_as(Subset):
+        labels = _labels_apart(data.dataset, name)
+        return None if labels is None else labels[np.asarray(data.indices, dtype=int)]
+    if reads_as(ConcatDataset):
+        parts = [_labels_apart(part, name) for part in data.datasets]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
+    if reads_as(TensorDataset) and len(data.tensors) == 2:
+        return np.asarray(_plain(data.tensors[1]))
+    if reads_as(StackDataset) and isinstance(data.datasets, tuple) and len(data.datasets) == 2:
+        labels = data.datasets[1]
+        return None if is_dataset(labels) else np.asarray([_plain(label) for label in labels])
+    if (isinstance(data, Dataset) and data.y is None) or getattr(data, "label", "") is None:
+        raise ValueError(
+            f"{name} holds no labels, for it is a {type(data).__name__} without any; pass them as "
+            f"y{name[1:]}."
+        )
     n = len(data)
-    for name in ("y", "targets"):
-        y = getattr(data, name, None)
+    for attribute in ("y", "targets"):
+        y = getattr(data, attribute, None)
         # It may be something else: labels before a transformation, or the persons of whom the rows
         # yield the age.
-        if y is not None and len(y) == n:
-            y, few = np.asarray(y), {0, n // 2, n - 1} if n else ()
-            if all(np.array_equal(np.asarray(data[i][1]), y[i]) for i in few):
+        if hasattr(y, "__len__") and len(y) == n:
+            y, few = np.asarray(_plain(y)), {0, n // 2, n - 1} if n else ()
+            yielded = {i: np.asarray(_plain(as_pair(data[i], name)[1])) for i in few}
+            if all(np.array_equal(label, y[i]) for i, label in yielded.items()):
                 return y
-    if isinstance(data, TensorDataset):
-        return np.asarray(data.tensors[1])
-    return np.asarray([data[i][1] for i in range(len(data))])
+    return None
+
+
+def _plain(label):
+    return label.detach().cpu().numpy() if isinstance(label, torch.Tensor) else label
 
 
 def given_labels(name, X, y):
     """The labels of rows, out of the data set `X` where `y` is None."""
     if y is None:
+        rows = f"X{name[1:]}"
+        _check_kind(X, rows)
         if not is_dataset(X):
-            raise ValueError(f"{name} must be given unless the rows are a data set of pairs.")
-        y = labels_of(X)
-    y = np.asarray(y)
+            raise ValueError(
+                f"{name} must be given unless {rows} is a data set of pairs; got None, and "
+                f"{rows} of type {type(X).__name__}."
+            )
+        y = labels_of(X, rows)
+    y = np.asarray(_plain(y))
     return y if y.ndim == 2 and y.shape[1] > 1 else column_or_1d(y)
 
 

@@ -5,6 +5,7 @@ import random
 import threading
 import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory, validate_data
 from skorch import NeuralNet, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
 from skorch.utils import is_dataset, to_device
@@ -25,7 +26,17 @@ from torch import nn
 from torch.utils.data import Subset
 
 from ._cache import starting_point, train_once
-from ._data import Rows, as_dataset, encode_labels, is_lazy, labels_of
+from ._data import (
+    Rows,
+    Whole,
+    as_dataset,
+    as_pair,
+    encode_labels,
+    given_labels,
+    is_lazy,
+    labels_of,
+    unwrapped,
+)
 from ._network import (
     SIZES,
     assemble,
@@ -252,7 +263,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         forget : array-like of bool of shape (n_samples,), default=None
             True for the rows to forget. None is a plain fit.
         X_val : array-like, default=None
-            Held-out ("unseen") rows, which the network is not trained on.
+            Held-out ("unseen") rows, which the network is not trained on. In a search, as many of
+            them as there are rows have to come in a :class:`~skunlearn.model_selection.Whole`.
         y_val : array-like, default=None
             Their labels.
 
@@ -269,6 +281,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         with self._all_or_nothing():
             self._check_hyperparameters()
             template = self._check_estimator()
+            self._check_not_sliced(X, X_val)
             data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=True)
             self.classes_ = self._check_classes(template, data, y)
             codes = encode_labels(y, self.classes_)
@@ -389,6 +402,25 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         proba = self.predict_proba(X)
         codes = predicted(self.estimator_, proba)
         return codes if codes.ndim == 2 else self.classes_[codes]
+
+    def score(self, X, y=None, sample_weight=None):
+        """Accuracy: the share of rows whose labels are predicted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+            Their labels. May be left out if `X` is a data set that yields pairs.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1. Where a row may have several labels, all of them have to be right.
+        """
+        return super().score(X, given_labels("y", X, y), sample_weight)
 
     def search_space(self):
         """Where a search over the parameters of this unlearner starts.
@@ -709,6 +741,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         return net
 
     def _check_X(self, X, reset=False):
+        X = unwrapped(X)
         if is_lazy(self.estimator_, X):
             return X
         return validate_data(self, X, reset=reset, allow_nd=True)
@@ -718,19 +751,24 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         net = self._check_estimator()
 
         def check(X, y, reset, x_name, y_name):
-            if is_lazy(net, X):
+            X, y = unwrapped(X), unwrapped(y)
+            if is_lazy(net, X, x_name):
                 if reset:
                     for name in ("n_features_in_", "feature_names_in_"):
                         vars(self).pop(name, None)
                 data = as_dataset(net, X)
+                if not len(data):
+                    raise ValueError(f"{x_name} must hold at least one row; got none.")
+                as_pair(data[0], x_name)
                 if y is None:
                     if not is_dataset(X):
                         raise ValueError(f"{y_name} must be given unless {x_name} yields pairs.")
-                    y = labels_of(data)
+                    y = labels_of(data, x_name)
                 y = np.asarray(y)
-                if len(y) != len(data):
+                if y.shape[:1] != (len(data),):
                     raise ValueError(
-                        f"{y_name} has {len(y)} entries, but {x_name} has {len(data)} rows."
+                        f"{y_name} must have a label for each of the {len(data)} rows of {x_name}; "
+                        f"got shape {y.shape}."
                     )
             else:
                 X, y = validate_data(self, X, y, reset=reset, allow_nd=True, multi_output=True)
@@ -740,13 +778,37 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
         data, y = check(X, y, reset, "X", "y")
         mask = None if forget is None else check_forget(forget, len(data), X)
+        X_val, y_val = unwrapped(X_val), unwrapped(y_val)
         if X_val is None:
             if y_val is not None:
                 raise ValueError("y_val was given without X_val; pass the rows it belongs to.")
             return data, y, mask, None
         if y_val is None and not is_dataset(X_val):
+            is_lazy(net, X_val, "X_val")
             raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
-        return data, y, mask, check(X_val, y_val, False, "X_val", "y_val")
+        try:
+            return data, y, mask, check(X_val, y_val, False, "X_val", "y_val")
+        except ValueError as error:
+            if "_val" in str(error):
+                raise
+            raise ValueError(f"X_val or y_val is not as it should be: {error}") from error
+
+    def _check_not_sliced(self, X, X_val):
+        """Refuse held-out rows that scikit-learn may have sliced with the folds of a search."""
+        if X_val is None or isinstance(X_val, Whole) or not hasattr(self, "_is_clone"):
+            return
+        n, n_val = (
+            _num_samples(next(iter(rows.values())) if isinstance(rows, Mapping) else rows)
+            for rows in (X, X_val)
+        )
+        if n == n_val:
+            raise ValueError(
+                f"X_val has as many rows as X, {n}, and this {type(self).__name__} is a clone, as "
+                "searches and cross-validation make them. scikit-learn slices with the folds "
+                "whatever has as many rows as X, so that these may be a part of the held-out rows "
+                "alone. Pass X_val=skunlearn.model_selection.Whole(X_val) and "
+                "y_val=skunlearn.model_selection.Whole(y_val), which nothing slices."
+            )
 
     def _check_needs(self, mask, val):
         """Raise a ValueError for what the method cannot work without and was not given."""
@@ -768,19 +830,42 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     def _check_targets(self, net, y, y_name):
         """Raise a ValueError for labels of a kind that the criterion does not take."""
-        check_classification_targets(y)
-        given, taken = type_of_target(y) == "multilabel-indicator", is_multilabel(net)
-        if given and not self.multilabel:
+        # Of what is missing, NaN is not equal to itself, and pandas' NA has no truth value.
+        if y.dtype.kind in "fO" and any(
+            value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
+        ):
+            raise ValueError(f"{y_name} must hold the label of every row; got missing values.")
+        try:
+            check_classification_targets(y)
+            given, taken = type_of_target(y) == "multilabel-indicator", is_multilabel(net)
+        except ValueError as error:
             raise ValueError(
-                f"{type(self).__name__} works with one label per row; got an indicator matrix "
-                f"{y_name} of shape {y.shape}."
+                f"{y_name}: {error} Pass one class for each row, such as the argmax of shares of "
+                "several, or an indicator matrix of 0 and 1."
+            ) from error
+        name = getattr(net.criterion, "__name__", type(net.criterion).__name__)
+        one_hot = given and (y.sum(axis=1) == 1).all()
+        if given and not (taken and self.multilabel):
+            way = f"{y_name}.argmax(axis=1)"
+            if hasattr(net, "classes") and net.classes is not None:
+                way = f"np.asarray(net.classes)[{way}]"
+            several = (
+                f"{type(self).__name__} works with one label per row"
+                if taken
+                else (f"the criterion of estimator, {name}, takes one label per row")
             )
-        if given != taken:
-            name = getattr(net.criterion, "__name__", type(net.criterion).__name__)
             raise ValueError(
-                f"{y_name} {'is' if given else 'is not'} an indicator matrix of 0 and 1, but the "
-                f"criterion of estimator, {name}, takes {'one' if taken else 'none'}. Use "
-                + ("torch.nn.BCEWithLogitsLoss." if given else "torch.nn.CrossEntropyLoss.")
+                f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several}. "
+                + (f"It is one-hot: pass {way}." if one_hot else "")
+                + ("" if one_hot or taken else "Use torch.nn.BCEWithLogitsLoss.")
+            )
+        if taken and not given:
+            raise ValueError(
+                f"{y_name} has one label per row, shape {y.shape}, and is not an indicator matrix "
+                f"of 0 and 1, which the criterion of estimator, {name}, takes. For one label per "
+                "row, use torch.nn.CrossEntropyLoss and a module with an output for each class, or "
+                "for two classes skorch.NeuralNetBinaryClassifier and a module with one output. "
+                f"For several labels per row, pass {y_name} of shape (n_samples, n_labels)."
             )
 
     def _check_classes(self, template, data, y):
@@ -791,11 +876,15 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         if classes.ndim and not (self._is_frozen() and classes.dtype.kind in "iufb"):
             return classes
         if self._is_frozen():
-            # skorch trains on numbers as they are: those of a network trained outside are columns,
-            # whatever its parameter classes says. Names it says are those of the columns.
-            return np.arange(
-                count_columns(template, rows_for(template, template, data, np.zeros(len(data))))
+            n_columns = count_columns(
+                template, rows_for(template, template, data, np.zeros(len(data)))
             )
+            # skorch trains on numbers as they are: those of a network trained outside are columns,
+            # whatever its parameter classes says. Names it says are those of the columns. It notes
+            # the numbers, sorted: where there is one for each column, all of them are columns, and
+            # anything else was noted here, by an unlearner.
+            noted = np.asarray(getattr(template, "classes_inferred_", None))
+            return noted if noted.shape == (n_columns,) else np.arange(n_columns)
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(
@@ -836,6 +925,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         try:
             with released(net):
                 yield
+            for net in getattr(self, "estimators_", [getattr(self, "estimator_", None)]):
+                if isinstance(net, NeuralNet):
+                    net.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
+            vars(self).pop("_is_clone", None)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
@@ -848,6 +941,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
         )
         return tags
+
+    def __sklearn_clone__(self):
+        # Searches and cross-validation fit clones: see _check_not_sliced.
+        clone = super().__sklearn_clone__()
+        clone._is_clone = True
+        return clone
 
     def __deepcopy__(self, memo):
         # Unlike a pickle, a copy stays where the original is, and keeps its parameters.

@@ -18,9 +18,17 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, check_consistent_length
 
+from skunlearn._data import Whole
 from skunlearn._validation import check_forget, check_number
 
-__all__ = ["ForgetKFold", "ForgetShuffleSplit", "ForgetSplit", "forget_mask", "forget_split"]
+__all__ = [
+    "ForgetKFold",
+    "ForgetShuffleSplit",
+    "ForgetSplit",
+    "Whole",
+    "forget_mask",
+    "forget_split",
+]
 
 
 class _ForgetSplitter(BaseCrossValidator):
@@ -171,6 +179,7 @@ class ForgetKFold(_ForgetSplitter):
     --------
     ForgetShuffleSplit : Random splits, of any number and size.
     forget_mask : A mask from the names of people.
+    Whole : Keeps `X_val` and `y_val` from being sliced with the folds.
     skunlearn.metrics.get_scorer : Scorers for these folds.
     sklearn.model_selection.StratifiedGroupKFold : Folds without forget rows.
 

@@ -16,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ._cache import cache_key, start_for_key
-from ._data import given_labels, some_rows
+from ._data import Whole, given_labels, some_rows
 from ._runs import shown, warn_of_file, write
 from ._validation import check_forget, check_number
 from .base import BaseUnlearner
@@ -395,7 +395,8 @@ def _run(unlearner, content, train, forget, seed, path):
     model = clone(unlearner).set_params(random_state=seed)
     which = np.flatnonzero(train)
     mask = forget[which] if forget.any() else None
-    model.fit(some_rows(X, which), y[which], forget=mask, X_val=X_val, y_val=y_val)
+    held_out = {"X_val": Whole(X_val), "y_val": Whole(y_val)}  # however many there are
+    model.fit(some_rows(X, which), y[which], forget=mask, **held_out)
 
     def margins_of(X, y):
         proba = model.predict_proba(X)

@@ -35,7 +35,7 @@ from torch import nn
 
 from ._cache import starting_point, train_once
 from ._checkpoints import Run, delete, is_whole, load
-from ._data import as_dataset, encode_labels, is_lazy
+from ._data import as_dataset, as_pair, encode_labels, is_lazy, unwrapped
 from ._network import (
     check_fresh,
     fit_network,
@@ -223,6 +223,7 @@ class SISA(BaseUnlearner):
         with self._all_or_nothing():
             self._check_hyperparameters()
             template = self._check_estimator()
+            self._check_not_sliced(X, X_val)
             data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=True)
             self.classes_ = self._check_classes(template, data, y)
             if val is not None:
@@ -636,6 +637,7 @@ class SISA(BaseUnlearner):
 
     def _check_X(self, X, reset=False):
         if isinstance(self.estimator, NeuralNet):
+            X = unwrapped(X)
             lazy = is_lazy(self.estimator, X)
             return X if lazy else validate_data(self, X, reset=reset, allow_nd=True)
         return self._check_raw(X, reset=reset)
@@ -671,6 +673,7 @@ class SISA(BaseUnlearner):
     def _check_rows(self, X, y, forget, X_val, y_val, reset):
         if isinstance(self.estimator, NeuralNet):
             return super()._check_rows(X, y, forget, X_val, y_val, reset)
+        X_val, y_val = unwrapped(X_val), unwrapped(y_val)
         data, y = self._check_raw(X, y, reset=reset)
         check_classification_targets(y)
         mask = None if forget is None else check_forget(forget, len(y), X)
@@ -704,7 +707,7 @@ def _each_row(data):
             yield data.indices[lo:hi], data.data[lo:hi]
     elif isinstance(data, torch.utils.data.Dataset):
         for i in range(len(data)):
-            yield data[i][0]
+            yield as_pair(data[i])[0]
     else:
         yield from np.asarray(data)
 

@@ -68,8 +68,9 @@ def transport_distance(
     ------
     ValueError
         If `u` or `v` is not a floating tensor of two or more dimensions, is empty or not
-        finite (`v` also in the dtype of `u`), or their rows differ in size; if `method` is unknown, or is a callable
-        that does not return a scalar tensor with a gradient; if `reg` is not positive.
+        finite (`v` also in the dtype of `u`), or their rows differ in size; if `method` is
+        unknown, or is a callable that does not return a scalar tensor with a gradient; if
+        `reg` is not positive.
 
     Warns
     -----

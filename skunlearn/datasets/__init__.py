@@ -2,5 +2,6 @@
 
 from ._fetch import fetch_cmu_faces, fetch_spoken_digits
 from ._generators import make_identity_images
+from ._labelled import LabelledDataset
 
-__all__ = ["fetch_cmu_faces", "fetch_spoken_digits", "make_identity_images"]
+__all__ = ["LabelledDataset", "fetch_cmu_faces", "fetch_spoken_digits", "make_identity_images"]

@@ -5,7 +5,9 @@ from functools import cache
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
+from skorch.utils import is_dataset
 
+from skunlearn._data import given_labels
 from skunlearn._validation import check_forget, check_number
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics._attacks import membership_inference_auc
@@ -108,7 +110,7 @@ class _RoutedScorer(_Scorer):
                 "cross_validate(..., params={'forget': mask}) passes it on; without routing, use "
                 f"get_scorer({self.name!r}, X_forget=..., y_forget=...)."
             )
-        y = _check_y("y", y)
+        y = _check_y("y", X, y)
         mask = check_forget(forget, len(y))
         if not mask.any() or mask.all():
             raise ValueError(
@@ -146,7 +148,7 @@ class _BoundScorer(_Scorer):
                 "forget must not be passed to a scorer that is bound to forget rows; leave out "
                 f"either forget=mask or X_forget and y_forget in {self!r}."
             )
-        y, y_forget = _check_y("y", y), _check_y("y_forget", self.y_forget)
+        y, y_forget = _check_y("y", X, y), self.y_forget
         if _holds_every_row(X, self.X_forget):
             raise ValueError(
                 "X must hold unseen rows only for a scorer that is bound to forget rows; got every "
@@ -173,10 +175,8 @@ def _arguments(scorer):
     return ", ".join([repr(scorer.name)] + [f"{name}={getattr(scorer, name)!r}" for name in named])
 
 
-def _check_y(name, y):
-    if y is None:
-        raise ValueError(f"{name} must hold the true labels of the rows to score; got None.")
-    y = np.asarray(y)
+def _check_y(name, X, y):
+    y = given_labels(name, X, y)
     if y.ndim == 0 or len(y) == 0:
         raise ValueError(f"{name} must hold a label for each row; got an array of shape {y.shape}.")
     return y
@@ -245,6 +245,8 @@ def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=
     * bound to `X_forget` and `y_forget`, it is called ``scorer(estimator, X, y)``: every row
       of X is unseen. It works without metadata routing.
 
+    Either is called without y where X is a data set that yields pairs of rows and labels.
+
     Parameters
     ----------
     name : {"utility", "neg_forgetting_score", "nomus", "neg_auc_advantage", "neg_overshoot", \
@@ -265,7 +267,7 @@ def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=
     X_forget : array-like or torch Dataset of n_forget rows, default=None
         The forget rows to bind, in a form the estimator can predict.
     y_forget : array-like of shape (n_forget,) or (n_forget, n_labels), default=None
-        Their true labels.
+        Their true labels; may be left out for a data set that yields pairs.
     n_splits : int, default=10
         Number of attacks the forgetting score averages; the scorers without one do not look at
         it, nor at `random_state`.
@@ -330,7 +332,8 @@ def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=
     attack = {"n_splits": n_splits, "random_state": random_state, "weight": weight}
     if X_forget is None and y_forget is None:
         return _RoutedScorer(name, **attack)
-    if X_forget is None or y_forget is None:
+    if X_forget is None or (y_forget is None and not is_dataset(X_forget)):
         missing = "X_forget" if X_forget is None else "y_forget"
         raise ValueError(f"X_forget and y_forget must be given together; got None for {missing}.")
-    return _BoundScorer(name, X_forget=X_forget, y_forget=_check_y("y_forget", y_forget), **attack)
+    y_forget = _check_y("y_forget", X_forget, y_forget)
+    return _BoundScorer(name, X_forget=X_forget, y_forget=y_forget, **attack)

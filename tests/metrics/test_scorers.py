@@ -221,7 +221,7 @@ def test_scorers_repeat_by_default(scene):
         ({"forget": np.ones(159, bool)}, r"forget must be .*\(160,\).*\(159,\)"),
         ({"forget": np.ones(160, bool)}, "forget must mark some .* 160 True of 160"),
         ({"forget": np.zeros(160, bool)}, "forget must mark some .* 0 True of 160"),
-        ({"y": None}, "y must hold the true labels"),
+        ({"y": None}, "y must be given unless X is a data set"),
         ({"y": []}, "y must hold a label"),
         ({"X": np.zeros((7, 64))}, "y must have one label for each row of X; got 160"),
     ],
