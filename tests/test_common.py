@@ -29,8 +29,14 @@ def each(condition):
 approximate = each(lambda unlearner: "original" in unlearner.needs)
 
 
+def in_double(n_features_in, n_classes):
+    # A kernel may round the rows of a batch of 16 otherwise than those of a batch of 4. In float64
+    # that is far below the tolerance with which scikit-learn compares other orders of the rows.
+    return MLP(n_features_in, n_classes).double()
+
+
 @parametrize_with_checks(
-    [cls(make_net(max_epochs=20), random_state=0) for cls in UNLEARNERS.values()]
+    [cls(make_net(in_double, max_epochs=20), random_state=0) for cls in UNLEARNERS.values()]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
