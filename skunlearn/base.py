@@ -298,7 +298,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                     original.history = deepcopy(template.history)
             elif "original" in self.needs or not unlearns:
                 original = self._fit_original(template, data, codes, seed)
-            vars(self).pop("unlearning_history_", None)
+            for name in ("unlearning_history_", "_best_accuracy"):
+                vars(self).pop(name, None)
             if unlearns:
                 self._run(template, original, data, codes, mask, val, seed)
             else:
@@ -676,13 +677,15 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             ("retain_accuracy_after", accuracy),
         ]:
             net.history.record(name, value)
+        # Many small requests may cost little each: what counts is the best since the last fit.
+        self._best_accuracy = max(accuracy_before, getattr(self, "_best_accuracy", 0.0))
         # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
-        fell = accuracy_before - accuracy > max(self._usual_cost, 2 / len(few))
+        fell = self._best_accuracy - accuracy > max(self._usual_cost, 2 / len(few))
         guess = np.log(2 if is_multilabel(net) else len(self.classes_))
         if fell or (loss > 1.5 * guess > 1.5 * loss_before):
             warnings.warn(
                 f"{type(self).__name__} has damaged the network: on {len(few)} retained rows the "
-                f"accuracy went from {accuracy_before:.2f} to {accuracy:.2f}, the loss from "
+                f"accuracy went from {self._best_accuracy:.2f} to {accuracy:.2f}, the loss from "
                 f"{loss_before:.2f} to {loss:.2f}. {self._remedy}",
                 UserWarning,
                 stacklevel=5,

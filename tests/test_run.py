@@ -1,5 +1,7 @@
 """The training run that all methods share: loaders, compiled modules, single rows, divergence."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -406,3 +408,30 @@ def test_a_damaged_network_is_warned_of_with_the_remedy(problem, unlearner, reme
     unlearner.optimizer = torch.optim.SGD
     with pytest.warns(UserWarning, match=f"has damaged the network.*{remedy}"):
         unlearner.unlearn(X, y, forget=forget)
+
+
+@pytest.mark.filterwarnings("default:.*has damaged")
+def test_many_requests_that_cost_little_each_are_warned_of(problem):
+    X, y, _ = problem
+
+    class Worsen(FineTune):  # gives the wrong label to one more row in twelve at each request
+        def _unlearn(self, request):
+            net = self._copy(request.original)
+            with torch.no_grad():
+                net.module_.bias += torch.tensor([-0.25, 0.25])
+            return net
+
+    net = make_net(nn.Linear, module__in_features=4, module__out_features=2, max_epochs=1)
+    net = FineTune(net, random_state=0).fit(X, y).estimator_
+    with torch.no_grad():
+        net.module_.weight[:] = torch.tensor([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]])
+        net.module_.bias[:] = 0
+    model, costs = Worsen(FrozenEstimator(net)), []
+    for i in range(3):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.unlearn(X[i:], y[i:], forget=np.arange(120 - i) < 1)
+        last = model.unlearning_history_[-1]
+        costs.append(last["retain_accuracy_before"] - last["retain_accuracy_after"])
+        assert any("from 1.00 to" in str(w.message) for w in caught) == (sum(costs) > 0.2)
+    assert max(costs) < 0.2 < sum(costs)
