@@ -173,6 +173,7 @@ def relearning_time(
         pupil = assemble(template, copy_parts(parts_of(net)), len(unlearner.classes_), **settings)
         with running(
             pupil,
+            _run_name="relearning",
             check_data=lambda self, X, y=None: None,
             get_split_datasets=lambda self, X, y=None, **kwargs: (X, None),
         ):

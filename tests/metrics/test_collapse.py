@@ -337,6 +337,7 @@ class Deep(MLP):
         self.hidden = nn.Sequential(self.hidden, nn.Linear(64, 64), nn.ReLU())
 
 
+@pytest.mark.filterwarnings("ignore:NegGrad has damaged the network")
 def test_negative_gradient_run_long_collapses_and_others_do_not():
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)

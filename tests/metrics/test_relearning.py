@@ -85,12 +85,11 @@ def test_a_network_that_knows_the_rows_needs_no_time_and_a_retrained_one_longest
     net = make_net(max_epochs=60)
     original = FineTune(net, random_state=0).fit(X, y)
     tuned = FineTune(FrozenEstimator(original.estimator_), max_epochs=2, lr=0.1, random_state=0)
-    tuned.fit(X, np.searchsorted(original.classes_, y), forget=forget)
-    codes = np.searchsorted(original.classes_, y)[forget]
+    tuned.fit(X, y, forget=forget)
     target = -log_loss(y[forget], original.predict_proba(X[forget])) - 1e-6
     rate = {"target": target, "scoring": "neg_log_loss", "lr": 0.01, "max_epochs": 500}
     first = relearning_time(original, X[forget], y[forget], **rate)
-    second = relearning_time(tuned, X[forget], codes, **rate)
+    second = relearning_time(tuned, X[forget], y[forget], **rate)
     third = relearning_time(retrained, X[forget], y[forget], **rate)
     assert 0 == first < second < third < float("inf")
 
@@ -180,7 +179,7 @@ def test_several_labels_per_row(data):
         ({"max_epochs": 0}, "max_epochs must be an integer at least 1"),
         ({"every": 0}, "every must be an integer at least 1"),
         ({"lr": 0}, "lr must be a number greater than 0"),
-        ({"lr": 1e30, "target": 1}, r"lr=1e\+30 is too high: after \d+ batches"),
+        ({"lr": 1e30, "target": 1}, "relearning has diverged: .* smaller lr"),
     ],
 )
 def test_bad_parameters(data, retrained, params, message):
