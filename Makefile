@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DOCUMENTED = $(wildcard skunlearn/*.py skunlearn/*/*.py)
 
-.PHONY: demo test test-slow lint format bench benchmark questions benchmark-smoke docs clean
+.PHONY: demo test test-slow test-portable coverage lint format bench benchmark questions benchmark-smoke docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,19 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+# What has depended on how a processor rounds, with other instruction sets and thread counts.
+PORTABLE = tests/test_common.py tests/test_shadow.py
+test-portable: $(VENV)/installed
+	for setting in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE \
+			OMP_NUM_THREADS=2; do \
+		env OMP_NUM_THREADS=1 $$setting $(BIN)/python -m pytest -m 'not slow' \
+			-k 'sample_order or test_shadow' $(PORTABLE) $(ARGS) || exit 1; \
+	done
+
+coverage: $(VENV)/installed
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' --cov=skunlearn \
+		--cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
