@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DOCUMENTED = $(wildcard skunlearn/*.py skunlearn/*/*.py)
 
-.PHONY: demo test test-slow test-portable coverage lint format bench benchmark questions benchmark-smoke docs clean
+.PHONY: demo test test-slow test-oldest test-newest test-portable coverage lint format bench benchmark questions benchmark-smoke docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,31 @@ test-portable: $(VENV)/installed
 		env OMP_NUM_THREADS=1 $$setting $(BIN)/python -m pytest -m 'not slow' \
 			-k 'sample_order or test_shadow' $(PORTABLE) $(ARGS) || exit 1; \
 	done
+
+# What other versions could break: the common checks of every unlearner, numbers, splits, transport,
+# data, plots, and the code of the readme. PYTHON_OLDEST and PYTHON_NEWEST may be paths.
+SLICE = tests/test_common.py tests/metrics tests/test_model_selection.py tests/test_transport.py \
+	tests/test_data.py tests/datasets tests/inspection tests/test_package.py tests/test_readme.py
+PYTHON_OLDEST ?= python3.10
+PYTHON_NEWEST ?= python3.13
+
+$(VENV)-oldest/installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON_OLDEST) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[test]'
+	touch $@
+
+test-oldest: $(VENV)-oldest/installed
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n 2 -m 'not slow' \
+		$(SLICE) $(ARGS)
+
+$(VENV)-newest/installed: pyproject.toml
+	$(PYTHON_NEWEST) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade -e '.[test]'
+	touch $@
+
+test-newest: $(VENV)-newest/installed
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(VENV)-newest/bin/python -m pytest -n 2 -m 'not slow' \
+		$(SLICE) $(ARGS)
 
 coverage: $(VENV)/installed
 	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' --cov=skunlearn \
@@ -80,5 +105,5 @@ benchmark-smoke: $(VENV)/installed
 	done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist *.egg-info .pytest_cache .ruff_cache
 	rm -rf docs/_build docs/auto_examples docs/generated docs/study

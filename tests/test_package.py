@@ -1,5 +1,6 @@
 """The package as a whole: what importing it costs, and what it lists."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,15 @@ def test_the_readme_says_what_each_method_needs():
         name: [need in cls.needs for need in ("retain", "forget", "forget_labels")]
         for name, cls in skunlearn.all_unlearners()
     }
+
+
+def test_the_oldest_versions_that_are_declared_are_those_that_are_tested():
+    root = Path(__file__).parents[1]
+    floors = dict(re.findall(r'"([A-Za-z-]+)>=([\d.]+)"', (root / "pyproject.toml").read_text()))
+    tested = dict(
+        re.findall(r"^([A-Za-z-]+)==([\d.]+)$", (root / "constraints-oldest.txt").read_text(), re.M)
+    )
+    assert {"numpy", "scikit-learn", "skorch", "torch"} <= set(tested) <= set(floors)
+    for name, version in tested.items():
+        assert version.startswith(floors[name]), name
+        assert set(version[len(floors[name]) :]) <= set(".0"), name
