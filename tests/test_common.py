@@ -15,7 +15,7 @@ from skunlearn import SCRUB, AdvancedNegGrad, EUk, FineTune, Retrain, all_unlear
 from skunlearn.metrics import forgetting_score, get_scorer, nomus_score, sample_log_loss
 from skunlearn.utils.estimator_checks import parametrize_with_unlearning_checks
 
-from .networks import MLP, make_net
+from .networks import MLP, DoubleMLP, make_net
 
 UNLEARNERS = dict(all_unlearners())
 
@@ -29,14 +29,8 @@ def each(condition):
 approximate = each(lambda unlearner: "original" in unlearner.needs)
 
 
-def in_double(n_features_in, n_classes):
-    # A kernel may round the rows of a batch of 16 otherwise than those of a batch of 4. In float64
-    # that is far below the tolerance with which scikit-learn compares other orders of the rows.
-    return MLP(n_features_in, n_classes).double()
-
-
 @parametrize_with_checks(
-    [cls(make_net(in_double, max_epochs=20), random_state=0) for cls in UNLEARNERS.values()]
+    [cls(make_net(DoubleMLP, max_epochs=20), random_state=0) for cls in UNLEARNERS.values()]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -50,7 +50,8 @@ def test_the_readme_says_what_each_method_needs():
 
 def test_the_oldest_versions_that_are_declared_are_those_that_are_tested():
     root = Path(__file__).parents[1]
-    floors = dict(re.findall(r'"([A-Za-z-]+)>=([\d.]+)"', (root / "pyproject.toml").read_text()))
+    declared = (root / "pyproject.toml").read_text().partition("docs = [")[0]
+    floors = dict(re.findall(r'"([A-Za-z-]+)>=([\d.]+)"', declared))
     tested = dict(
         re.findall(r"^([A-Za-z-]+)==([\d.]+)$", (root / "constraints-oldest.txt").read_text(), re.M)
     )

@@ -39,7 +39,7 @@ from skunlearn import sisa
 from skunlearn.model_selection import ForgetKFold
 from skunlearn.sisa import SISA
 
-from .networks import MLP, ConvNet, make_net
+from .networks import MLP, ConvNet, DoubleMLP, make_net
 
 SETUPS = {
     "network": (make_net(), {}),
@@ -60,8 +60,14 @@ kinds = pytest.mark.parametrize("base", [make_net(), LogisticRegression()], ids=
 
 @parametrize_with_checks(
     [
-        SISA(make_net(max_epochs=20), random_state=0),
-        SISA(make_net(max_epochs=20), n_shards=2, n_slices=2, aggregate="vote", random_state=0),
+        SISA(make_net(DoubleMLP, max_epochs=20), random_state=0),
+        SISA(
+            make_net(DoubleMLP, max_epochs=20),
+            n_shards=2,
+            n_slices=2,
+            aggregate="vote",
+            random_state=0,
+        ),
         SISA(LogisticRegression(), random_state=0),
         SISA(SGDClassifier(loss="log_loss"), n_shards=3, n_slices=2, random_state=0),
         SISA(BernoulliNB(), n_shards=3, n_slices=2, random_state=0),
