@@ -20,8 +20,8 @@ class MLP(nn.Module):
 class DoubleMLP(MLP):
     """The same in float64, for tests that compare the same rows in other batches.
 
-    A kernel may round the rows of a batch of 16 otherwise than those of a batch of 4. In float64 that
-    is far below the tolerance with which scikit-learn compares other orders of the rows.
+    A kernel may round the rows of a batch of 16 otherwise than those of a batch of 4. In float64
+    that is far below the tolerance with which scikit-learn compares other orders of the rows.
     """
 
     def __init__(self, n_features_in, n_classes):
