@@ -16,6 +16,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.utils import to_numpy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset, default_collate
 
@@ -434,11 +435,39 @@ def reinitialise(name, layer):
     own = layer.named_parameters(recurse=False)
     left = [name for name, p in own if reset is None or p.isnan().any()]
     if left:
+        if isinstance(layer, ParametrizationList):  # known by the layer that it is a part of
+            owner, _, tensor = name.partition(".parametrizations.")
+            name, left = owner, [f"{tensor} ({kind})" for kind in left]
         raise ValueError(
             f"layer {name!r} of estimator's module, a {type(layer).__name__}, cannot be "
             f"re-initialised: it has no reset_parameters() that draws {left} anew. Give it one, or "
-            "pass the module's class in place of an instance."
+            "pass the module's class, or a function that builds it, in place of an instance."
         )
+
+
+def check_no_adapter(module, name):
+    """Refuse a layer of an adapter, which starts otherwise than layers of its class."""
+    for outer, adapted in module.named_modules():
+        if name.startswith(f"{outer}.") and getattr(adapted, "adapter_layer_names", ()):
+            raise ValueError(
+                f"layer {name!r} of estimator's module is part of an adapter, a "
+                f"{type(adapted).__name__}, and a module instance does not tell how that started. "
+                "Pass a function that builds the module in place of an instance."
+            )
+
+
+def fresh_network(template, rows, n_classes):
+    """A network as a training of `template` on `rows` would start, or None if an instance hides it.
+
+    It is not compiled, and its lazy layers have their sizes.
+    """
+    if trainable_instances(template):
+        return None
+    net = clone(template)
+    net.set_params(**sizes_from_data(template, rows, n_classes), compile=False)
+    net.initialize()
+    count_columns(net, rows)
+    return net
 
 
 def plain(module):

@@ -7,19 +7,21 @@ from typing import ClassVar
 import numpy as np
 import torch
 from scipy.stats import loguniform
-from sklearn.base import clone
 from skorch.callbacks import Callback
+from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
 from ._data import MarkedRows
 from ._network import (
     assemble,
     copy_parts,
+    fresh_network,
     logits,
     parts_of,
+    plain,
+    plain_parts,
     reinitialise,
-    sizes_from_data,
-    trainable_instances,
+    unnoticed,
 )
 from ._validation import check_number
 from .base import BaseUnlearner
@@ -75,6 +77,11 @@ class BadTeacher(BaseUnlearner):
 
     Notes
     -----
+    The untrained network starts as the module's class or function does. Where that start holds
+    given weights, such as those of a pretrained base under adapters, or is sure of the rows to
+    forget (the mean entropy of its answers is below half of the greatest), its answer is the same
+    for all classes instead.
+
     An untrained network is about equally unsure of every row, and that is where the method leads:
     the forget rows end with flat probabilities, which a retrained network would not give to those
     that look like retained ones. Run long or with a high learning rate, their losses lie closer
@@ -143,24 +150,43 @@ class BadTeacher(BaseUnlearner):
         def step(net, X, y, progress):
             y_pred = net.infer(X)
             to_forget = rows.marks.bool().unsqueeze(1).to(y_pred.device)
-            expected = torch.where(to_forget, _answer(untrained, X), _answer(request.original, X))
+            taught = _answer(request.original, X)
+            unsure = torch.zeros_like(taught) if untrained is None else _answer(untrained, X)
+            expected = torch.where(to_forget, unsure, taught)
             return _divergence(expected, logits(net, y_pred), self.temperature), y_pred
 
         rows = MarkedRows(request.retain, request.forget)
         return self._train(net, request, (rows, step, net.max_epochs))
 
     def _untrained(self, request):
-        """A network like the original, with fresh weights."""
+        """A network like the original with random weights, or None if it is sure of its answers."""
         template, n_classes = self._check_estimator(), len(self.classes_)
-        if trainable_instances(template):
-            net = assemble(template, copy_parts(parts_of(request.original)), n_classes)
+        net = fresh_network(template, request.retain, n_classes)
+        if net is None:
+            parts = copy_parts(plain_parts(request.original))
+            net = assemble(template, parts, n_classes, compile=False)
             # From the inside: a module that also sets its children's weights has the last word.
             for name, layer in reversed(list(net.module_.named_modules())):
                 reinitialise(name, layer)
-            return net
-        net = clone(template)
-        net.set_params(**sizes_from_data(template, request.retain, n_classes))
-        return net.initialize()
+        else:
+            with unnoticed(net):
+                other = fresh_network(template, request.retain, n_classes)
+            if _given(net, other):
+                return None
+        return net if _is_unsure(net, request.forget) else None
+
+
+def _given(net, other):
+    """Whether two fresh networks have weights in common: those are no random start."""
+    pairs = zip(plain(net.module_).parameters(), plain(other.module_).parameters())
+    return any(a.ndim > 1 and len(a.unique()) > 1 and torch.equal(a, b) for a, b in pairs)
+
+
+def _is_unsure(net, rows):
+    """Whether the mean entropy of a network's answers is at least half of the greatest."""
+    X, _ = rows.batch(np.arange(min(len(rows), 256)))
+    proba = _answer(net, to_device(X, net.device)).double().softmax(dim=1)
+    return bool(torch.special.entr(proba).sum(dim=1).mean() >= np.log(proba.shape[1]) / 2)
 
 
 class SCRUB(BaseUnlearner):

@@ -4,11 +4,14 @@ import math
 import numbers
 from typing import ClassVar
 
+import torch
 from scipy.stats import loguniform
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
 
-from ._network import reinitialise
+from ._network import check_no_adapter, fresh_network, plain, reinitialise
 from ._validation import check_number
 from .base import BaseUnlearner
 from .features import constant_parameters
@@ -148,7 +151,8 @@ class CFk(BaseUnlearner):
     Notes
     -----
     Convolutional, linear, recurrent, embedding and normalisation layers count as one each;
-    :class:`torch.nn.MultiheadAttention` as two, its input and its output projection. What the user
+    :class:`torch.nn.MultiheadAttention` as two, its input and its output projection, and each
+    adapter of LoRA as two. Weight and spectral normalisation belong to their layer. What the user
     has frozen does not count and stays frozen.
 
     The method fails where the frozen layers, or a training loss that is near 0 already, leave
@@ -226,9 +230,10 @@ class CFk(BaseUnlearner):
     def _train_tail(self, net, request, tail):
         """Train the layers in `tail` on the retained rows and nothing else."""
         layers = [layer for _, layer in tail]
+        kept = [m for m in net.module_.modules() if m not in layers]
         trained = {p for layer in layers for p in layer.parameters(recurse=False)}
         frozen = [p for _, p in net.get_all_learnable_params() if p not in trained]
-        norms = [m for m in net.module_.modules() if isinstance(m, _NormBase) and m not in layers]
+        norms = [m for m in kept if _has_statistics(m)]
 
         def step(net, X, y, progress):
             for norm in norms:  # skorch has just put the whole module in training mode
@@ -281,8 +286,8 @@ class EUk(CFk):
     Raises
     ------
     ValueError
-        By `fit` and `unlearn`, if `k` is larger than the number of layers, or reaches one that
-        cannot be re-initialised.
+        By `fit` and `unlearn`, if `k` is larger than the number of layers, or reaches one of a
+        module instance that cannot be re-initialised.
 
     See Also
     --------
@@ -291,9 +296,11 @@ class EUk(CFk):
 
     Notes
     -----
-    Layers count as in :class:`CFk`. They are re-initialised by their own ``reset_parameters()`` (or
-    ``_reset_parameters()``), which torch's layers have; what a network does to their weights
-    after making them, in its own ``__init__``, is not repeated.
+    Layers count as in :class:`CFk`. They start as they do in a network that the module's class or
+    function makes: pretrained layers at their pretrained weights, adapters as adapters start. Where
+    the network was built on a module instance, nothing tells how that started: its layers are
+    re-initialised by their own ``reset_parameters()`` (or ``_reset_parameters()``), which torch's
+    layers have, and what a module does to their weights afterwards is not repeated.
 
     The method fails where `k` is so small that the frozen layers still tell forget rows from unseen
     ones, or where so few epochs follow that the new layers underfit: the forgetting score is then
@@ -356,9 +363,14 @@ class EUk(CFk):
     def _unlearn(self, request):
         net = self._copy(request.original)
         tail = _tail(net.module_, self.k)
+        fresh = fresh_network(self._check_estimator(), request.retain, len(self.classes_))
+        starts = {} if fresh is None else dict(plain(fresh.module_).named_modules())
         # From the output, so that a module that also sets its children's weights has the last word.
         for name, layer in reversed(tail):
+            if _start_again(layer, starts.get(name)):
+                continue
             if _is_trainable(layer):
+                check_no_adapter(net.module_, name)
                 reinitialise(name, layer)
             elif isinstance(layer, _NormBase):
                 layer.reset_running_stats()
@@ -488,10 +500,41 @@ def _is_trainable(layer):
     return any(p.requires_grad for p in layer.parameters(recurse=False))
 
 
+def _has_statistics(module):
+    """Whether a forward pass in training mode changes what a module computes."""
+    hooks = module._forward_pre_hooks.values()  # of the old spectral_norm
+    return isinstance(module, _NormBase | parametrize.ParametrizationList) or any(
+        isinstance(hook, SpectralNorm) for hook in hooks
+    )
+
+
+def _is_layer(layer):
+    """Whether a module counts: weights that are parametrized are those of the layer they are in."""
+    if isinstance(layer, parametrize.ParametrizationList):
+        return False
+    parts = layer.parametrizations.values() if parametrize.is_parametrized(layer) else ()
+    return any(_is_trainable(part) for part in (layer, *parts))
+
+
+@torch.no_grad()
+def _start_again(layer, start):
+    """Give a layer what it starts with in a fresh network; False if it is not the same there."""
+    if start is None:
+        return False
+    own = {n: p for n, p in layer.named_parameters(recurse=False) if p.requires_grad}
+    own |= dict(layer.named_buffers(recurse=False))
+    theirs = dict(start.named_parameters(recurse=False)) | dict(start.named_buffers(recurse=False))
+    if any(n not in theirs or theirs[n].shape != value.shape for n, value in own.items()):
+        return False
+    for n, value in own.items():
+        value.copy_(theirs[n])
+    return True
+
+
 def _tail(module, k):
     """The submodules from the `k`-th layer from the output on, as pairs of name and module."""
     named = list(module.named_modules())
-    starts = [i for i, (_, layer) in enumerate(named) if _is_trainable(layer)]
+    starts = [i for i, (_, layer) in enumerate(named) if _is_layer(layer)]
     n_layers = k if isinstance(k, numbers.Integral) else math.ceil(k * len(starts))
     if not 1 <= n_layers <= len(starts):
         raise ValueError(

@@ -446,7 +446,7 @@ def scaled(layer):
 @pytest.mark.parametrize(("layer", "names"), [(Scale, "'weight', 'bias'"), (Forgetful, "'bias'")])
 def test_euk_refuses_a_layer_that_it_cannot_reinitialise(layer, names):
     X, y = column(*range(8)), np.arange(8) % 2
-    frozen = FrozenEstimator(prefit(scaled, layer))
+    frozen = FrozenEstimator(make_net(scaled(layer)).initialize())
     EUk(frozen, k=1, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
     message = rf"layer '1' of .* a {layer.__name__}, cannot be .* draws \[{names}\]"
     with pytest.raises(ValueError, match=message):
@@ -456,6 +456,6 @@ def test_euk_refuses_a_layer_that_it_cannot_reinitialise(layer, names):
 
 def test_euk_trains_parameters_that_a_reset_has_made():
     X, y = column(*range(8)), np.arange(8) % 2
-    net = prefit(scaled, Replacing)
+    net = make_net(scaled(Replacing)).initialize()
     model = EUk(FrozenEstimator(net), k=2, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
     assert model.estimator_.module_[1].weight.tolist() != [2, 2, 2]

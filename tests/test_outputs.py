@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from skunlearn import AMUN, SCRUB, SSD, BadTeacher, EUk, FineTune, SalUn, all_unlearners
+from skunlearn import AMUN, SCRUB, SSD, BadTeacher, CFk, EUk, FineTune, SalUn, all_unlearners
 
 from .networks import MLP, make_net
 
@@ -40,6 +41,22 @@ class OldNorm(MLP):
         super().__init__(n_features_in, n_classes)
         with pytest.warns(FutureWarning):
             self.head = nn.utils.weight_norm(self.head)
+
+
+class NewNorm(MLP):
+    norm = staticmethod(nn.utils.parametrizations.weight_norm)
+
+    def __init__(self, n_features_in, n_classes):
+        super().__init__(n_features_in, n_classes)
+        self.head = self.norm(self.head)
+
+
+class Spectral(NewNorm):
+    norm = staticmethod(nn.utils.parametrizations.spectral_norm)
+
+
+class OldSpectral(NewNorm):
+    norm = staticmethod(nn.utils.spectral_norm)
 
 
 class Tokens(nn.Module):
@@ -97,11 +114,53 @@ def test_a_sigmoid_in_the_module_is_one_in_the_loss(cls, rows):
 @pytest.mark.parametrize("cls", METHODS)
 @pytest.mark.parametrize("module", [Keeper, OldNorm])
 def test_tensors_that_a_module_keeps_are_no_hindrance(cls, module, rows):
-    if (cls, module) == (EUk, OldNorm):
-        with pytest.raises(ValueError, match="cannot be re-initialised"):
-            unlearned(cls, make_net(module, max_epochs=1), rows)
-        return
     assert np.isfinite(unlearned(cls, make_net(module, max_epochs=1), rows)).all()
+
+
+NORMS = [OldNorm, NewNorm, Spectral, OldSpectral]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", NORMS)
+@pytest.mark.parametrize("method", [EUk, BadTeacher])
+def test_normalised_weights_start_as_their_module_does(method, module, rows):
+    X, y, forget = rows
+    net = make_net(module, module__n_features_in=4, module__n_classes=2, max_epochs=2).fit(X, y)
+    run = {"random_state": 0, "max_epochs": 1, "lr": 1e-12}
+    model = method(FrozenEstimator(net), **run, **({"k": 1} if method is EUk else {}))
+    model.unlearn(X, y, forget=forget)
+    old, new = net.module_, model.estimator_.module_
+    assert torch.allclose(old.hidden[0].weight, new.hidden[0].weight)
+    if method is EUk:
+        assert not torch.allclose(old.head.bias, new.head.bias, atol=1e-3)
+        assert not torch.allclose(old.head.weight, new.head.weight, atol=1e-3)
+        assert new.head.bias.abs().max() <= 0.25  # as the Linear of 16 inputs starts
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", NORMS[:3])
+@pytest.mark.parametrize("method", [EUk, BadTeacher])
+def test_normalised_weights_of_an_instance_are_refused_by_name(method, module, rows):
+    X, y, forget = rows
+    net = make_net(module(4, 2), max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match=r"layer 'head' .*cannot be .*class, or a function"):
+        method(FrozenEstimator(net)).unlearn(X, y, forget=forget)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("norm", [Spectral.norm, OldSpectral.norm])
+@pytest.mark.parametrize("method", [CFk, EUk])
+def test_frozen_layers_keep_their_spectral_norm(method, norm, rows):
+    X, y, forget = rows
+
+    def build():
+        return nn.Sequential(norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, 2))
+
+    net = make_net(build, max_epochs=1).fit(X, y)
+    model = method(FrozenEstimator(net), k=1, max_epochs=2, random_state=0)
+    model.unlearn(X, y, forget=forget)
+    before, after = net.module_[0].state_dict(), model.estimator_.module_[0].state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_a_copy_holds_no_activations(rows):
