@@ -87,10 +87,7 @@ def test_a_frozen_base_stays_and_adapters_move(cls, builder, rows):
         original = weights_of(model.estimator_.module_)
         original = {name: p.clone() for name, p in original.items()}
     model.unlearn(X, y, forget=forget)
-    if cls.__name__ == "SISA":
-        nets = model.estimators_
-    else:
-        nets = [model.estimator_]
+    nets = model.estimators_ if cls.__name__ == "SISA" else [model.estimator_]
     start = weights_of(builder())
     for unlearned in nets:
         weights = weights_of(unlearned.module_)
