@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
-from skorch import NeuralNetClassifier
+from skorch import History, NeuralNetClassifier
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
 from skorch.dataset import ValidSplit
 from torch import nn
@@ -28,6 +28,7 @@ from skunlearn import (
     Retrain,
     all_unlearners,
 )
+from skunlearn._data import Rows
 from skunlearn.features import FeatureExtractor
 from tests.networks import make_net
 
@@ -435,3 +436,35 @@ def test_many_requests_that_cost_little_each_are_warned_of(problem):
         costs.append(last["retain_accuracy_before"] - last["retain_accuracy_after"])
         assert any("from 1.00 to" in str(w.message) for w in caught) == (sum(costs) > 0.2)
     assert max(costs) < 0.2 < sum(costs)
+
+
+@pytest.mark.parametrize(
+    ("cls", "n", "before", "after", "is_damage"),
+    [
+        (FineTune, 100, (0.5, 0.9), (0.5, 0.72), False),
+        (FineTune, 100, (0.5, 0.9), (0.5, 0.68), True),
+        (UNSIR, 100, (0.5, 0.9), (0.5, 0.6), False),  # whose own cost is .4
+        (UNSIR, 100, (0.5, 0.9), (0.5, 0.4), True),
+        (FineTune, 5, (0.5, 1.0), (0.5, 0.65), False),  # up to two rows of five
+        (FineTune, 5, (0.5, 1.0), (0.5, 0.55), True),
+        (FineTune, 100, (0.3, 0.9), (1.0, 0.9), False),  # a guess has .69, and half as much more
+        (FineTune, 100, (0.3, 0.9), (1.1, 0.9), True),
+        (FineTune, 100, (0.7, 0.9), (1.1, 0.9), False),  # no better than a guess before
+        (FineTune, 100, (0.5, 0.5), (0.5, 0.9), False),
+    ],
+)
+def test_what_counts_as_damage(monkeypatch, cls, n, before, after, is_damage):
+    original, net = make_net(), make_net()
+    net.history = History()
+    monkeypatch.setattr(
+        "skunlearn.base._loss_and_accuracy", lambda model, rows: after if model is net else before
+    )
+    unlearner = cls(make_net())
+    unlearner.classes_ = np.arange(2)
+    rows = Rows(np.zeros((n, 1)), torch.zeros(n))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        unlearner._check_kept(original, net, rows)
+    assert ["has damaged" in str(warning.message) for warning in caught] == [True] * is_damage
+    assert net.history[-1]["retain_accuracy_before"] == before[1]
+    assert net.history[-1]["retain_loss_after"] == after[0]
