@@ -12,6 +12,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+import skorch
 import torch
 from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier
@@ -339,6 +340,25 @@ def test_key_has_what_a_function_was_made_with(problem):
 
     keys = [cache_key(make_net(maker(hidden)), *problem) for hidden in (3, 4, 3)]
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_key_has_the_defaults_of_a_function():
+    def with_default(hidden, other):
+        def module(n_features_in, n_classes, hidden=hidden, *, other=other):
+            return nn.Linear(n_features_in, n_classes)
+
+        return module
+
+    keys = {cache_key(make_net(with_default(*given))) for given in [(2, 3), (4, 3), (2, 5)]}
+    assert len(keys) == 3
+    assert cache_key(make_net(with_default(2, 3))) in keys
+
+
+@pytest.mark.parametrize("library", [torch, skorch])
+def test_key_has_the_versions_of_the_libraries(library, monkeypatch):
+    before = cache_key(make_net())
+    monkeypatch.setattr(library, "__version__", "0.0")
+    assert cache_key(make_net()) != before
 
 
 def test_key_has_the_code_of_a_users_network(problem):

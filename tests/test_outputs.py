@@ -8,6 +8,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from skunlearn import AMUN, SCRUB, SSD, BadTeacher, CFk, EUk, FineTune, SalUn, all_unlearners
+from skunlearn._network import logits
 
 from .networks import MLP, make_net
 
@@ -209,3 +210,14 @@ def test_logits_are_known_from_the_criterion():
     torch.testing.assert_close(logits(taken, output), output.log())
     told = make_net(criterion=Focal, predict_nonlinearity=None, **sizes).initialize()
     torch.testing.assert_close(logits(told, output), output.log())
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_one_column_is_the_logit_of_the_second_class(sigmoid):
+    criterion = nn.BCELoss if sigmoid else nn.BCEWithLogitsLoss
+    net = NeuralNetBinaryClassifier(
+        OneColumn, criterion=criterion, module__n_features_in=4, module__sigmoid=sigmoid
+    ).initialize()
+    z = torch.tensor([-1.0, 2.0])
+    found = logits(net, z.sigmoid() if sigmoid else z)
+    torch.testing.assert_close(found, torch.tensor([[0.0, -1.0], [0.0, 2.0]]))
