@@ -344,8 +344,9 @@ def _labels_apart(data, name):
             f"y{name[1:]}."
         )
     n = len(data)
-    for attribute in ("y", "targets"):
-        y = getattr(data, attribute, None)
+    tensors = getattr(data, "tensors", ())
+    kept = [getattr(data, "y", None), getattr(data, "targets", None)]
+    for y in [*kept, tensors[1]] if len(tensors) == 2 else kept:
         # It may be something else: labels before a transformation, or the persons of whom the rows
         # yield the age.
         if hasattr(y, "__len__") and len(y) == n:

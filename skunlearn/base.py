@@ -680,8 +680,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         # Many small requests may cost little each: what counts is the best since the last fit.
         self._best_accuracy = max(accuracy_before, getattr(self, "_best_accuracy", 0.0))
         # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
-        fell = self._best_accuracy - accuracy > max(self._usual_cost, 2 / len(few))
         guess = np.log(2 if is_multilabel(net) else len(self.classes_))
+        # Where a network is no better than a guess, its accuracy changes by chance.
+        fell = loss_before < 0.95 * guess and (
+            self._best_accuracy - accuracy > max(self._usual_cost, 2 / len(few))
+        )
         if fell or (loss > 1.5 * guess > 1.5 * loss_before):
             warnings.warn(
                 f"{type(self).__name__} has damaged the network: on {len(few)} retained rows the "

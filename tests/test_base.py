@@ -405,7 +405,7 @@ def test_labels_of_a_data_set_are_not_read_row_by_row(problem):
             return X[i], y[i]
 
     FineTune(make_net(max_epochs=1), random_state=0).fit(Lazy())
-    assert Lazy.read <= 200 + 8
+    assert Lazy.read <= 200 + 12
 
 
 def test_a_second_request_to_a_frozen_network_goes_on_from_the_first(problem):

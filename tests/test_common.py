@@ -88,6 +88,7 @@ def test_a_run_that_changes_nothing_warns(unlearner, problem, trained):
 
 
 @approximate
+@pytest.mark.filterwarnings("ignore:.*has damaged")
 def test_run_settings_replace_the_networks_own(unlearner, problem, trained):
     X, y, forget = problem
     names = ("lr", "optimizer", "batch_size", "max_epochs")

@@ -42,6 +42,7 @@ def test_names_parameters_of_the_method(unlearner):
 
 @every_unlearner
 @pytest.mark.filterwarnings("ignore:.*changed almost nothing", "ignore:AMUN found no adversarial")
+@pytest.mark.filterwarnings("ignore:.*has damaged")
 def test_what_is_drawn_from_it_runs(unlearner, problem, original):
     X, y, forget = problem
     space = unlearner(original).search_space()

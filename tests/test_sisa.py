@@ -1139,7 +1139,6 @@ def test_an_error_in_a_shard_names_it_and_nothing_is_lost(problem, monkeypatch, 
         return train(template, rows, *args, **kwargs)
 
     monkeypatch.setattr(sisa, "fit_network", lambda *args, **kwargs: diverge(*args, **kwargs))
-    monkeypatch.setattr(sisa, "_continue_network", lambda *args, **kwargs: diverge(*args))
     with pytest.raises(ValueError, match=r"shard 0 of estimators_: training has diverged"):
         fitted.fit(X, y)
     assert vars(fitted) == before

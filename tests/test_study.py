@@ -237,6 +237,7 @@ def test_variants_start_where_they_say(study):
     assert torch.equal(before[0], next(original.estimator_.module_.parameters()))
 
 
+@pytest.mark.filterwarnings("ignore:.*has damaged")
 def test_targets_draw_forget_rows_towards_a_network_that_never_saw_them(study):
     smoke = study.domains.DOMAINS["smoke"]
     (X, y, forget), *_ = smoke.split(0)
@@ -252,6 +253,7 @@ def test_targets_draw_forget_rows_towards_a_network_that_never_saw_them(study):
     assert distance[10.0] < 0.9 * distance[1e-6]
 
 
+@pytest.mark.filterwarnings("ignore:.*has damaged")
 def test_matched_targets_are_the_nearest_of_held_out_rows_of_the_class(study):
     smoke = study.domains.DOMAINS["smoke"]
     (X, y, forget), (X_val, y_val), _ = smoke.split(0)

@@ -630,7 +630,7 @@ def check_interrupted_unlearning_changes_nothing(name, unlearner):
         expected = _weights(deepcopy(fitted).unlearn(X, y, **request))
         n_passes = _Passes.count
     runs = [
-        (fitted.unlearn, X, request, n_passes // 2, KeyboardInterrupt()),
+        (fitted.unlearn, X, request, n_passes // 4, KeyboardInterrupt()),
         (fitted.unlearn, X, request, n_passes, RuntimeError("raised by the check")),
         (fitted.fit, X[:, :7], {}, 3, KeyboardInterrupt()),
     ]
