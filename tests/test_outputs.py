@@ -7,7 +7,19 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from skunlearn import AMUN, SCRUB, SSD, BadTeacher, CFk, EUk, FineTune, SalUn, all_unlearners
+from skunlearn import (
+    AMUN,
+    DLFD,
+    SCRUB,
+    SSD,
+    BadTeacher,
+    CFk,
+    EUk,
+    FineTune,
+    L1Sparse,
+    SalUn,
+    all_unlearners,
+)
 from skunlearn._network import logits
 
 from .networks import MLP, make_net
@@ -221,3 +233,17 @@ def test_one_column_is_the_logit_of_the_second_class(sigmoid):
     z = torch.tensor([-1.0, 2.0])
     found = logits(net, z.sigmoid() if sigmoid else z)
     torch.testing.assert_close(found, torch.tensor([[0.0, -1.0], [0.0, 2.0]]))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("cls", [L1Sparse, EUk, DLFD])
+def test_sparse_gradients_are_no_hindrance_elsewhere(cls):
+    X = np.random.default_rng(0).integers(0, 10, (64, 3))
+    y, forget = (X[:, 0] > 4).astype(int), np.arange(64) < 16
+    net = make_net(Tokens, module__n_classes=2, max_epochs=2).set_params(optimizer__momentum=0)
+    net.fit(X, y)
+    model = cls(FrozenEstimator(net), random_state=0)
+    if cls is DLFD:
+        model.set_params(perturb_at="words")
+    model.unlearn(X, y, forget=forget)
+    assert np.isfinite(model.predict_proba(X)).all()
