@@ -47,6 +47,7 @@ from ._network import (
     compiled_as,
     copy_parts,
     count_columns,
+    drop_activations,
     fit_network,
     is_multilabel,
     parts_of,
@@ -59,6 +60,7 @@ from ._network import (
     running,
     split_rows,
     training,
+    without_graphs,
 )
 from ._validation import check_forget, check_number
 
@@ -634,6 +636,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             if original is not None:
                 compiled_as(net, original)
                 self._compare(original, net, retain, forget)
+            drop_activations(net, retain if len(retain) else forget)
         self.estimator_ = net
         self.unlearning_history_ = net.history
 
@@ -956,6 +959,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     def __deepcopy__(self, memo):
         # Unlike a pickle, a copy stays where the original is, and keeps its parameters.
+        own = [getattr(self, "estimator_", None), *getattr(self, "estimators_", [])]
+        for net in [*own, getattr(self.estimator, "estimator", None)]:
+            if isinstance(net, NeuralNet) and net.initialized_:
+                memo.update(without_graphs(parts_of(net)))
         copy = type(self).__new__(type(self))
         vars(copy).update(deepcopy(vars(self), memo))
         return copy
