@@ -113,7 +113,16 @@ class _Running:
         # The loader of held-out rows draws from the generator that shuffles the rows to train on:
         # to watch must not change what is watched.
         with contextlib.nullcontext() if training else unnoticed(self):
-            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            try:
+                super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            except ValueError as error:
+                if str(error) != "Dataset does not have consistent lengths.":
+                    raise
+                raise ValueError(
+                    "skorch cannot count the rows of a batch that collate_fn of estimator has "
+                    "made, as those of a PackedSequence. Let collate_fn pad the rows, and pack "
+                    "them in the module, with torch.nn.utils.rnn.pack_padded_sequence."
+                ) from error
 
     def backward(self, loss):
         """Add the gradients of a loss to those that the optimiser will step along."""

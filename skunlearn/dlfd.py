@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.stats import loguniform
 from skorch.utils import to_device
+from torch.nn.utils.rnn import PackedSequence
 from torch.optim.swa_utils import update_bn
 
 from ._network import cycle, running
@@ -16,6 +17,7 @@ from ._validation import check_number
 from .base import BaseUnlearner
 from .callbacks import ForgettingMonitor
 from .features import (
+    added,
     adding,
     constant_parameters,
     extract,
@@ -23,6 +25,7 @@ from .features import (
     layer_names,
     named_layer,
     reading,
+    value_range,
 )
 from .transport import METHODS, transport_distance
 
@@ -62,8 +65,9 @@ class DLFD(BaseUnlearner):
         name, for inputs that cannot be perturbed, such as token ids.
     clip : "auto", None or tuple (low, high), default="auto"
         Limits of the perturbed values. ``"auto"`` takes the range of retained rows, separately for
-        each position on the second axis (channels of images, columns of tables). With None nothing
-        is clipped and steps are in units of that same range.
+        each position on the second axis (channels of images, columns of tables), or on the last
+        where rows are of different lengths (sequences that are padded batch by batch). With None
+        nothing is clipped and steps are in units of that same range.
     transport : {"sinkhorn", "exact", "sliced"} or callable, default="sinkhorn"
         See :func:`~skunlearn.transport.transport_distance`.
     reg : float, default=0.05
@@ -306,26 +310,32 @@ class _Perturbation:
         self.net = net
         net._set_training(False)
         n_rows = min(_SAMPLE, 2 * net.batch_size) if net.batch_size > 0 else _SAMPLE
-        X = _sample(net, request.retain, n_rows)
+        items = _sample(request.retain, n_rows)
+        X = to_device(request.retain.collate(items)[0], net.device)
         self.layer = feature_layer(net, params.feature_layer, X)
         self.at = None
         if params.perturb_at != "input":
             self.at = named_layer(net, params.perturb_at, "perturb_at")
         values = self._values(X)
         if params.clip in ("auto", None):
-            others = [axis for axis in range(values.ndim) if axis != 1]
-            self.low, self.high = values.amin(others, True), values.amax(others, True)
+            self.low, self.high = value_range(
+                lambda some: self._values(to_device(request.retain.collate(some)[0], net.device)),
+                items,
+            )
         else:
             self.low, self.high = torch.tensor(params.clip).to(values)
         self.unit = params.step_size * (self.high - self.low)
         self._check_order(to_device(request.retain.batch([0, 0])[0], net.device))
         if params.perturb_steps and params.ot_weight:
-            self._check_apart(X, _sample(net, request.forget, n_rows))
+            X_forget = request.forget.collate(_sample(request.forget, n_rows))[0]
+            self._check_apart(X, to_device(X_forget, net.device))
 
     def _values(self, X):
         """What the perturbation is added to."""
         if self.at is not None:
             return extract(self.net, X, (self.at, False))
+        if isinstance(X, PackedSequence):
+            X = X.data
         if isinstance(X, torch.Tensor) and X.dtype.is_floating_point:
             return X
         raise ValueError(
@@ -347,13 +357,24 @@ class _Perturbation:
                 f"feature_layer={self.params.feature_layer!r}, for features to depend on it."
             )
 
+    def _comparable(self, forget, retain):
+        """The forget features, if there are as many of each row as of retained ones."""
+        if forget.shape[1:] != retain.shape[1:]:
+            raise ValueError(
+                f"feature_layer={self.params.feature_layer!r} must give all rows as many features; "
+                f"got shapes {tuple(forget.shape)} and {tuple(retain.shape)} for two batches of "
+                "rows of different lengths. Name a layer behind the one that pools over the "
+                f"length: {layer_names(self.net)}."
+            )
+        return forget
+
     def _check_apart(self, X, X_forget):
         """Warn where transport has no direction to push in."""
         retain = extract(self.net, X, self.layer)
         if len(retain) < 2:
             return
         first, second = retain.chunk(2)
-        forget = extract(self.net, X_forget, self.layer)
+        forget = self._comparable(extract(self.net, X_forget, self.layer), retain)
         apart = float(transport_distance(forget, retain, method="exact"))
         spread = float(transport_distance(second, first, method="exact"))
         if apart <= max(0.1 * spread, 1e-5):
@@ -372,7 +393,7 @@ class _Perturbation:
     def added(self, X, delta):
         """The input to infer from so that the network sees the perturbation."""
         if self.at is None:
-            yield X + delta
+            yield added(X, delta)
         else:
             with adding(self.at, delta):
                 yield X
@@ -397,7 +418,10 @@ class _Perturbation:
                 with self.added(X, delta) as X_far, reading(*self.layer) as read:
                     y_pred = net.infer(X_far)
                 distance = transport_distance(
-                    read[-1], z_forget, method=params.transport, reg=params.reg
+                    read[-1],
+                    self._comparable(z_forget, read[-1]),
+                    method=params.transport,
+                    reg=params.reg,
                 )
                 loss = net.get_loss(y_pred, y, X=X)
                 gain = params.ot_weight * distance - ce_weight * loss
@@ -410,9 +434,9 @@ class _Perturbation:
         return delta
 
 
-def _sample(net, rows, n):
-    """At most `n` rows, drawn at random, as one batch on the network's device."""
-    return to_device(rows.batch(torch.randperm(len(rows))[:n].numpy())[0], net.device)
+def _sample(rows, n):
+    """At most `n` items, drawn at random."""
+    return rows.__getitems__(torch.randperm(len(rows))[:n].numpy())
 
 
 class _Inference(torch.nn.Module):

@@ -6,15 +6,15 @@ from typing import ClassVar
 import numpy as np
 import torch
 from scipy.stats import loguniform
-from skorch.dataset import Dataset
 from skorch.utils import to_device
 from torch.nn.functional import cross_entropy
+from torch.utils.data import StackDataset
 
 from ._data import JoinedRows, Rows
 from ._network import logits
 from ._validation import check_number
 from .base import BaseUnlearner
-from .features import constant_parameters
+from .features import check_batch, constant_parameters, value_range
 
 _SAMPLE = 256  # rows of each kind that the range of values is read from
 
@@ -148,7 +148,8 @@ class AMUN(BaseUnlearner):
     radius : float, default=0.05
         L2 radius that the search starts with. Lengths are in units of the range of values in the
         data, separately for each position on the second axis (channels of images, columns of
-        tables). A smaller one finds nearer examples and takes longer.
+        tables), or on the last where rows are of different lengths. A smaller one finds nearer
+        examples and takes longer.
     perturb_steps : int, default=50
         Steps at each radius.
     with_forget : bool, default=False
@@ -262,7 +263,8 @@ class AMUN(BaseUnlearner):
         X, y = self._find_adversarial(net, request)
         kept = [request.retain, request.forget] if self.with_forget else [request.retain]
         # A data set of the user's own may yield arrays, which do not go in a batch with tensors.
-        rows = JoinedRows(*(rows.cast(X.dtype) for rows in kept), Rows(Dataset(X), y))
+        found = Rows(StackDataset(X, y), y, collate=request.forget.collate)
+        rows = JoinedRows(*(rows.cast(X[0].dtype) for rows in kept), found)
         return self._train(net, request, (rows, None, net.max_epochs))
 
     def _find_adversarial(self, net, request):
@@ -277,31 +279,40 @@ class AMUN(BaseUnlearner):
 
         Returns
         -------
-        X : torch.Tensor of shape (n_found, ...)
-            The examples.
+        X : list of torch.Tensor
+            The examples, each of its row's own length.
         y : torch.Tensor of shape (n_found,)
             Wrong labels.
         """
-        sample = [
-            rows.batch(torch.randperm(len(rows))[:_SAMPLE].numpy())[0]
+        items = [
+            item
             for rows in (request.forget, request.retain)
             if len(rows)
+            for item in rows.__getitems__(torch.randperm(len(rows))[:_SAMPLE].numpy())
         ]
-        if not (isinstance(sample[0], torch.Tensor) and sample[0].dtype.is_floating_point):
-            kind = getattr(sample[0], "dtype", type(sample[0]).__name__)
+        collate = request.forget.collate
+        sample = collate(items)[0]
+        if not (isinstance(sample, torch.Tensor) and sample.dtype.is_floating_point):
+            kind = getattr(sample, "dtype", type(sample).__name__)
             raise ValueError(
                 "AMUN perturbs the input and needs one that is a single floating-point array; got "
                 f"{kind}. RandomLabel works with any input."
             )
-        values = to_device(torch.cat(sample), net.device)
-        others = [axis for axis in range(values.ndim) if axis != 1]
-        low, high = values.amin(others, True), values.amax(others, True)
-        found = []
-        for X, y in net.get_iterator(request.forget, training=False):
-            X, y = to_device((X, y.long()), net.device)
-            X, label = nearest_adversarial(net, X, y, low, high, self.radius, self.perturb_steps)
-            found.append((X[label != y].cpu(), label[label != y].cpu()))
-        X, y = (torch.cat(part) for part in zip(*found))
+        check_batch("AMUN", request.forget, items, sample)
+        low, high = value_range(lambda some: to_device(collate(some)[0], net.device), items)
+        lengths = {tuple(np.shape(x)) for x, _ in items}
+        if len(lengths) == 1:
+            batches = net.get_iterator(request.forget, training=False)
+        else:  # rows of one length together, so that none is padded
+            batches = _of_one_length(request.forget, max(net.batch_size, 1))
+        X, y = [], []
+        for X_batch, y_batch in batches:
+            X_batch, y_batch = to_device((X_batch, y_batch.long()), net.device)
+            X_batch, label = nearest_adversarial(
+                net, X_batch, y_batch, low, high, self.radius, self.perturb_steps
+            )
+            X += X_batch[label != y_batch].cpu()
+            y += label[label != y_batch].cpu()
         if not len(X):
             raise ValueError(
                 f"AMUN found no adversarial example of any of the {len(request.forget)} rows to "
@@ -316,7 +327,17 @@ class AMUN(BaseUnlearner):
                 UserWarning,
                 stacklevel=5,
             )
-        return X, y.to(request.forget.y.dtype)
+        return X, torch.stack(y).to(request.forget.y.dtype)
+
+
+def _of_one_length(rows, batch_size):
+    """Batches of rows whose inputs have the same shape."""
+    groups = {}
+    for i in range(len(rows)):
+        groups.setdefault(tuple(np.shape(rows[i][0])), []).append(i)
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            yield rows.batch(group[start : start + batch_size])
 
 
 def draw_wrong(y, n_classes):

@@ -9,7 +9,7 @@ from skorch.dataset import Dataset
 from ._data import JoinedRows, Rows
 from ._validation import check_number
 from .base import BaseUnlearner
-from .features import constant_parameters
+from .features import check_batch, constant_parameters
 
 
 class UNSIR(BaseUnlearner):
@@ -162,13 +162,16 @@ class UNSIR(BaseUnlearner):
 
     def _learn_noise(self, net, request):
         """Noise rows of each class among the forget rows, as a data set of pairs."""
-        X, _ = request.retain.batch([0])
+        n_rows = min(len(request.retain), self.noise_rows)  # which may be padded to one length
+        items = request.retain.__getitems__(range(n_rows))
+        X, _ = request.retain.collate(items)
         if not (isinstance(X, torch.Tensor) and X.dtype.is_floating_point):
             raise ValueError(
                 "UNSIR learns noise in the place of rows, which needs an input that is one "
                 f"floating-point array; got {getattr(X, 'dtype', type(X).__name__)}. For other "
                 "inputs, such as token ids, take a method that makes up no rows, such as FineTune."
             )
+        check_batch("UNSIR", request.retain, items, X)
         device = net.device or "cpu"
         labels = request.forget.y.unique().repeat_interleave(self.noise_rows)
         noise = torch.randn(len(labels), *X.shape[1:], dtype=X.dtype, device=device)
