@@ -99,8 +99,8 @@ def test_cost_is_the_share_of_samples_that_retraining_takes(problem):
     assert rows["half"]["cost"] == pytest.approx(0.5, abs=0.002)
     assert rows["one"]["cost"] == pytest.approx(n_retain / unit)
     assert rows["ascent"]["cost"] == pytest.approx(N_FORGET / unit)
-    # The student learns from all rows; the original and a random network answer for all of them, and
-    # the random one is asked beforehand whether it is unsure of the forget rows.
+    # The student learns from all rows; the original and a random network answer for all of them,
+    # and the random one is asked beforehand whether it is unsure of the forget rows.
     right = (N * 5 / 3 + N_FORGET / 3) / unit
     assert rows["teachers"]["cost"] == pytest.approx(right, rel=0.05)
     assert rows["shards"]["cost"] == pytest.approx(1, rel=0.1)
