@@ -324,7 +324,7 @@ def fit_network(template, rows, n_classes, *, name="the training", state=None, *
                     "classes. Give the module as many outputs as there are classes, or pass "
                     "classes= to the network if y lacks some of them."
                 )
-            check_schedule(net, len(batches(net, rows)), net.max_epochs)
+            check_schedule(net, net.max_epochs * len(batches(net, rows)), net.max_epochs)
             net.fit_loop(rows, rows.y)
     net.classes_inferred_ = np.arange(n_classes)  # rows may lack some
     _check_converged(net, rows, name)
@@ -342,7 +342,7 @@ def _check_converged(net, rows, name):
         )
 
 
-def check_schedule(net, n_batches, n_epochs):
+def check_schedule(net, n_steps, n_epochs):
     """Raise a ValueError for a schedule of the user's that ends before the training does."""
     for _, callback in net.callbacks_:
         policy = getattr(callback, "policy", None)
@@ -353,11 +353,11 @@ def check_schedule(net, n_batches, n_epochs):
             continue
         given = callback.kwargs
         total = given.get("total_steps") or given["epochs"] * given["steps_per_epoch"]
-        wanted = n_epochs * (n_batches if callback.step_every == "batch" else 1)
+        wanted = n_steps if callback.step_every == "batch" else n_epochs
         if wanted > total:
             raise ValueError(
                 f"callbacks of estimator hold an LRScheduler with OneCycleLR for {total} steps, "
-                f"but this training takes {wanted} ({n_epochs} epochs of {n_batches} batches). "
+                f"but this training takes {wanted}. "
                 "Give it as many total_steps, or leave it out for an unlearner: without a schedule "
                 "of its own, the learning rate of an unlearning run falls to 0 on a cosine."
             )

@@ -590,7 +590,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             users, module = net.callbacks_, net.module_
             net.callbacks_ = [(type(cb).__name__, cb.initialize()) for cb in callbacks] + users
             with training(net, request.retain, request.retain.y):
-                check_schedule(net, sum(totals), 1)
+                check_schedule(net, sum(totals), sum(n_epochs for *_, n_epochs in phases))
                 if net.module_ is not module:
                     raise ValueError(
                         "a callback of estimator has made its module anew in on_train_begin, which "
