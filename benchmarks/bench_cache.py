@@ -19,7 +19,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from skunlearn import DLFD
-from skunlearn._cache import cache_key
+from skunlearn._engine.hashing import cache_key
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
 

@@ -20,8 +20,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from skunlearn import BaseUnlearner, EUk, FineTune, RandomLabel, Retrain
-from skunlearn.benchmark import UnlearnerComparison, compare_unlearners
 from skunlearn.datasets import make_identity_images
+from skunlearn.evaluation import UnlearnerComparison, compare_unlearners
 from skunlearn.model_selection import forget_split
 from skunlearn.utils.estimator_checks import check_unlearner
 

@@ -1,19 +1,19 @@
 """Machine unlearning with the habits of scikit-learn."""
 
-from ._discovery import all_unlearners
-from .ascent import AdvancedNegGrad, NegGrad
-from .base import BaseUnlearner
-from .distillation import SCRUB, BadTeacher
-from .dlfd import DLFD
-from .exact import Retrain
-from .finetune import CFk, EUk, FineTune, L1Sparse
-from .pipeline import unlearn_pipeline
-from .relabel import AMUN, RandomLabel
-from .report import unlearning_report
-from .selective import SSD, SalUn
-from .shadow import klom_margins, shadow_margins
-from .sisa import SISA
-from .unsir import UNSIR
+from skunlearn.base import BaseUnlearner
+from skunlearn.evaluation.report import unlearning_report
+from skunlearn.evaluation.shadow import klom_margins, shadow_margins
+from skunlearn.methods.ascent import AdvancedNegGrad, NegGrad
+from skunlearn.methods.distillation import SCRUB, BadTeacher
+from skunlearn.methods.dlfd import DLFD
+from skunlearn.methods.finetune import CFk, EUk, FineTune, L1Sparse
+from skunlearn.methods.relabel import AMUN, RandomLabel
+from skunlearn.methods.retrain import Retrain
+from skunlearn.methods.selective import SSD, SalUn
+from skunlearn.methods.sisa.ensemble import SISA
+from skunlearn.methods.unsir import UNSIR
+from skunlearn.pipeline import unlearn_pipeline
+from skunlearn.utils._discovery import all_unlearners
 
 __version__ = "0.1.0.dev0"
 

@@ -25,11 +25,20 @@ from skorch.utils import is_dataset, to_device
 from torch import nn
 from torch.utils.data import Subset
 
-from ._cache import starting_point, train_once
-from ._data import (
-    Rows,
+from skunlearn._engine.build import (
+    SIZES,
+    assemble,
+    check_fresh,
+    check_samplers,
+    compiled_as,
+    parts_of,
+    plain_parts,
+    restored,
+)
+from skunlearn._engine.cache import train_once
+from skunlearn._engine.hashing import starting_point
+from skunlearn._engine.inputs import (
     Whole,
-    as_dataset,
     as_pair,
     encode_labels,
     given_labels,
@@ -37,32 +46,20 @@ from ._data import (
     labels_of,
     unwrapped,
 )
-from ._network import (
-    SIZES,
-    assemble,
+from skunlearn._engine.outputs import is_multilabel, predicted
+from skunlearn._engine.predict import count_columns, predict_proba
+from skunlearn._engine.restore import released
+from skunlearn._engine.rows import Rows, as_dataset, rows_for
+from skunlearn._engine.run import (
     batches,
-    check_fresh,
-    check_samplers,
     check_schedule,
-    compiled_as,
-    copy_parts,
-    count_columns,
-    drop_activations,
     fit_network,
-    is_multilabel,
-    parts_of,
-    plain_parts,
-    predict_proba,
-    predicted,
-    released,
-    restored,
-    rows_for,
     running,
     split_rows,
     training,
-    without_graphs,
 )
-from ._validation import check_forget, check_number
+from skunlearn._engine.traces import copy_parts, drop_activations, without_graphs
+from skunlearn._engine.validation import check_forget, check_number
 
 _REGRESSION_LOSSES = (
     nn.MSELoss,
@@ -72,7 +69,6 @@ _REGRESSION_LOSSES = (
     nn.PoissonNLLLoss,
     nn.GaussianNLLLoss,
 )
-
 
 _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 

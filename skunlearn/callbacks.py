@@ -7,10 +7,13 @@ from skorch.callbacks import Callback
 from skorch.utils import is_dataset
 from torch.utils.data import StackDataset, default_collate
 
-from ._data import Rows, as_dataset, encode_labels, input_dtype, is_lazy, labels_of
-from ._network import count_columns, is_multilabel, predict_proba, predicted, unnoticed
-from ._validation import check_number
-from .metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
+from skunlearn._engine.inputs import encode_labels, is_lazy, labels_of
+from skunlearn._engine.outputs import is_multilabel, predicted
+from skunlearn._engine.predict import count_columns, predict_proba
+from skunlearn._engine.restore import unnoticed
+from skunlearn._engine.rows import Rows, as_dataset, input_dtype
+from skunlearn._engine.validation import check_number
+from skunlearn.metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
 
 _SMALLER_IS_BETTER = {"forgetting_score": True, "nomus": False, "utility": False}
 

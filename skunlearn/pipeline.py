@@ -4,8 +4,8 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from ._validation import check_forget
-from .base import BaseUnlearner
+from skunlearn._engine.validation import check_forget
+from skunlearn.base import BaseUnlearner
 
 
 def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
@@ -99,7 +99,7 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
                 "forget is True for all rows of X: there is none to fit the pipeline's "
                 "transformers on; pass the rows to retain along with those to forget."
             )
-        from ._refit import refit  # which imports much that is not needed before
+        from skunlearn._engine.refit import refit  # which imports much that is not needed before
 
         retain = np.flatnonzero(~mask)
         transform, head = refit(head, _safe_indexing(X, retain), _safe_indexing(y, retain))

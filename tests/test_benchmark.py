@@ -20,7 +20,7 @@ from skunlearn import (
     Retrain,
     unlearning_report,
 )
-from skunlearn.benchmark import compare_unlearners, pareto_front
+from skunlearn.evaluation import compare_unlearners, pareto_front
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
 

@@ -30,7 +30,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from skunlearn import SISA, FineTune
-from skunlearn._cache import cache_key, train_once
+from skunlearn._engine.cache import train_once
+from skunlearn._engine.hashing import cache_key
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold

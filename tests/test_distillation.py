@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from skunlearn import SCRUB, BadTeacher
-from skunlearn._network import reinitialise
-from skunlearn.distillation import _divergence, _Rewind
+from skunlearn._engine.build import reinitialise
+from skunlearn.methods.distillation import _divergence, _Rewind
 
 from .networks import MLP, make_net
 

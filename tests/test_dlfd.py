@@ -12,10 +12,10 @@ from torch import nn
 
 from skunlearn import DLFD, FineTune
 from skunlearn import dlfd as module
-from skunlearn._data import Rows
+from skunlearn._engine.hooks import extract, feature_layer
+from skunlearn._engine.rows import Rows
 from skunlearn.base import Request
-from skunlearn.dlfd import _Perturbation
-from skunlearn.features import extract, feature_layer
+from skunlearn.methods.dlfd import _Perturbation
 from skunlearn.transport import transport_distance
 
 from .networks import ConvNet, make_net

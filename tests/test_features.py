@@ -19,14 +19,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from skunlearn import SISA, FineTune
-from skunlearn.features import (
-    FeatureExtractor,
-    adding,
-    constant_parameters,
-    extract,
-    feature_layer,
-    reading,
-)
+from skunlearn._engine.hooks import adding, constant_parameters, extract, feature_layer, reading
+from skunlearn.features import FeatureExtractor
 
 from .networks import MLP, ConvNet, make_net
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from skunlearn import AMUN, DLFD, UNSIR
+from skunlearn._engine.ranges import value_range
 from skunlearn.base import Request
-from skunlearn.features import value_range
 
 from .networks import make_net
 
@@ -166,7 +166,7 @@ def test_images_of_different_sizes_have_a_range_for_each_channel_and_volumes_one
 def test_adversarial_rows_keep_their_lengths():
     data = Sequences()
     net = AMUN(reader(pad, lr=0.01), random_state=0).fit(data).estimator_
-    from skunlearn._network import rows_for
+    from skunlearn._engine.rows import rows_for
 
     unlearner = AMUN(FrozenEstimator(net), radius=0.5, perturb_steps=10, random_state=0)
     unlearner.classes_ = np.arange(2)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skunlearn._measure import Measure
+from skunlearn.evaluation._figures import Measure
 
 
 def test_jackknife_of_a_mean_has_its_standard_error():

@@ -15,13 +15,8 @@ from sklearn.model_selection import (
 )
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from skunlearn._validation import check_forget
-from skunlearn.model_selection import (
-    ForgetKFold,
-    ForgetShuffleSplit,
-    forget_mask,
-    forget_split,
-)
+from skunlearn._engine.validation import check_forget
+from skunlearn.model_selection import ForgetKFold, ForgetShuffleSplit, forget_mask, forget_split
 
 
 def rows(draw, strategy, n_samples):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skunlearn import AMUN, FineTune, RandomLabel, relabel
-from skunlearn.relabel import draw_wrong, nearest_adversarial
+from skunlearn.methods.relabel import draw_wrong, nearest_adversarial
 
 from .networks import ConvNet, make_net
 

@@ -33,14 +33,13 @@ from torch.utils.data import (
 )
 
 from skunlearn import SISA, FineTune, NegGrad, Retrain, unlearning_report
-from skunlearn._data import labels_of
-from skunlearn.benchmark import compare_unlearners
+from skunlearn._engine.inputs import labels_of
 from skunlearn.datasets import LabelledDataset
+from skunlearn.evaluation import compare_unlearners, shadow_margins
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection import LossDistributionDisplay
 from skunlearn.metrics import get_scorer, get_scorer_names
 from skunlearn.model_selection import ForgetKFold, ForgetShuffleSplit, Whole
-from skunlearn.shadow import shadow_margins
 
 from .networks import MLP, make_net
 

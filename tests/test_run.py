@@ -28,7 +28,7 @@ from skunlearn import (
     Retrain,
     all_unlearners,
 )
-from skunlearn._data import Rows
+from skunlearn._engine.rows import Rows
 from skunlearn.features import FeatureExtractor
 from tests.networks import make_net
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skunlearn import SSD, FineTune, SalUn
-from skunlearn._data import Rows
-from skunlearn.selective import _importances, _salient
+from skunlearn._engine.rows import Rows
+from skunlearn.methods.selective import _importances, _salient
 
 from .networks import MLP, ConvNet, make_net
 

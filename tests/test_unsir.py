@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skunlearn import UNSIR, FineTune
-from skunlearn._data import Rows
+from skunlearn._engine.rows import Rows
 from skunlearn.base import Request
 
 from .networks import ConvNet, make_net

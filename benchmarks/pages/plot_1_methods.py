@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from _tables import COLOURS, DOMAINS, NOT_RANKED, REFERENCES, Folded, Stacked, against, read
 
-from skunlearn.benchmark import pareto_front
+from skunlearn.evaluation import pareto_front
 
 summary = read("summary")
 domains = [name for name in DOMAINS if name in set(summary.domain)]

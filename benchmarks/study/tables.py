@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 import skunlearn
 from skunlearn import FineTune
-from skunlearn.benchmark import compare_unlearners
+from skunlearn.evaluation import compare_unlearners
 
 REFERENCES = ("Original", "Retrain", "Retrain again")
 KEYS = ("domain", "method", "seed", "trial")

@@ -15,8 +15,10 @@ from skorch.utils import to_device
 from torch.nn import functional as F
 
 from skunlearn import DLFD
-from skunlearn._network import cycle, fit_network, logits, reinitialise
-from skunlearn.finetune import _tail
+from skunlearn._engine.build import reinitialise
+from skunlearn._engine.outputs import logits
+from skunlearn._engine.run import cycle, fit_network
+from skunlearn.methods.finetune import _tail
 
 _WITHOUT = {"perturb_steps": 0}
 

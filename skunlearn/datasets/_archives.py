@@ -1,7 +1,5 @@
 """Public zip archives: find them on disk or download them, and verify what is read from them."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import os

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from sklearn.utils import Bunch
 
-from ._archives import Archive, load_members
+from skunlearn.datasets._archives import Archive, load_members
 
 _FACES = Archive(
     filename="CMUFaceImages-f4a6b37f86809e79d1975fba10b5b248f3e24b10.zip",

@@ -10,7 +10,9 @@ from skunlearn.inspection._drawing import COLORS, GREY, label_ends, panels, styl
 from skunlearn.metrics._scores import _check_array
 
 _STYLES = ("-", "--", "-.", (0, (1, 1)))
+
 _REFERENCE_STYLES = ((0, (6, 2)), (0, (1, 2)), (0, (4, 2, 1, 2)))
+
 _LEVELS = ("epoch", "batch")
 
 

@@ -9,16 +9,19 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skunlearn._data import given_labels, some_rows
-from skunlearn._validation import check_number
+from skunlearn._engine.inputs import given_labels
+from skunlearn._engine.rows import some_rows
+from skunlearn._engine.validation import check_number
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import SETS, by_network, by_network_and_set, check_mask
 from skunlearn.metrics._scores import _check_array
 
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+
 # With both a colour and a shape of its own, a class is found in grey, too.
 _MARKERS = ("o", "^", "s", "v", "D", "P", "X", "<", "p", ">")
+
 _N_CLASSES = 10
 
 

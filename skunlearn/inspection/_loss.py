@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skunlearn._data import given_labels
+from skunlearn._engine.inputs import given_labels
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import (
     SETS,
@@ -23,8 +23,10 @@ _LINES = {
     "forget": {"color": COLORS[1], "linestyle": "-", "linewidth": 2.2},
     "unseen": {"color": COLORS[0], "linestyle": "--", "linewidth": 1.5},
 }
+
 # The smallest loss that a probability in single precision can give.
 _FLOOR = 1e-7
+
 _X_NAME, _Y_NAME = "cross-entropy of a row (log scale)", "share of rows"
 
 

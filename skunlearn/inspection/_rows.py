@@ -6,7 +6,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skunlearn._validation import check_forget
+from skunlearn._engine.validation import check_forget
 from skunlearn.metrics import sample_log_loss
 
 SETS = ("retain", "forget", "unseen")

@@ -26,7 +26,6 @@ from skunlearn.metrics._collapse import (
     scatter_ratio,
 )
 from skunlearn.metrics._per_example import PerExampleAttack, klom, rmia, u_lira
-from skunlearn.metrics._relearning import relearning_time
 from skunlearn.metrics._scorers import get_scorer, get_scorer_names
 from skunlearn.metrics._scores import (
     forgetting_score,
@@ -60,7 +59,6 @@ __all__ = [
     "overshoot_score",
     "prediction_agreement",
     "relative_jensen_shannon_distance",
-    "relearning_time",
     "rmia",
     "sample_log_loss",
     "scatter_ratio",

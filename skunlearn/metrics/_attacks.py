@@ -5,14 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skunlearn._validation import check_number
-from skunlearn.metrics._scores import (
-    _attack,
-    _check_proba,
-    _check_sides,
-    _clip,
-    _proba_of_truth,
-)
+from skunlearn._engine.validation import check_number
+from skunlearn.metrics._scores import _attack, _check_proba, _check_sides, _clip, _proba_of_truth
 
 _SIGNALS = ("loss", "confidence", "entropy", "modified_entropy", "logit")
 

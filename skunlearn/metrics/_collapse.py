@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold, check_cv, cross_val_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
-from skunlearn._validation import check_number
+from skunlearn._engine.validation import check_number
 from skunlearn.metrics._scores import _check_array, _check_labels
 from skunlearn.transport import transport_distance
 

@@ -11,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import entropy, norm
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 
-from skunlearn._validation import check_number
+from skunlearn._engine.validation import check_number
 from skunlearn.metrics._attacks import membership_inference_auc, membership_inference_tpr
 from skunlearn.metrics._scores import _check_array
 

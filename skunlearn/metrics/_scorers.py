@@ -7,18 +7,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 from skorch.utils import is_dataset
 
-from skunlearn._data import given_labels
-from skunlearn._validation import check_forget, check_number
+from skunlearn._engine.inputs import given_labels
+from skunlearn._engine.validation import check_forget, check_number
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics._attacks import membership_inference_auc
 from skunlearn.metrics._closeness import overshoot_score
 from skunlearn.metrics._collapse import linear_cka
-from skunlearn.metrics._scores import (
-    forgetting_score,
-    nomus_score,
-    sample_log_loss,
-    utility_score,
-)
+from skunlearn.metrics._scores import forgetting_score, nomus_score, sample_log_loss, utility_score
 
 
 class _Rows:

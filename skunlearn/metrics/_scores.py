@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 
-from skunlearn._validation import check_number
+from skunlearn._engine.validation import check_number
 
 
 def _check_array(name, value, ndim, what):

@@ -31,12 +31,13 @@ from skorch.history import History
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from ..base import BaseUnlearner
-from ..finetune import FineTune
+from skunlearn.base import BaseUnlearner
+from skunlearn.methods.finetune import FineTune
 
 __all__ = ["check_unlearner", "parametrize_with_unlearning_checks"]
 
 _CHECKS = []
+
 _NEEDS = {"original", "retain", "forget", "forget_labels", "unseen"}
 
 

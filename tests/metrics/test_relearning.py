@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skunlearn import SISA, FineTune, NegGrad, Retrain
-from skunlearn.metrics import relearning_time
+from skunlearn.evaluation import relearning_time
 from tests.networks import MLP, ConvNet, make_net
 
 

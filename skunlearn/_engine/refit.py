@@ -45,6 +45,7 @@ _KEEP_PLACES = (
     TargetEncoder,
     TfidfTransformer,
 )
+
 _ROWS, _VALUES = 256, 10_000_000
 
 

@@ -11,20 +11,20 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
-from ._data import MarkedRows
-from ._network import (
+from skunlearn._engine.build import (
     assemble,
-    copy_parts,
     fresh_network,
-    logits,
     parts_of,
     plain,
     plain_parts,
     reinitialise,
-    unnoticed,
 )
-from ._validation import check_number
-from .base import BaseUnlearner
+from skunlearn._engine.outputs import logits
+from skunlearn._engine.restore import unnoticed
+from skunlearn._engine.rows import MarkedRows
+from skunlearn._engine.traces import copy_parts
+from skunlearn._engine.validation import check_number
+from skunlearn.base import BaseUnlearner
 
 
 class BadTeacher(BaseUnlearner):

@@ -12,11 +12,7 @@ from skorch.utils import to_device
 from torch.nn.utils.rnn import PackedSequence
 from torch.optim.swa_utils import update_bn
 
-from ._network import cycle, running
-from ._validation import check_number
-from .base import BaseUnlearner
-from .callbacks import ForgettingMonitor
-from .features import (
+from skunlearn._engine.hooks import (
     added,
     adding,
     constant_parameters,
@@ -25,11 +21,16 @@ from .features import (
     layer_names,
     named_layer,
     reading,
-    value_range,
 )
-from .transport import METHODS, transport_distance
+from skunlearn._engine.ranges import value_range
+from skunlearn._engine.run import cycle, running
+from skunlearn._engine.validation import check_number
+from skunlearn.base import BaseUnlearner
+from skunlearn.callbacks import ForgettingMonitor
+from skunlearn.transport import METHODS, transport_distance
 
 _SAMPLE = 256  # rows of each kind, at most, that are looked at before the run
+
 _FEWEST = 20  # rows of each kind below which a forgetting score says nothing
 
 

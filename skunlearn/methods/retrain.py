@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from scipy.stats import loguniform
 
-from .base import BaseUnlearner
+from skunlearn.base import BaseUnlearner
 
 
 class Retrain(BaseUnlearner):

@@ -19,16 +19,25 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch.utils import is_dataset
 
-from ._data import encode_labels, given_labels, some_rows
-from ._measure import FEATURE_ROWS, SIGNALS, Measure, Subject, innermost, network_of
-from ._network import modes_kept
-from ._runs import finite
-from ._validation import check_forget, check_number
-from .features import FeatureExtractor
+from skunlearn._engine.files import finite
+from skunlearn._engine.inputs import encode_labels, given_labels
+from skunlearn._engine.restore import modes_kept
+from skunlearn._engine.rows import some_rows
+from skunlearn._engine.validation import check_forget, check_number
+from skunlearn.evaluation._figures import (
+    FEATURE_ROWS,
+    SIGNALS,
+    Measure,
+    Subject,
+    innermost,
+    network_of,
+)
+from skunlearn.features import FeatureExtractor
 
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
 
 _WORDS = {"auc": "AUC", "cka": "CKA", "js": "JS", "nomus": "NoMUS", "tpr": "TPR"}
+
 _FIGURES = {
     "utility": "accuracy on unseen rows; greater is better",
     "retain_accuracy": "accuracy on retained rows; ideal as retrained",
@@ -503,7 +512,7 @@ def _feed(digest, value):
 
 
 def _versions():
-    from . import __version__  # which is set after this module is imported
+    from skunlearn import __version__  # which is set after this module is imported
 
     libraries = {name: version(name) for name in _LIBRARIES}
     return {"skunlearn": __version__, "python": platform.python_version(), **libraries}

@@ -6,11 +6,12 @@ import torch
 from scipy.stats import loguniform
 from skorch.utils import to_device
 
-from ._network import cycle
-from ._validation import check_number
-from .base import BaseUnlearner
+from skunlearn._engine.run import cycle
+from skunlearn._engine.validation import check_number
+from skunlearn.base import BaseUnlearner
 
 _CHECK_EVERY = 8  # batches between two measurements of the held-out loss
+
 _CHECK_ROWS = 128  # held-out rows that a measurement looks at
 
 

@@ -8,10 +8,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from ._data import as_dataset, encode_labels, is_lazy
-from ._network import predict_proba, predicted
-from .base import BaseUnlearner
-from .metrics import (
+from skunlearn._engine.inputs import encode_labels, is_lazy
+from skunlearn._engine.outputs import predicted
+from skunlearn._engine.predict import predict_proba
+from skunlearn._engine.rows import as_dataset
+from skunlearn.base import BaseUnlearner
+from skunlearn.metrics import (
     Interval,
     attack_signal,
     average_gap,
@@ -26,10 +28,11 @@ from .metrics import (
     scatter_ratio,
     tug_of_war_score,
 )
-from .metrics._closeness import SMALLEST_FLOOR, _divergences
-from .metrics._scores import _attack
+from skunlearn.metrics._closeness import SMALLEST_FLOOR, _divergences
+from skunlearn.metrics._scores import _attack
 
 SIGNALS = ("loss", "confidence", "entropy", "modified_entropy")
+
 FEATURE_ROWS = 2000  # unseen rows, at most, whose features are looked at
 
 

@@ -8,22 +8,15 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from skunlearn._data import encode_labels
-from skunlearn._network import (
-    SIZES,
-    assemble,
-    batches,
-    copy_parts,
-    parts_of,
-    predict_proba,
-    predicted,
-    released,
-    rows_for,
-    running,
-    training,
-    unnoticed,
-)
-from skunlearn._validation import check_number
+from skunlearn._engine.build import SIZES, assemble, parts_of
+from skunlearn._engine.inputs import encode_labels
+from skunlearn._engine.outputs import predicted
+from skunlearn._engine.predict import predict_proba
+from skunlearn._engine.restore import released, unnoticed
+from skunlearn._engine.rows import rows_for
+from skunlearn._engine.run import batches, running, training
+from skunlearn._engine.traces import copy_parts
+from skunlearn._engine.validation import check_number
 from skunlearn.metrics._scores import sample_log_loss, utility_score
 
 _SCORINGS = ("accuracy", "neg_log_loss")

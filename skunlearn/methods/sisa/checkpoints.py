@@ -12,9 +12,10 @@ from pathlib import Path
 import joblib
 import torch
 
-from ._runs import write
+from skunlearn._engine.files import write
 
 _MANIFEST = "sisa-manifest.json"
+
 _NAME = re.compile(r"sisa-([0-9a-f]{32})[-.].*")
 
 

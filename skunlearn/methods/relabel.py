@@ -10,11 +10,12 @@ from skorch.utils import to_device
 from torch.nn.functional import cross_entropy
 from torch.utils.data import StackDataset
 
-from ._data import JoinedRows, Rows
-from ._network import logits
-from ._validation import check_number
-from .base import BaseUnlearner
-from .features import check_batch, constant_parameters, value_range
+from skunlearn._engine.hooks import constant_parameters
+from skunlearn._engine.outputs import logits
+from skunlearn._engine.ranges import check_batch, value_range
+from skunlearn._engine.rows import JoinedRows, Rows
+from skunlearn._engine.validation import check_number
+from skunlearn.base import BaseUnlearner
 
 _SAMPLE = 256  # rows of each kind that the range of values is read from
 

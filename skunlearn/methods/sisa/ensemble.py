@@ -33,22 +33,18 @@ from skorch import NeuralNet
 from skorch.history import History
 from torch import nn
 
-from ._cache import starting_point, train_once
-from ._checkpoints import Run, delete, is_whole, load
-from ._data import as_dataset, as_pair, encode_labels, is_lazy, unwrapped
-from ._network import (
-    check_fresh,
-    fit_network,
-    is_multilabel,
-    parts_of,
-    predict_proba,
-    predicted,
-    restored,
-    rows_for,
-)
-from ._validation import check_forget, check_number
-from .base import BaseUnlearner
-from .model_selection import _check_groups
+from skunlearn._engine.build import check_fresh, parts_of, restored
+from skunlearn._engine.cache import train_once
+from skunlearn._engine.hashing import starting_point
+from skunlearn._engine.inputs import as_pair, encode_labels, is_lazy, unwrapped
+from skunlearn._engine.outputs import is_multilabel, predicted
+from skunlearn._engine.predict import predict_proba
+from skunlearn._engine.rows import as_dataset, rows_for
+from skunlearn._engine.run import fit_network
+from skunlearn._engine.validation import check_forget, check_number
+from skunlearn.base import BaseUnlearner
+from skunlearn.methods.sisa.checkpoints import Run, delete, is_whole, load
+from skunlearn.model_selection import _check_groups
 
 
 class SISA(BaseUnlearner):

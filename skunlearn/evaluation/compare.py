@@ -15,18 +15,21 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 from skorch.dataset import get_len
 
-from ._cache import cache_key, start_for_key, train_once
-from ._data import encode_labels, given_labels, some_rows
-from ._measure import FEATURE_ROWS, Measure, Subject
-from ._runs import finite, read_row, shown, write_row
-from ._validation import check_forget, check_number
-from .base import BaseUnlearner
-from .exact import Retrain
-from .features import FeatureExtractor
-from .finetune import FineTune
-from .sisa import SISA
+from skunlearn._engine.cache import train_once
+from skunlearn._engine.files import finite, read_row, shown, write_row
+from skunlearn._engine.hashing import cache_key, start_for_key
+from skunlearn._engine.inputs import encode_labels, given_labels
+from skunlearn._engine.rows import some_rows
+from skunlearn._engine.validation import check_forget, check_number
+from skunlearn.base import BaseUnlearner
+from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
+from skunlearn.features import FeatureExtractor
+from skunlearn.methods.finetune import FineTune
+from skunlearn.methods.retrain import Retrain
+from skunlearn.methods.sisa.ensemble import SISA
 
 ORIGINAL, REFERENCE, REFERENCE_2 = "Original", "Retrain", "Retrain again"
+
 _FIRST = ("method", "seed", "utility", "retain_accuracy", "forget_accuracy", "forgetting_score")
 _FIRST += ("nomus", "nomus_low", "nomus_high", "gap", "relative_js_distance", "cost", "seconds")
 
@@ -47,7 +50,7 @@ class UnlearnerComparison:
 
     Examples
     --------
-    >>> from skunlearn.benchmark import UnlearnerComparison
+    >>> from skunlearn.evaluation.compare import UnlearnerComparison
     >>> records = [
     ...     {"method": "FineTune", "seed": 0, "nomus": 0.75},
     ...     {"method": "FineTune", "seed": 1, "nomus": 0.25},
@@ -193,7 +196,7 @@ class UnlearnerComparison:
         return display
 
     def _display(self, x, y, ax, kwargs):
-        from .inspection import TradeoffDisplay
+        from skunlearn.inspection import TradeoffDisplay
 
         rows = [row for row in self.records if None not in (row[x], row[y])]
         kwargs = {"original": ORIGINAL, "retrained": REFERENCE, "ax": ax, **kwargs}
@@ -224,7 +227,7 @@ def pareto_front(cost, loss):
 
     Examples
     --------
-    >>> from skunlearn.benchmark import pareto_front
+    >>> from skunlearn.evaluation.compare import pareto_front
     >>> pareto_front([1, 2, 3, 4], [0.9, 0.4, 0.5, 0.1])
     array([0, 1, 3])
     """
@@ -351,7 +354,7 @@ def compare_unlearners(
     >>> from skorch import NeuralNetClassifier
     >>> from torch import nn
     >>> from skunlearn import FineTune, NegGrad
-    >>> from skunlearn.benchmark import compare_unlearners
+    >>> from skunlearn.evaluation.compare import compare_unlearners
     >>> def small_network(n_features_in, n_classes):
     ...     return nn.Sequential(nn.Linear(n_features_in, 32), nn.ReLU(), nn.Linear(32, n_classes))
     >>> net = NeuralNetClassifier(

@@ -7,9 +7,9 @@ from scipy.stats import loguniform, uniform
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 
-from ._validation import check_number
-from .base import BaseUnlearner
-from .relabel import RandomLabel
+from skunlearn._engine.validation import check_number
+from skunlearn.base import BaseUnlearner
+from skunlearn.methods.relabel import RandomLabel
 
 
 class SSD(BaseUnlearner):

@@ -11,10 +11,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from ._network import check_no_adapter, fresh_network, plain, reinitialise
-from ._validation import check_number
-from .base import BaseUnlearner
-from .features import constant_parameters
+from skunlearn._engine.build import check_no_adapter, fresh_network, plain, reinitialise
+from skunlearn._engine.hooks import constant_parameters
+from skunlearn._engine.validation import check_number
+from skunlearn.base import BaseUnlearner
 
 
 class FineTune(BaseUnlearner):

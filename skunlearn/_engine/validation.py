@@ -34,7 +34,7 @@ def check_forget(forget, n_samples, X=None):
 
     Examples
     --------
-    >>> from skunlearn._validation import check_forget
+    >>> from skunlearn._engine.validation import check_forget
     >>> check_forget([True, False, False], 3)
     array([ True, False, False])
     """

@@ -15,13 +15,14 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, check_random_state
 
-from ._cache import cache_key, start_for_key
-from ._data import Whole, given_labels, some_rows
-from ._runs import shown, warn_of_file, write
-from ._validation import check_forget, check_number
-from .base import BaseUnlearner
-from .metrics import attack_signal
-from .model_selection import _check_groups
+from skunlearn._engine.files import shown, warn_of_file, write
+from skunlearn._engine.hashing import cache_key, start_for_key
+from skunlearn._engine.inputs import Whole, given_labels
+from skunlearn._engine.rows import some_rows
+from skunlearn._engine.validation import check_forget, check_number
+from skunlearn.base import BaseUnlearner
+from skunlearn.metrics import attack_signal
+from skunlearn.model_selection import _check_groups
 
 _DIGEST = 16  # bytes
 
@@ -48,7 +49,7 @@ class ShadowMargins(NamedTuple):
     --------
     >>> import numpy as np
     >>> from skunlearn.metrics import rmia
-    >>> from skunlearn.shadow import ShadowMargins
+    >>> from skunlearn.evaluation.shadow import ShadowMargins
     >>> rng = np.random.default_rng(0)
     >>> member = np.arange(8)[:, None] % 2 == np.arange(50) % 2
     >>> shadow = ShadowMargins(rng.normal(size=(8, 50)), member, rng.normal(size=(8, 100)))
@@ -80,7 +81,7 @@ class KlomMargins(NamedTuple):
     --------
     >>> import numpy as np
     >>> from skunlearn.metrics import klom
-    >>> from skunlearn.shadow import KlomMargins
+    >>> from skunlearn.evaluation.shadow import KlomMargins
     >>> margins = KlomMargins(unlearned=np.zeros((2, 3)), retrained=np.zeros((2, 3)))
     >>> klom(*margins, n_bins=2)
     array([0., 0., 0.])

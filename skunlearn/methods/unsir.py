@@ -6,10 +6,11 @@ import torch
 from scipy.stats import loguniform
 from skorch.dataset import Dataset
 
-from ._data import JoinedRows, Rows
-from ._validation import check_number
-from .base import BaseUnlearner
-from .features import check_batch, constant_parameters
+from skunlearn._engine.hooks import constant_parameters
+from skunlearn._engine.ranges import check_batch
+from skunlearn._engine.rows import JoinedRows, Rows
+from skunlearn._engine.validation import check_number
+from skunlearn.base import BaseUnlearner
 
 
 class UNSIR(BaseUnlearner):

@@ -1,0 +1,1 @@
+"""What a run needs, each thing once; private to the package."""

@@ -1,0 +1,117 @@
+"""Keeping trained originals, and training each of them once."""
+
+import contextlib
+import hashlib
+import io
+import pickle
+from pathlib import Path
+
+import joblib
+
+from skunlearn._engine.hashing import _Hasher, _settled
+
+_DIGEST = 32  # bytes
+
+
+def train_once(memory, content, train):
+    """Return what ``train()`` returns, from the cache where it is kept.
+
+    Parameters
+    ----------
+    memory : joblib.Memory or object with a method `cache`
+        Where results are kept. A process that finds another at work on the same one waits for it,
+        if the memory is a folder.
+    content : tuple
+        What the result depends on: the network or other estimator, followed by anything else.
+    train : callable
+        Called without arguments; its result must be picklable.
+
+    Returns
+    -------
+    result : object
+        What ``train()`` returned, now or earlier.
+
+    Raises
+    ------
+    ValueError
+        If the result cannot be pickled.
+    """
+    if getattr(memory, "location", memory) is None:
+        return train()
+    hasher = _Hasher()
+    key = hasher.hash(_settled(*content))
+
+    def keep():
+        result = train()
+        try:
+            content = _dumps(result, hasher.met)
+            return _digest(key, content) + content
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"memory cannot keep this network, for it cannot be pickled: {error}. Use "
+                "memory=None, or define its classes where they can be imported from."
+            ) from error
+
+    def read():
+        """What is kept, or None if it is not as it was written."""
+        entry = cached(key, keep)
+        whole = isinstance(entry, bytes) and entry[:_DIGEST] == _digest(key, entry[_DIGEST:])
+        return entry[_DIGEST:] if whole else None
+
+    cached, lock = memory.cache(_kept, ignore=["train"]), contextlib.nullcontext()
+    is_folder = isinstance(memory, joblib.Memory) and memory.backend == "local"
+    # What is kept already is read without a lock, and may lie where nothing can be written.
+    kept = None
+    if is_folder and cached.check_call_in_cache(key, keep):
+        kept = read()
+    if is_folder and kept is None:
+        # In a folder of its own: Memory.clear() removes folders and leaves single files. The
+        # system lets go of the lock when its holder dies; the empty file that stays locks nobody.
+        locks = Path(memory.store_backend.location, "locks")
+        locks.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock  # here, as skorch does not import it
+
+        lock = FileLock(locks / key)
+    if kept is None:
+        with lock:
+            kept = read()
+            if kept is None:
+                if hasattr(cached, "call_and_shelve"):
+                    cached.call_and_shelve(key, keep).clear()
+                    kept = read()
+                else:
+                    kept = keep()[_DIGEST:]
+    return _loads(kept, hasher.met)
+
+
+def _digest(key, content):
+    return hashlib.blake2b(content, digest_size=_DIGEST, key=key.encode()).digest()
+
+
+def _kept(key, train):
+    """Train an original; cached by its key alone."""
+    return train()
+
+
+def _dumps(obj, met):
+    """Pickle `obj`; the classes and functions that were met stand as their place among them.
+
+    A worker process cannot look up by name those of the user's script or notebook.
+    """
+    places = {id(known): place for place, known in enumerate(met)}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj):
+            return places.get(id(obj))
+
+    buffer = io.BytesIO()
+    Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
+    return buffer.getvalue()
+
+
+def _loads(kept, met):
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, place):
+            return met[place]
+
+    return Unpickler(io.BytesIO(kept)).load()

@@ -1,0 +1,141 @@
+"""Reading a network's features at a named layer, and adding to a layer's output."""
+
+import contextlib
+
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+
+def feature_layer(net, layer, X, parameter="feature_layer"):
+    """Find the layer whose activations are the features.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        An initialised network.
+    layer : str
+        ``"auto"`` for the input of the linear layer that runs last, or the name of a submodule,
+        whose output is meant.
+    X : torch.Tensor or dict
+        A batch to find out which linear layer runs last.
+    parameter : str, default="feature_layer"
+        What the user knows `layer` as, for messages.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        The submodule to listen to.
+    takes_input : bool
+        Whether its input is meant, not its output.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer; the message lists the names that exist.
+    """
+    if layer != "auto":
+        return named_layer(net, layer, parameter), False
+    last = []
+    linear = [m for m in net.module_.modules() if isinstance(m, nn.Linear)]
+    with contextlib.ExitStack() as stack:
+        for module in linear:
+            handle = module.register_forward_pre_hook(lambda module, args: last.append(module))
+            stack.callback(handle.remove)
+        net.evaluation_step((X, None))
+    if not last:
+        raise ValueError(
+            f"{parameter}='auto' takes the input of the network's last linear layer, but no "
+            f"torch.nn.Linear runs in {type(net.module_).__name__}. Name a layer whose output to "
+            f"use: {layer_names(net)}."
+        )
+    return last[-1], True
+
+
+def layer_names(net):
+    """Names of the network's submodules, as `feature_layer` takes them."""
+    return [name for name, _ in net.module_.named_modules() if name]
+
+
+def named_layer(net, name, parameter):
+    """The submodule called `name`; a `ValueError` about `parameter` lists the names that exist."""
+    modules = dict(net.module_.named_modules())
+    if not name or name not in modules:
+        raise ValueError(
+            f"{parameter}={name!r} is not a layer of {type(net.module_).__name__}; "
+            f"its layers are {layer_names(net)}."
+        )
+    return modules[name]
+
+
+@contextlib.contextmanager
+def reading(module, takes_input):
+    """Collect the activations at a layer, a tensor for each forward pass made in the context."""
+    read = []
+
+    def keep(activation):
+        activation = _first(activation)
+        if isinstance(activation, PackedSequence):
+            activation = activation.data
+        read.append(activation.clone())  # which a ReLU in place may be about to overwrite
+
+    if takes_input:
+        handle = module.register_forward_pre_hook(
+            lambda module, args, kwargs: keep(args or tuple(kwargs.values())), with_kwargs=True
+        )
+    else:
+        handle = module.register_forward_hook(lambda module, args, output: keep(output))
+    try:
+        yield read
+    finally:
+        handle.remove()
+
+
+def _first(output):
+    """The first of several outputs; a packed sequence is a tuple, but one output."""
+    several = isinstance(output, tuple) and not isinstance(output, PackedSequence)
+    return output[0] if several else output
+
+
+def added(values, delta):
+    """A tensor, or the steps of packed sequences, with `delta` added."""
+    if isinstance(values, PackedSequence):
+        return values._replace(data=values.data + delta)
+    return values + delta
+
+
+@contextlib.contextmanager
+def adding(module, delta):
+    """Add `delta` to the output of a layer (to its first output, if it has several)."""
+
+    def add(module, args, output):
+        if _first(output) is not output:
+            return (added(output[0], delta), *output[1:])
+        return added(output, delta)
+
+    handle = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def constant_parameters(module):
+    """Switch off the gradients of all parameters, so that none is computed."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def extract(net, X, layer):
+    """Activations at a layer for a batch, in evaluation mode and without gradient."""
+    with reading(*layer) as read:
+        net.evaluation_step((X, None))
+    if not read:
+        raise ValueError(f"{type(layer[0]).__name__} is a layer that does not run in this network.")
+    return read[-1]

@@ -1,0 +1,223 @@
+"""Rows of a data set as a network reads them: lazily, with encoded labels, in its dtype."""
+
+import numpy as np
+import torch
+from skorch import NeuralNetBinaryClassifier
+from skorch.dataset import Dataset
+from skorch.utils import is_dataset, multi_indexing
+from torch.utils.data import Subset, default_collate
+
+from skunlearn._engine.inputs import as_pair
+from skunlearn._engine.outputs import is_multilabel
+
+
+class Rows(Dataset):
+    """A view of some rows of a data set, read only when asked for.
+
+    Parameters
+    ----------
+    data : torch.utils.data.Dataset
+        Yields pairs whose first element is one row; the second is ignored.
+    y : torch.Tensor of shape (n_rows,) or (n_rows, n_labels)
+        What the criterion takes as the target of each row of this view.
+    index : ndarray of shape (n_rows,), optional
+        Positions in `data`; all of them by default.
+    dtype : torch.dtype, optional
+        What arrays are cast to; they are left as they are by default.
+    collate : callable, optional
+        Makes a batch of a list of pairs, as a data loader's ``collate_fn`` does.
+    """
+
+    def __init__(self, data, y, index=None, dtype=None, collate=default_collate):
+        self.data = data
+        self.y = y
+        self.index = np.arange(len(data)) if index is None else index
+        self.dtype = dtype
+        self.collate = collate
+
+    @property
+    def X(self):
+        """The inputs alone, where skorch's scoring callbacks look for them."""
+        from skorch.helper import SliceDataset  # which imports much that is not needed before
+
+        return SliceDataset(self, 0)
+
+    @property
+    def shape(self):
+        """The shape of all inputs, which skorch's InputShapeSetter asks for."""
+        return (len(self), *np.shape(self[0][0]))
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, i):
+        x = as_pair(self.data[int(self.index[i])])[0]
+        if isinstance(x, np.ndarray) and not x.flags.writeable:
+            x = x.copy()  # torch warns of arrays that are read-only, as memory maps are
+        if self.dtype is not None:
+            x = torch.as_tensor(x).to(self.dtype)
+        return x, self.y[i]
+
+    def __getitems__(self, which):
+        # A batch at once where rows are simply those of an array: row by row takes longer than a
+        # small network does.
+        if self.dtype is None or not _holds_array(self.data):
+            return [self[i] for i in which]
+        x = self.data.X[self.index[which]]
+        x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
+        return list(zip(x, self.y[which]))
+
+    def take(self, which):
+        """The rows at the given positions, or where a mask is True, as another view."""
+        which = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which)
+        return Rows(self.data, self.y[which], self.index[which], self.dtype, self.collate)
+
+    def relabel(self, y):
+        """The same rows with other targets."""
+        return Rows(self.data, y, self.index, self.dtype, self.collate)
+
+    def cast(self, dtype):
+        """The same rows, their inputs of the given dtype."""
+        return Rows(self.data, self.y, self.index, dtype, self.collate)
+
+    def join(self, other):
+        """These rows, followed by others of the same data set."""
+        y, index = torch.cat([self.y, other.y]), np.concatenate([self.index, other.index])
+        return Rows(self.data, y, index, self.dtype, self.collate)
+
+    def batch(self, which=None):
+        """Load the rows at the given positions (all by default) as one batch ``(X, y)``."""
+        which = range(len(self)) if which is None else which
+        return self.collate(self.__getitems__(list(which)))
+
+
+class JoinedRows(Dataset):
+    """Rows of several data sets, one after the other, with the labels of all of them.
+
+    Parameters
+    ----------
+    *parts : Rows
+        The rows.
+    """
+
+    def __init__(self, *parts):
+        self.parts = parts
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.y = torch.cat([part.y for part in parts])
+
+    X, shape = Rows.X, Rows.shape
+
+    def __len__(self):
+        return int(self.starts[-1])
+
+    def part_of(self, which):
+        """The number of the part that each of the given rows belongs to."""
+        return np.searchsorted(self.starts[1:], which, side="right")
+
+    def __getitem__(self, i):
+        part = self.part_of(i)
+        return self.parts[part][int(i - self.starts[part])]
+
+    def __getitems__(self, which):
+        which, found = np.asarray(which), [None] * len(which)
+        parts = self.part_of(which)
+        for part in np.unique(parts):
+            at = np.flatnonzero(parts == part)
+            some = self.parts[part].__getitems__(which[at] - self.starts[part])
+            for i, item in zip(at, some):
+                found[i] = item
+        return found
+
+
+class MarkedRows(JoinedRows):
+    """Rows of several data sets, of which a training step can tell from which each one is.
+
+    Not by their labels, which callbacks and loaders of the user see too.
+
+    Attributes
+    ----------
+    marks : torch.Tensor of int64 of shape (n_rows,)
+        The number of the part that each row of the current batch belongs to.
+    """
+
+    marks = None
+
+    def __getitems__(self, which):
+        return list(zip(super().__getitems__(which), self.part_of(which).tolist()))
+
+
+class MarkedBatch:
+    """Collate pairs as `collate` does, apart from their marks.
+
+    Parameters
+    ----------
+    collate : callable
+        The loader's own.
+    """
+
+    def __init__(self, collate):
+        self.collate = collate
+
+    def __call__(self, items):
+        pairs, marks = zip(*items)
+        batch = self.collate(list(pairs))
+        y = torch.stack([torch.as_tensor(y) for _, y in pairs])
+        if not torch.equal(torch.as_tensor(batch[1]), y):
+            raise ValueError(
+                "collate_fn of estimator's iterator_train must keep rows and labels in their "
+                "order; got labels in another one. With packed sequences, use "
+                "enforce_sorted=False in place of sorting."
+            )
+        return batch, torch.tensor(marks)
+
+
+def some_rows(X, which):
+    """The rows at the given positions of whatever a network takes as its input."""
+    return Subset(X, which) if is_dataset(X) else multi_indexing(X, which)
+
+
+def as_dataset(net, X):
+    """The data set that `net` reads `X` from; a data set is returned as it is."""
+    return X if is_dataset(X) else net.get_dataset(X)
+
+
+def _holds_array(data):
+    """Whether the rows of a data set are simply those of an array."""
+    return type(data) is Dataset and isinstance(data.X, np.ndarray | torch.Tensor)
+
+
+def input_dtype(net, data):
+    """What rows must be cast to before `net` can read them; None where they are left alone.
+
+    Users hand in float64, float16 or integer arrays, as they would to any scikit-learn classifier,
+    and a network takes exactly one floating-point type. Only plain arrays are cast: token ids for
+    an embedding stay integers, and a data set of the user's own yields what the user meant.
+    """
+    if not _holds_array(data):
+        return None
+    is_integer = np.asarray(data.X[:0]).dtype.kind in "iu"
+    embeds = any(
+        isinstance(m, torch.nn.Embedding | torch.nn.EmbeddingBag) for m in net.module_.modules()
+    )
+    if is_integer and embeds:
+        return None
+    floats = (p.dtype for p in net.module_.parameters() if p.dtype.is_floating_point)
+    return next(floats, torch.get_default_dtype())
+
+
+def rows_for(template, original, data, codes):
+    """Rows with the target type the criterion takes, and the input type the network takes."""
+    takes_float = isinstance(template, NeuralNetBinaryClassifier) or is_multilabel(template)
+    y_type = torch.float32 if takes_float else torch.int64
+    dtype = None if original is None else input_dtype(original, data)
+    collate = template.get_params_for("iterator_train").get("collate_fn", default_collate)
+    rows = Rows(data, torch.as_tensor(codes, dtype=y_type), dtype=dtype, collate=collate)
+    return rows if original is None else cast_for(original, rows)
+
+
+def cast_for(net, rows):
+    """The same rows, their inputs and floating-point targets of the types that `net` takes."""
+    floats = (p.dtype for p in net.module_.parameters() if p.dtype.is_floating_point)
+    if rows.y.is_floating_point():
+        rows = rows.relabel(rows.y.to(next(floats, torch.get_default_dtype())))
+    return rows.cast(input_dtype(net, rows.data))

@@ -1,0 +1,1 @@
+"""The unlearning methods, a class each."""

@@ -1,0 +1,5 @@
+"""SISA: an ensemble in which few models have seen a row."""
+
+from skunlearn.methods.sisa.ensemble import SISA
+
+__all__ = ["SISA"]
