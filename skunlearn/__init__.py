@@ -3,6 +3,7 @@
 from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation.report import unlearning_report
 from skunlearn.evaluation.shadow import klom_margins, shadow_margins
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.methods.ascent import AdvancedNegGrad, NegGrad
 from skunlearn.methods.distillation import SCRUB, BadTeacher
 from skunlearn.methods.dlfd import DLFD
@@ -32,6 +33,7 @@ __all__ = [
     "FineTune",
     "L1Sparse",
     "NegGrad",
+    "NetworkUnlearner",
     "RandomLabel",
     "Retrain",
     "SalUn",

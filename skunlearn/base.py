@@ -1,9 +1,6 @@
-"""The contract of an unlearner, and the unlearning run: skorch's training loop on a copy of it."""
+"""The contract of an unlearner, whatever it is that it unlearns."""
 
 import contextlib
-import random
-import threading
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
@@ -12,81 +9,22 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory, validate_data
-from skorch import NeuralNet, NeuralNetRegressor
-from skorch.callbacks import LRScheduler
-from skorch.utils import is_dataset, to_device
-from torch import nn
-from torch.utils.data import Subset
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _num_samples, check_is_fitted
+from skorch import NeuralNet
+from skorch.utils import is_dataset
 
-from skunlearn._engine.build import (
-    SIZES,
-    assemble,
-    check_fresh,
-    check_samplers,
-    compiled_as,
-    parts_of,
-    plain_parts,
-    restored,
-)
-from skunlearn._engine.cache import train_once
-from skunlearn._engine.hashing import starting_point
-from skunlearn._engine.inputs import (
-    Whole,
-    as_pair,
-    encode_labels,
-    given_labels,
-    is_lazy,
-    labels_of,
-    unwrapped,
-)
-from skunlearn._engine.outputs import is_multilabel, predicted
-from skunlearn._engine.predict import count_columns, predict_proba
-from skunlearn._engine.restore import released
-from skunlearn._engine.rows import Rows, as_dataset, rows_for
-from skunlearn._engine.run import (
-    batches,
-    check_schedule,
-    fit_network,
-    running,
-    split_rows,
-    training,
-)
-from skunlearn._engine.traces import copy_parts, drop_activations, without_graphs
-from skunlearn._engine.validation import check_forget, check_number
+from skunlearn._engine.build import parts_of
+from skunlearn._engine.inputs import Whole, check_kind, encode_labels, given_labels, unwrapped
+from skunlearn._engine.restore import restore_accelerator
+from skunlearn._engine.rows import Rows
+from skunlearn._engine.traces import without_graphs
+from skunlearn._engine.validation import check_forget
+from skunlearn._engine.warn import warn
 
-_REGRESSION_LOSSES = (
-    nn.MSELoss,
-    nn.L1Loss,
-    nn.SmoothL1Loss,
-    nn.HuberLoss,
-    nn.PoissonNLLLoss,
-    nn.GaussianNLLLoss,
-)
-
-_EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
-
-_FEW = 256  # rows, at most, that are compared before and after a run
-
-_SEEDING = threading.RLock()
-
-
-def _loss_and_accuracy(net, rows):
-    """Mean cross-entropy and accuracy of a network's probabilities."""
-    proba, codes = predict_proba(net, rows), rows.y.numpy()
-    right = predicted(net, proba) == codes
-    if codes.ndim == 1:
-        proba = np.take_along_axis(proba, codes.astype(int)[:, None], axis=1)
-    else:
-        proba = np.where(codes > 0, proba, 1 - proba)
-    tiny = np.finfo(proba.dtype).tiny
-    return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())
+__all__ = ["BaseUnlearner", "Request", "Rows"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +38,7 @@ class Request:
         None for a method that trains from scratch.
     retain, forget : Rows
         The rows to keep and the rows to forget, with encoded labels.
-    unseen : Rows or None
+    val : Rows or None
         Held-out rows (`X_val`), if the user gave any.
     valid : torch.utils.data.Dataset or None
         What the validation step of the run reads: the held-out rows if there are any, else the rows
@@ -118,7 +56,7 @@ class Request:
     >>> from skunlearn import FineTune
     >>> class Telling(FineTune):
     ...     def _unlearn(self, request):
-    ...         print(len(request.retain), len(request.forget), request.unseen)
+    ...         print(len(request.retain), len(request.forget), request.val)
     ...         return super()._unlearn(request)
     >>> def linear(n_features_in, n_classes):
     ...     return nn.Linear(n_features_in, n_classes)
@@ -133,17 +71,32 @@ class Request:
     original: NeuralNet | None
     retain: Rows
     forget: Rows
-    unseen: Rows | None
+    val: Rows | None
     valid: torch.utils.data.Dataset | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `fit` and `unlearn` were given, checked: labels are codes, positions in `classes_`."""
+
+    data: object
+    codes: np.ndarray
+    mask: np.ndarray | None
+    val: tuple | None
+    groups: object = None
+
+    @property
+    def unlearns(self):
+        """Whether any row is marked."""
+        return self.mask is not None and bool(self.mask.any())
 
 
 class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
     """Base class of every unlearner.
 
-    A subclass names its hyperparameters in ``__init__`` and implements one hook,
-    :meth:`_unlearn`, which turns a network into one that has forgotten. Validation, label encoding,
-    seeding, caching of the original, and the swap that happens only when the run has succeeded are
-    done here.
+    It checks what is given, encodes labels, and keeps what was fitted if a call fails. What is
+    trained and unlearned, and how, is for those that derive from it. A method of your own that
+    turns one network into another derives from :class:`~skunlearn.NetworkUnlearner`.
 
     Parameters
     ----------
@@ -163,8 +116,6 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     Attributes
     ----------
-    estimator_ : skorch.NeuralNet
-        The fitted network.
     classes_ : ndarray of shape (n_classes,)
         The labels, in the order of the columns of `predict_proba`.
     n_features_in_ : int
@@ -172,79 +123,74 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names, where `X` is a data frame.
     unlearning_history_ : skorch.History
-        The history of the last unlearning run; absent until there is one.
+        The history of the last request; absent until there is one.
+    unlearning_cost_ : float
+        Samples that the last request sent through networks, forwards and backwards; one that went
+        forwards alone counts a third. What is only watched, as validation, does not count.
 
     See Also
     --------
-    skunlearn.base.Request : What the hook is given.
+    skunlearn.NetworkUnlearner : Unlearners of one network, in one training run.
+    skunlearn.SISA : An ensemble.
     skunlearn.all_unlearners : The methods of the package.
     skunlearn.utils.estimator_checks.check_unlearner : Holds a method to this contract.
-
-    Examples
-    --------
-    A method of your own, gradient ascent on the rows to forget:
-
-    >>> import numpy as np
-    >>> from skorch import NeuralNetClassifier
-    >>> from torch import nn
-    >>> from skunlearn import BaseUnlearner
-    >>> class Ascent(BaseUnlearner):
-    ...     needs = frozenset({"original", "forget", "forget_labels"})
-    ...
-    ...     def _unlearn(self, request):
-    ...         def step(net, X, y, progress):
-    ...             y_pred = net.infer(X)
-    ...             return -net.get_loss(y_pred, y), y_pred
-    ...
-    ...         net = self._copy(request.original)
-    ...         return self._train(net, request, (request.forget, step, 1))
-    >>> def linear(n_features_in, n_classes):
-    ...     return nn.Linear(n_features_in, n_classes)
-    >>> net = NeuralNetClassifier(
-    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
-    ... )
-    >>> X = np.random.default_rng(0).normal(size=(50, 4))
-    >>> unlearner = Ascent(net, random_state=0).fit(X, X[:, 0] > 0, forget=np.arange(50) < 10)
-    >>> unlearner.predict(X).shape
-    (50,)
     """
 
     __metadata_request__fit: ClassVar = {"forget": True, "X_val": True, "y_val": True}
 
     #: What a method cannot work without, out of ``original``, ``retain``, ``forget`` (the rows),
-    #: ``forget_labels`` and ``unseen``; what the error messages are made from.
-    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+    #: ``forget_labels`` and ``val``; what the error messages are made from.
+    needs: ClassVar[frozenset] = frozenset({"retain"})
 
     #: Whether the method also works where a row may have several labels (an indicator matrix).
     multilabel: ClassVar[bool] = True
-
-    #: How much accuracy on retained rows a run of this method may cost without a warning.
-    _usual_cost: ClassVar[float] = 0.2
-
-    #: What to do about a run that costs more.
-    _remedy: ClassVar[str] = "Use more epochs or another lr."
 
     def __init__(self, estimator, *, memory=None, random_state=None):
         self.estimator = estimator
         self.memory = memory
         self.random_state = random_state
 
-    # -- what a method implements ------------------------------------------------------------------
+    # -- what a kind of unlearner implements -------------------------------------------------------
 
     @abstractmethod
-    def _unlearn(self, request):
-        """Return a fitted network that has forgotten ``request.forget``.
+    def _check_estimator(self):
+        """Return what `estimator` is or holds; raise a ValueError if it is of no use."""
 
-        Parameters
-        ----------
-        request : Request
-            The original network and the rows. None of it may be changed.
+    @abstractmethod
+    def _check_data(self, X, y, x_name, y_name, reset):
+        """Return rows and labels, checked; note the number of features if `reset`."""
 
-        Returns
-        -------
-        net : skorch.NeuralNet
-            Most methods return ``self._train(self._copy(request.original), request, ...)``.
-        """
+    @abstractmethod
+    def _check_X(self, X):
+        """Return rows to predict, checked."""
+
+    @abstractmethod
+    def _check_classes(self, data, y):
+        """Return the labels, in the order of the columns of `predict_proba`."""
+
+    @abstractmethod
+    def _fit_task(self, task):
+        """Train on all rows, and unlearn those that are marked."""
+
+    @abstractmethod
+    def _unlearn_task(self, task):
+        """Unlearn the rows that are marked."""
+
+    @abstractmethod
+    def _predict_proba(self, X):
+        """Return the class probabilities of checked rows."""
+
+    @abstractmethod
+    def _to_codes(self, proba):
+        """Return the code that probabilities decide for, or indicators of several labels."""
+
+    @abstractmethod
+    def _start_from(self, original, X, y):
+        """Make this, which is not fitted, ready to unlearn from an original of the same network."""
+
+    @abstractmethod
+    def _networks(self):
+        """Return the fitted networks."""
 
     # -- what a user calls -------------------------------------------------------------------------
 
@@ -276,40 +222,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ValueError
             If an argument is not as described; what was fitted before is kept.
         """
-        with self._all_or_nothing():
-            self._check_hyperparameters()
-            template = self._check_estimator()
-            self._check_not_sliced(X, X_val)
-            data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=True)
-            self.classes_ = self._check_classes(template, data, y)
-            codes = encode_labels(y, self.classes_)
-            seed = self._draw_seed()
-            unlearns = mask is not None and mask.any()
-            if unlearns:
-                self._check_needs(mask, val)
-            original = None
-            if self._is_frozen():
-                original = template
-                if not unlearns:
-                    parts = copy_parts(parts_of(template))
-                    original = assemble(template, parts, len(self.classes_))
-                    original.history = deepcopy(template.history)
-            elif "original" in self.needs or not unlearns:
-                original = self._fit_original(template, data, codes, seed)
-            for name in ("unlearning_history_", "_best_accuracy"):
-                vars(self).pop(name, None)
-            if unlearns:
-                self._run(template, original, data, codes, mask, val, seed)
-            else:
-                self.estimator_ = original
-                if mask is not None:
-                    warnings.warn(
-                        "forget marks no row: this was a plain fit and nothing was unlearned. In a "
-                        "search, use ForgetKFold, which keeps every forget row in every fold.",
-                        UserWarning,
-                        stacklevel=2,
-                    )
-        return self
+        return self._fit(X, y, forget, X_val, y_val)
 
     def unlearn(self, X, y=None, *, forget, X_val=None, y_val=None):
         """Make the fitted network forget the rows that `forget` marks.
@@ -344,28 +257,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ValueError
             If an argument is not as described.
         """
-        with self._all_or_nothing():
-            self._check_hyperparameters()
-            template = self._check_estimator()
-            first = not hasattr(self, "estimator_")
-            if first and not self._is_frozen():
-                raise NotFittedError(
-                    f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
-                    "network that is trained already in a FrozenEstimator."
-                )
-            data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=first)
-            if mask is None or not mask.any():
-                raise ValueError(
-                    "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
-                    f"({len(data)},) that is True for the rows to forget."
-                )
-            self._check_needs(mask, val)
-            if first:
-                self.classes_ = self._check_classes(template, data, y)
-            codes = encode_labels(y, self.classes_)
-            original = template if first else self.estimator_
-            self._run(template, original, data, codes, mask, val, self._draw_seed())
-        return self
+        return self._forget(X, y, forget, X_val, y_val)
 
     def predict_proba(self, X):
         """Class probabilities.
@@ -381,8 +273,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             Columns in the order of `classes_`. They sum to 1, unless a row may have several labels.
         """
         check_is_fitted(self)
-        with released(self.estimator_):
-            return predict_proba(self.estimator_, as_dataset(self.estimator_, self._check_X(X)))
+        return self._predict_proba(self._check_X(X))
 
     def predict(self, X):
         """Predicted labels.
@@ -398,8 +289,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             The most probable label of each row; the indicators of those with a probability above
             0.5, for a network with several labels per row.
         """
-        proba = self.predict_proba(X)
-        codes = predicted(self.estimator_, proba)
+        codes = self._to_codes(self.predict_proba(X))
         return codes if codes.ndim == 2 else self.classes_[codes]
 
     def score(self, X, y=None, sample_weight=None):
@@ -461,338 +351,90 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         >>> [trial["max_epochs"] for trial in ParameterSampler(space, 3, random_state=0)]
         [1, 3, 1]
         """
-        net, given, space = self._check_estimator(), self.get_params(deep=False), {}
-        if "lr" in given:
-            lr = self.lr or net.lr
-            space["lr"] = loguniform(lr / 10, lr * 10)
-        if "max_epochs" in given:
-            space["max_epochs"] = [n for n in _EPOCHS if n <= max(3, net.max_epochs / 3)]
-        return space | self._search_space(space)
+        common = self._common_space()
+        return common | self._search_space(common)
 
-    # -- what methods use --------------------------------------------------------------------------
+    # -- what a method may add to ------------------------------------------------------------------
+
+    def _common_space(self):
+        """What methods of a kind have in common in their search spaces."""
+        return {}
 
     def _search_space(self, common):
         """What a method adds to, or has in place of, the space that methods have in common."""
         return {}
 
-    def _copy(self, original):
-        """A network with the original's weights, to be changed, set up for this method's run.
-
-        Where the unlearner has `lr`, `optimizer`, `batch_size` or `max_epochs` and they are not
-        None, they replace the network's own. Batches are shuffled unless the network says not.
-        """
-        template = self._check_estimator()
-        settings = self._settings()
-        ways = ("shuffle", "sampler", "batch_sampler")
-        if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
-            settings["iterator_train__shuffle"] = True
-        for name in SIZES:  # which the data has set, if the user has not
-            if hasattr(original, name):
-                settings[name] = getattr(original, name)
-        if original.compile:
-            settings["compile"] = False  # for the run: hooks of layers would not run
-        parts = copy_parts(plain_parts(original))
-        return assemble(template, parts, len(self.classes_), **settings)
+    def _needs(self):
+        """What this instance needs: `needs`, and what its hyperparameters add to it."""
+        return self.needs
 
     def _check_hyperparameters(self):
         """Raise a ValueError for a hyperparameter that makes no sense; extended by methods."""
-        given = self._settings()
-        if "lr" in given:
-            check_number("lr", self.lr, 0, low_open=True)
-        if "max_epochs" in given:
-            check_number("max_epochs", self.max_epochs, 1, integer=True)
-        if "batch_size" in given:
-            check_number("batch_size", self.batch_size, 1, integer=True)
-        if "optimizer" in given and not callable(self.optimizer):
+
+    # -- from a call to a task ---------------------------------------------------------------------
+
+    def _fit(self, X, y, forget, X_val, y_val, groups=None):
+        with self._all_or_nothing():
+            self._check_hyperparameters()
+            self._check_estimator()
+            self._check_not_sliced(X, X_val)
+            task = self._check_task(X, y, forget, X_val, y_val, groups, reset=True)
+            for name in ("unlearning_history_", "unlearning_cost_"):
+                vars(self).pop(name, None)
+            self._fit_task(task)
+            if task.mask is not None and not task.unlearns:
+                warn(
+                    "forget marks no row: this was a plain fit and nothing was unlearned. In a "
+                    "search, use ForgetKFold, which keeps every forget row in every fold."
+                )
+        return self
+
+    def _forget(self, X, y, forget, X_val, y_val, groups=None):
+        with self._all_or_nothing():
+            self._check_hyperparameters()
+            self._check_estimator()
+            first = self._check_fitted()
+            self._unlearn_task(self._check_request(X, y, forget, X_val, y_val, groups, first))
+        return self
+
+    def _check_fitted(self):
+        """Whether this is the first call; NotFittedError if there is nothing to unlearn from."""
+        check_is_fitted(self)
+        return False
+
+    def _check_request(self, X, y, forget, X_val, y_val, groups, reset):
+        """A task that marks rows."""
+        task = self._check_task(X, y, forget, X_val, y_val, groups, reset)
+        if not task.unlearns:
             raise ValueError(
-                "optimizer must be a torch.optim class (or functools.partial of one) or None for "
-                f"the network's own; got {self.optimizer!r}."
+                "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
+                f"({len(task.codes)},) that is True for the rows to forget."
             )
+        return task
 
-    def _settings(self):
-        names = ("lr", "optimizer", "batch_size", "max_epochs")
-        given = {name: getattr(self, name, None) for name in names}
-        return {name: value for name, value in given.items() if value is not None}
-
-    def _train(self, net, request, *phases, cosine=True, callbacks=()):
-        """Run skorch's training loop on `net`, with steps of the method's own.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-            What :meth:`_copy` returned.
-        request : Request
-            Where the validation rows come from.
-        *phases : tuple (rows, step, n_epochs)
-            Trained one after the other in a single run. ``step(net, X, y, progress)`` returns the
-            loss of a batch and the network's output for it; `progress` rises from 0 to 1 over the
-            phase. A step of None is the plain one: the criterion on the batch.
-        cosine : bool, default=True
-            Let the learning rate fall to 0 on a cosine over the run, unless the network has an
-            `LRScheduler` of its own.
-        callbacks : sequence of skorch.callbacks.Callback
-            Callbacks of the method itself, for this run only.
-
-        Returns
-        -------
-        net : skorch.NeuralNet
-            The same network, trained.
-        """
-        step, done, total, stepped = None, 0, 1, False
-        callbacks = list(callbacks)
-        name = type(self).__name__
-
-        def train_step(self, batch, **fit_params):
-            nonlocal done, stepped
-            stepped = False
-            result = super(type(self), self).train_step(batch, **fit_params)
-            if not stepped:
-                raise ValueError(
-                    f"estimator's class, {type(self).__name__}, has a train_step that does not "
-                    f"call train_step_single, which is where {name} puts its step."
-                )
-            done += 1
-            return result
-
-        def train_step_single(self, batch, **fit_params):
-            nonlocal stepped
-            stepped = True
-            if step is None:
-                return super(type(self), self).train_step_single(batch, **fit_params)
-            self._set_training(True)
-            X, y = to_device(batch, self.device)
-            loss, y_pred = step(self, X, y, done / max(total - 1, 1))
-            self.backward(loss)
-            return {"loss": loss, "y_pred": y_pred}
-
-        with running(
-            net,
-            train_step=train_step,
-            train_step_single=train_step_single,
-            # The rows were checked and split before the run; a class may have no retained row left.
-            check_data=lambda self, X, y=None: None,
-            _own_callbacks=callbacks,
-            _run_name=name,
-            _forget=request.forget,
-            get_split_datasets=lambda self, X, y=None, **kwargs: (X, request.valid),
-        ):
-            totals = [n_epochs * len(batches(net, rows)) for rows, _, n_epochs in phases]
-            has_schedule = any(isinstance(cb, LRScheduler) for _, cb in net.callbacks_)
-            if cosine and not has_schedule and hasattr(net, "optimizer_"):
-                schedule = torch.optim.lr_scheduler.CosineAnnealingLR
-                callbacks.append(
-                    LRScheduler(schedule, T_max=max(sum(totals), 1), step_every="batch")
-                )
-            users, module = net.callbacks_, net.module_
-            net.callbacks_ = [(type(cb).__name__, cb.initialize()) for cb in callbacks] + users
-            with training(net, request.retain, request.retain.y):
-                check_schedule(net, sum(totals), sum(n_epochs for *_, n_epochs in phases))
-                if net.module_ is not module:
-                    raise ValueError(
-                        "a callback of estimator has made its module anew in on_train_begin, which "
-                        "would undo its training; set the module's sizes with module__... instead."
-                    )
-                for (rows, step, n_epochs), total in zip(phases, totals):  # noqa: B007
-                    done = 0
-                    net.fit_loop(rows, epochs=n_epochs)
-            net.callbacks_ = users
-        if hasattr(net, "optimizer_"):
-            # Momentum and gradients were made from the forget rows, and a scheduler of the user's
-            # still holds this optimiser.
-            net.optimizer_.zero_grad(set_to_none=True)
-            net.optimizer_.state.clear()
-            net.initialize_optimizer()
-        return net
-
-    def _train_from_scratch(self, rows):
-        """Train a network on `rows` from fresh weights, with its own settings or this method's."""
-        template = self._check_estimator()
-        check_fresh(template)
-        name = f"{type(self).__name__}'s training"
-        return fit_network(template, rows, len(self.classes_), name=name, **self._settings())
-
-    # -- the run -----------------------------------------------------------------------------------
-
-    def _run(self, template, original, data, codes, mask, val, seed):
-        """Unlearn, and only then replace the network."""
-        rows = rows_for(template, original, data, codes)
-        retain, forget = rows.take(~mask), rows.take(mask)
-        unseen = None
+    def _check_task(self, X, y, forget, X_val, y_val, groups, reset):
+        data, y = self._check_data(unwrapped(X), unwrapped(y), "X", "y", reset)
+        mask = None if forget is None else check_forget(forget, len(y), X)
+        val = self._check_val(unwrapped(X_val), unwrapped(y_val))
+        if mask is not None and mask.any():
+            self._check_needs(mask, val)
+        if reset:
+            self.classes_ = self._check_classes(data, y)
+        codes = encode_labels(y, self.classes_)
         if val is not None:
-            unseen = rows_for(
-                template, original, val[0], encode_labels(val[1], self.classes_, "y_val")
-            )
-        with self._seeded(seed, template):
-            valid = unseen
-            if valid is None and "original" in self.needs and template.train_split and len(retain):
-                kept, valid = split_rows(template.get_split_datasets, retain, retain.y)
-                if isinstance(kept, Subset) and kept.dataset is retain:
-                    retain = retain.take(kept.indices)
-            net = self._unlearn(Request(original, retain, forget, unseen, valid))
-            if original is not None:
-                compiled_as(net, original)
-                self._compare(original, net, retain, forget)
-            drop_activations(net, retain if len(retain) else forget)
-        self.estimator_ = net
-        self.unlearning_history_ = net.history
+            val = val[0], encode_labels(val[1], self.classes_, "y_val")
+        return Task(data, codes, mask, val, groups)
 
-    def _compare(self, original, net, retain, forget):
-        """Compare the networks before and after a run, on a few rows."""
-        if "original" in self.needs:
-            self._check_changed(original, net, forget)
-        if len(retain):
-            self._check_kept(original, net, retain)
-
-    def _check_changed(self, original, net, forget):
-        """Warn of a run that did nothing, on a few of the rows that it was to forget."""
-        few = forget.take(np.arange(min(len(forget), _FEW)))
-        moved = np.abs(predict_proba(net, few) - predict_proba(original, few)).max()
-        if not np.isfinite(moved):
-            raise ValueError(
-                f"{type(self).__name__} has diverged: the network's probabilities are not numbers "
-                "any more. Nothing was changed; use a smaller lr or fewer epochs."
-            )
-        if moved < 0.001:
-            warnings.warn(
-                f"{type(self).__name__} has changed almost nothing: no class probability of "
-                f"{len(few)} rows to forget moved by more than {moved:.2g}. Use stronger "
-                "settings, such as a larger learning rate or more epochs where it has them.",
-                UserWarning,
-                stacklevel=5,
-            )
-
-    def _check_kept(self, original, net, retain):
-        """Note what the run has cost, on a few retained rows, and warn if it has ruined them."""
-        few = retain.take(np.arange(min(len(retain), _FEW)))
-        (loss, accuracy), (loss_before, accuracy_before) = (
-            _loss_and_accuracy(model, few) for model in (net, original)
-        )
-        if not net.history:
-            net.history.new_epoch()
-        for name, value in [
-            ("retain_loss_before", loss_before),
-            ("retain_accuracy_before", accuracy_before),
-            ("retain_loss_after", loss),
-            ("retain_accuracy_after", accuracy),
-        ]:
-            net.history.record(name, value)
-        # Many small requests may cost little each: what counts is the best since the last fit.
-        self._best_accuracy = max(accuracy_before, getattr(self, "_best_accuracy", 0.0))
-        # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
-        guess = np.log(2 if is_multilabel(net) else len(self.classes_))
-        # Where a network is no better than a guess, its accuracy changes by chance.
-        fell = loss_before < 0.95 * guess and (
-            self._best_accuracy - accuracy > max(self._usual_cost, 2 / len(few))
-        )
-        if fell or (loss > 1.5 * guess > 1.5 * loss_before):
-            warnings.warn(
-                f"{type(self).__name__} has damaged the network: on {len(few)} retained rows the "
-                f"accuracy went from {self._best_accuracy:.2f} to {accuracy:.2f}, the loss from "
-                f"{loss_before:.2f} to {loss:.2f}. {self._remedy}",
-                UserWarning,
-                stacklevel=5,
-            )
-
-    def _fit_original(self, template, data, codes, seed):
-        """The network trained on every row, from the cache where there is one."""
-        check_fresh(template)
-        memory = check_memory(self.memory)
-        if getattr(memory, "location", memory) is not None and self.random_state is None:
-            memory = check_memory(None)
-            warnings.warn(
-                "memory is not used with random_state=None: every original is another one. "
-                "Give random_state an integer.",
-                UserWarning,
-                stacklevel=3,
-            )
-
-        def train():
-            with self._seeded(seed, template):
-                rows = rows_for(template, None, data, codes)
-                net = fit_network(
-                    template, rows, len(self.classes_), name="the training of the original"
-                )
-            return parts_of(net), net.history
-
-        content = template, data, codes, seed
-        if getattr(memory, "location", memory) is not None:
-            with self._seeded(seed, template):
-                content += (starting_point(template, data, len(self.classes_)),)
-        parts, history = train_once(memory, content, train)
-        return restored(template, parts, history, data, len(self.classes_))
-
-    # -- checks ------------------------------------------------------------------------------------
-
-    def _is_frozen(self):
-        return isinstance(self.estimator, FrozenEstimator)
-
-    def _check_estimator(self):
-        """The network that `estimator` is or holds."""
-        net = self.estimator.estimator if self._is_frozen() else self.estimator
-        if not isinstance(net, NeuralNet) or isinstance(net, NeuralNetRegressor):
-            raise ValueError(
-                "estimator must be a skorch network that classifies, such as "
-                f"skorch.NeuralNetClassifier, or one in a FrozenEstimator; got {net!r}."
-            )
-        criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
-        if issubclass(criterion, _REGRESSION_LOSSES):
-            raise ValueError(
-                f"estimator has the criterion {criterion.__name__}, which is a regression loss; "
-                "use a classification loss, such as torch.nn.CrossEntropyLoss."
-            )
-        check_samplers(net)
-        if self._is_frozen():
-            check_is_fitted(self.estimator)
-        return net
-
-    def _check_X(self, X, reset=False):
-        X = unwrapped(X)
-        if is_lazy(self.estimator_, X):
-            return X
-        return validate_data(self, X, reset=reset, allow_nd=True)
-
-    def _check_rows(self, X, y, forget, X_val, y_val, reset):
-        """Validated rows as a data set, labels, mask, and held-out rows as a pair."""
-        net = self._check_estimator()
-
-        def check(X, y, reset, x_name, y_name):
-            X, y = unwrapped(X), unwrapped(y)
-            if is_lazy(net, X, x_name):
-                if reset:
-                    for name in ("n_features_in_", "feature_names_in_"):
-                        vars(self).pop(name, None)
-                data = as_dataset(net, X)
-                if not len(data):
-                    raise ValueError(f"{x_name} must hold at least one row; got none.")
-                as_pair(data[0], x_name)
-                if y is None:
-                    if not is_dataset(X):
-                        raise ValueError(f"{y_name} must be given unless {x_name} yields pairs.")
-                    y = labels_of(data, x_name)
-                y = np.asarray(y)
-                if y.shape[:1] != (len(data),):
-                    raise ValueError(
-                        f"{y_name} must have a label for each of the {len(data)} rows of {x_name}; "
-                        f"got shape {y.shape}."
-                    )
-            else:
-                X, y = validate_data(self, X, y, reset=reset, allow_nd=True, multi_output=True)
-                data = as_dataset(net, X)
-            self._check_targets(net, y, y_name)
-            return data, y if is_multilabel(net) else column_or_1d(y, warn=True)
-
-        data, y = check(X, y, reset, "X", "y")
-        mask = None if forget is None else check_forget(forget, len(data), X)
-        X_val, y_val = unwrapped(X_val), unwrapped(y_val)
+    def _check_val(self, X_val, y_val):
         if X_val is None:
             if y_val is not None:
                 raise ValueError("y_val was given without X_val; pass the rows it belongs to.")
-            return data, y, mask, None
+            return None
         if y_val is None and not is_dataset(X_val):
-            is_lazy(net, X_val, "X_val")
+            check_kind(X_val, "X_val")
             raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
         try:
-            return data, y, mask, check(X_val, y_val, False, "X_val", "y_val")
+            return self._check_data(X_val, y_val, "X_val", "y_val", False)
         except ValueError as error:
             if "_val" in str(error):
                 raise
@@ -823,129 +465,34 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 f"{type(self).__name__} needs retained rows, but forget is True for all "
                 f"{len(mask)} rows of X; pass the rows to retain along with those to forget."
             )
-        if "unseen" in needs and val is None:
+        if "val" in needs and val is None:
             raise ValueError(
                 f"{type(self).__name__}, as it is set up, needs held-out rows; pass them as X_val "
                 "and y_val."
             )
-
-    def _needs(self):
-        """What this instance needs: `needs`, and what its hyperparameters add to it."""
-        return self.needs
-
-    def _check_targets(self, net, y, y_name):
-        """Raise a ValueError for labels of a kind that the criterion does not take."""
-        # Of what is missing, NaN is not equal to itself, and pandas' NA has no truth value.
-        if y.dtype.kind in "fO" and any(
-            value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
-        ):
-            raise ValueError(f"{y_name} must hold the label of every row; got missing values.")
-        try:
-            check_classification_targets(y)
-            given, taken = type_of_target(y) == "multilabel-indicator", is_multilabel(net)
-        except ValueError as error:
-            raise ValueError(
-                f"{y_name}: {error} Pass one class for each row, such as the argmax of shares of "
-                "several, or an indicator matrix of 0 and 1."
-            ) from error
-        name = getattr(net.criterion, "__name__", type(net.criterion).__name__)
-        one_hot = given and (y.sum(axis=1) == 1).all()
-        if given and not (taken and self.multilabel):
-            way = f"{y_name}.argmax(axis=1)"
-            if hasattr(net, "classes") and net.classes is not None:
-                way = f"np.asarray(net.classes)[{way}]"
-            several = (
-                f"{type(self).__name__} works with one label per row"
-                if taken
-                else (f"the criterion of estimator, {name}, takes one label per row")
-            )
-            raise ValueError(
-                f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several}. "
-                + (f"It is one-hot: pass {way}." if one_hot else "")
-                + ("" if one_hot or taken else "Use torch.nn.BCEWithLogitsLoss.")
-            )
-        if taken and not given:
-            raise ValueError(
-                f"{y_name} has one label per row, shape {y.shape}, and is not an indicator matrix "
-                f"of 0 and 1, which the criterion of estimator, {name}, takes. For one label per "
-                "row, use torch.nn.CrossEntropyLoss and a module with an output for each class, or "
-                "for two classes skorch.NeuralNetBinaryClassifier and a module with one output. "
-                f"For several labels per row, pass {y_name} of shape (n_samples, n_labels)."
-            )
-
-    def _check_classes(self, template, data, y):
-        """The labels, in the order of the network's output columns."""
-        if y.ndim == 2:
-            return np.arange(y.shape[1])
-        classes = np.asarray(getattr(template, "classes", None))
-        if classes.ndim and not (self._is_frozen() and classes.dtype.kind in "iufb"):
-            return classes
-        if self._is_frozen():
-            n_columns = count_columns(
-                template, rows_for(template, template, data, np.zeros(len(data)))
-            )
-            # skorch trains on numbers as they are: those of a network trained outside are columns,
-            # whatever its parameter classes says. Names it says are those of the columns. It notes
-            # the numbers, sorted: where there is one for each column, all of them are columns, and
-            # anything else was noted here, by an unlearner.
-            noted = np.asarray(getattr(template, "classes_inferred_", None))
-            return noted if noted.shape == (n_columns,) else np.arange(n_columns)
-        classes = np.unique(y)
-        if len(classes) < 2:
-            raise ValueError(
-                f"y has one class, {classes.tolist()}; a classifier needs at least two."
-            )
-        return classes
 
     # -- randomness and atomicity ------------------------------------------------------------------
 
     def _draw_seed(self):
         return check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
-    @contextlib.contextmanager
-    def _seeded(self, seed, net):
-        """Seed every global generator, and put each back afterwards."""
-        device = torch.device(net.device or "cpu")
-        on_cpu = device.type == "cpu"
-        # The generators are the process's: another thread that seeds them would mix into this run.
-        with _SEEDING:
-            numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-            try:
-                with torch.random.fork_rng(
-                    [] if on_cpu else [device], device_type="cuda" if on_cpu else device.type
-                ):
-                    # torch.manual_seed would reseed accelerators too.
-                    (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
-                    np.random.seed(seed)  # noqa: NPY002
-                    random.seed(seed)
-                    yield
-            finally:
-                np.random.set_state(numpy_state)  # noqa: NPY002
-                random.setstate(python_state)
+    def _is_frozen(self):
+        return isinstance(self.estimator, FrozenEstimator)
 
     @contextlib.contextmanager
     def _all_or_nothing(self):
         before = vars(self).copy()
         net = self.estimator.estimator if self._is_frozen() else self.estimator
         try:
-            with released(net):
+            with restore_accelerator(net):
                 yield
-            for net in getattr(self, "estimators_", [getattr(self, "estimator_", None)]):
-                if isinstance(net, NeuralNet):
-                    net.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
+            for net in self._networks():
+                net.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
             vars(self).pop("_is_clone", None)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        net = self.estimator.estimator if self._is_frozen() else self.estimator
-        tags.classifier_tags.multi_label = (
-            self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
-        )
-        return tags
 
     def __sklearn_clone__(self):
         # Searches and cross-validation fit clones: see _check_not_sliced.
@@ -955,17 +502,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     def __deepcopy__(self, memo):
         # Unlike a pickle, a copy stays where the original is, and keeps its parameters.
-        own = [getattr(self, "estimator_", None), *getattr(self, "estimators_", [])]
-        for net in [*own, getattr(self.estimator, "estimator", None)]:
+        for net in [*self._networks(), getattr(self.estimator, "estimator", None)]:
             if isinstance(net, NeuralNet) and net.initialized_:
                 memo.update(without_graphs(parts_of(net)))
         copy = type(self).__new__(type(self))
         vars(copy).update(deepcopy(vars(self), memo))
         return copy
-
-    def __getstate__(self):
-        # A pickle must not carry the original's weights to where the request should have effect.
-        state = super().__getstate__()
-        if self._is_frozen() and hasattr(self, "unlearning_history_"):
-            state = {**state, "estimator": FrozenEstimator(self.estimator_)}
-        return state

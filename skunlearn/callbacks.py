@@ -10,7 +10,7 @@ from torch.utils.data import StackDataset, default_collate
 from skunlearn._engine.inputs import encode_labels, is_lazy, labels_of
 from skunlearn._engine.outputs import is_multilabel, predicted
 from skunlearn._engine.predict import count_columns, predict_proba
-from skunlearn._engine.restore import unnoticed
+from skunlearn._engine.restore import preserve_rng_and_modes
 from skunlearn._engine.rows import Rows, as_dataset, input_dtype
 from skunlearn._engine.validation import check_number
 from skunlearn.metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
@@ -146,6 +146,9 @@ class ForgettingMonitor(Callback):
         self.n_rows = n_rows
         self.random_state = random_state
 
+    #: What it does changes nothing of the training, so that a cached network is as good.
+    only_scores = True
+
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         check_number("n_rows", self.n_rows, 2, integer=True)
         if self.every is not None:
@@ -164,7 +167,7 @@ class ForgettingMonitor(Callback):
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         if self._rows is None:  # not before other callbacks have set the module's sizes
-            with unnoticed(net):
+            with preserve_rng_and_modes(net):
                 self._rows = self._load(net)
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
@@ -250,7 +253,7 @@ class ForgettingMonitor(Callback):
         ]
 
     def _measure(self, net):
-        with unnoticed(net):
+        with preserve_rng_and_modes(net):
             probas = [predict_proba(net, rows) for rows, _ in self._rows]
         if not all(np.isfinite(proba).all() for proba in probas):
             return dict.fromkeys(_SMALLER_IS_BETTER, float("nan"))

@@ -15,10 +15,10 @@ from skorch import NeuralNet
 from skorch.dataset import unpack_data
 
 from skunlearn._engine.build import plain
-from skunlearn._engine.hooks import extract, feature_layer
+from skunlearn._engine.hooks import feature_layer, forward_features
 from skunlearn._engine.inputs import is_lazy
-from skunlearn._engine.predict import quiet
-from skunlearn._engine.restore import modes_kept, released
+from skunlearn._engine.predict import without_global_rng
+from skunlearn._engine.restore import preserve_modes, restore_accelerator
 from skunlearn._engine.rows import Rows, as_dataset, input_dtype
 from skunlearn._engine.validation import check_number
 
@@ -148,13 +148,13 @@ class FeatureExtractor(
         settings = (
             {} if self.batch_size is None else {"iterator_valid__batch_size": self.batch_size}
         )
-        net = quiet(net, module_=plain(net.module_), **settings)
+        net = without_global_rng(net, module_=plain(net.module_), **settings)
         data = as_dataset(net, X)
         rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
         if not len(rows):
             raise ValueError("X must hold at least one row; got none.")
         Z, done = None, 0
-        with modes_kept(net), released(net):
+        with preserve_modes(net), restore_accelerator(net):
             # Two rows, for modules that squeeze a batch of one.
             batch = next(iter(net.get_iterator(rows.take([0, 0]))))
             layer = feature_layer(net, self.layer, unpack_data(batch)[0], "layer")
@@ -162,7 +162,7 @@ class FeatureExtractor(
                 rows = rows.take([0])
             for batch in net.get_iterator(rows):
                 X_batch, y_batch = unpack_data(batch)
-                z = extract(net, X_batch, layer)
+                z = forward_features(net, X_batch, layer)
                 n = len(y_batch)
                 if z.ndim == 0 or len(z) != n or (Z is not None and z[0].numel() != Z.shape[1]):
                     raise ValueError(

@@ -19,7 +19,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, check_consistent_length
 
 from skunlearn._engine.inputs import Whole
-from skunlearn._engine.validation import check_forget, check_number
+from skunlearn._engine.validation import check_forget, check_groups, check_number
 
 __all__ = [
     "ForgetKFold",
@@ -75,7 +75,7 @@ class _ForgetSplitter(BaseCrossValidator):
         mask = self._check_forget(forget, n_samples)
         holdable = ~mask
         if groups is not None:
-            groups = _check_groups(groups)
+            groups = check_groups(groups)
             check_consistent_length(X, groups)
             holdable &= ~np.isin(groups, groups[mask])
         rows = np.flatnonzero(holdable)
@@ -391,7 +391,7 @@ def forget_mask(groups, identities):
     >>> forget_mask(["ann", "bob", "ann", "eve"], ["ann", "eve"])
     array([ True, False,  True,  True])
     """
-    people = _check_groups(groups).tolist()
+    people = check_groups(groups).tolist()
     wanted = {identities} if np.isscalar(identities) else set(identities)
     if not wanted:
         raise ValueError("identities must name at least one of groups; got none.")
@@ -502,7 +502,7 @@ def forget_split(
     (array(['bob', 'bob', 'dan', 'dan', 'eve', 'eve'], dtype='<U3'),
      array([False, False, False, False,  True,  True]))
     """
-    people, person = np.unique(_check_groups(groups), return_inverse=True)
+    people, person = np.unique(check_groups(groups), return_inverse=True)
     sizes = {"test_size": test_size, "val_size": val_size, "forget_size": forget_size}
     counts = {name: _count_people(name, size, len(people)) for name, size in sizes.items()}
     if counts["forget_size"] == 0:
@@ -545,14 +545,3 @@ def _count_people(name, size, n_people):
     raise ValueError(
         f"{name} must be a number of people, or a share of them that is below 1; got {size!r}."
     )
-
-
-def _check_groups(groups):
-    groups = np.asarray(groups)
-    if groups.ndim != 1 or len(groups) == 0:
-        raise ValueError(
-            f"groups must have shape (n_samples,), with at least one row; got {groups.shape}."
-        )
-    if (groups != groups).any():
-        raise ValueError("groups must name the group of every row; got missing values (NaN).")
-    return groups

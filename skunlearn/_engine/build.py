@@ -1,6 +1,8 @@
 """Making, copying and re-initialising the skorch networks that unlearners work on."""
 
+import contextlib
 import inspect
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,7 +11,6 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from skunlearn._engine.predict import count_columns
-from skunlearn._engine.run import running
 
 SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
 
@@ -184,18 +185,37 @@ def assemble(template, parts, n_classes, **settings):
     net = type(template)(**params)
     configure(net, settings)
 
-    def adopt(kind):
-        def initialize(self):
-            for name, part in parts[kind].items():
-                setattr(self, f"{name}_", part)
-            return self
-
-        return initialize
-
-    with running(net, initialize_module=adopt("modules"), initialize_criterion=adopt("criteria")):
+    # What skorch calls to make a module or criterion returns the one that is there.
+    given = {name: part for kind in parts.values() for name, part in kind.items()}
+    known = {name: part for name, part in given.items() if name in params}
+    with attributes(net, {name: partial(_made, part) for name, part in known.items()}):
         net.initialize()
+    # A class of the user's may make others besides, or wrap them.
+    others = [
+        name
+        for name, part in given.items()
+        if all(at is not part for at in _unwraps(getattr(net, f"{name}_")))
+    ]
+    for name in others:
+        part = given[name]
+        setattr(net, f"{name}_", net.torch_compile(part, name=name) if net.compile else part)
+    if others and hasattr(net, "optimizer_"):
+        net.initialize_optimizer()
     net.classes_inferred_ = np.arange(n_classes)
     return net
+
+
+def _made(part, **params):
+    return part
+
+
+def _unwraps(part):
+    """A module, and those that torch or an Accelerator has wrapped it around."""
+    while part is not None:
+        yield part
+        part = getattr(part, "_orig_mod", None) or (
+            part.module if isinstance(part, nn.parallel.DistributedDataParallel) else None
+        )
 
 
 def restored(template, parts, history, data, n_classes):
@@ -203,3 +223,16 @@ def restored(template, parts, history, data, n_classes):
     net = assemble(template, parts, n_classes, **sizes_from_data(template, data, n_classes))
     net.history = history
     return net
+
+
+@contextlib.contextmanager
+def attributes(net, values):
+    """Set parameters of a network for a moment."""
+    before = {name: vars(net)[name] for name in values if name in vars(net)}
+    vars(net).update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del vars(net)[name]
+        vars(net).update(before)

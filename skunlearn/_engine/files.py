@@ -51,7 +51,7 @@ def _digest(row):
     return hashlib.blake2b(json.dumps(row).encode(), digest_size=16).hexdigest()
 
 
-def shown(results, n_missing, n_total, unit):
+def progress_bar(results, n_missing, n_total, unit):
     """The results, behind a progress bar if they take more than two seconds."""
     try:
         from tqdm.auto import tqdm  # which is optional
@@ -61,12 +61,12 @@ def shown(results, n_missing, n_total, unit):
     return tqdm(results, name, total=n_total, initial=done, unit=unit, delay=2, leave=False)
 
 
-def finite(value):
+def nan_to_none(value):
     """The same with None for what JSON has no number for."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [nan_to_none(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -25,8 +25,8 @@ from torch.nn.parameter import is_lazy as is_uninitialized
 
 from skunlearn._engine.build import parts_of, sizes_from_data
 from skunlearn._engine.inputs import is_lazy
+from skunlearn._engine.restore import seeded
 from skunlearn._engine.rows import as_dataset
-from skunlearn.callbacks import ForgettingMonitor
 
 _LIBRARIES = {*sys.stdlib_module_names, "joblib", "numpy", "scipy", "sklearn", "skorch", "torch"}
 _LIBRARIES -= {"__main__"}
@@ -37,7 +37,7 @@ _CONSTANTS = (*_NUMBERS, str, bytes, type, FunctionType)
 
 _DISPLAYS = (EpochTimer, PrintLog, ProgressBar)
 
-_SCORES = (BatchScoring, EpochScoring, ForgettingMonitor, PassthroughScoring)
+_SCORES = (BatchScoring, EpochScoring, PassthroughScoring)
 
 
 def starting_point(template, data, n_classes):
@@ -92,7 +92,7 @@ def start_for_key(unlearner, X, y, seed):
     data = as_dataset(net, X if is_lazy(net, X) else np.asarray(X))
     classes = getattr(net, "classes", None)
     n_classes = y.shape[1] if y.ndim == 2 else len(np.unique(y) if classes is None else classes)
-    with unlearner._seeded(seed, net):
+    with seeded(seed, net.device):
         return starting_point(net, data, n_classes)
 
 
@@ -121,7 +121,7 @@ def _settled(net, *content):
     def scores(cb):
         # A prediction of its own draws from the generator that shuffles the batches.
         own = getattr(cb, "use_caching", True) if net.use_caching == "auto" else net.use_caching
-        return own and _is_a(cb, _SCORES)
+        return own and (_is_a(cb, _SCORES) or getattr(cb, "only_scores", False))
 
     alone = all(_is_a(cb, _DISPLAYS) or scores(cb) for _, cb in given)
     idle = [(name, cb) for name, cb in given if _is_a(cb, _DISPLAYS) or (alone and scores(cb))]

@@ -68,7 +68,7 @@ def named_layer(net, name, parameter):
 
 
 @contextlib.contextmanager
-def reading(module, takes_input):
+def capture_output(module, takes_input):
     """Collect the activations at a layer, a tensor for each forward pass made in the context."""
     read = []
 
@@ -104,7 +104,7 @@ def added(values, delta):
 
 
 @contextlib.contextmanager
-def adding(module, delta):
+def add_to_output(module, delta):
     """Add `delta` to the output of a layer (to its first output, if it has several)."""
 
     def add(module, args, output):
@@ -120,7 +120,7 @@ def adding(module, delta):
 
 
 @contextlib.contextmanager
-def constant_parameters(module):
+def frozen_parameters(module):
     """Switch off the gradients of all parameters, so that none is computed."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
@@ -132,9 +132,9 @@ def constant_parameters(module):
             parameter.requires_grad_(True)
 
 
-def extract(net, X, layer):
+def forward_features(net, X, layer):
     """Activations at a layer for a batch, in evaluation mode and without gradient."""
-    with reading(*layer) as read:
+    with capture_output(*layer) as read:
         net.evaluation_step((X, None))
     if not read:
         raise ValueError(f"{type(layer[0]).__name__} is a layer that does not run in this network.")

@@ -85,7 +85,7 @@ def is_lazy(net, X, name="X"):
     """
     from skorch.helper import SliceDataset  # which imports much that is not needed before
 
-    _check_kind(X, name)
+    check_kind(X, name)
     if isinstance(X, SliceDataset) and len(X) and not isinstance(X.dataset[0], tuple | list):
         as_pair(X.dataset[0], f"the data set of {name}")
     return (
@@ -96,7 +96,7 @@ def is_lazy(net, X, name="X"):
     )
 
 
-def _check_kind(X, name):
+def check_kind(X, name):
     """Refuse what cannot be cut into rows to forget and rows to retain."""
     wanted = f"{name} must be an array, a dict of arrays, or a data set with a length"
     if isinstance(X, DataLoader):
@@ -204,7 +204,7 @@ def given_labels(name, X, y):
     """The labels of rows, out of the data set `X` where `y` is None."""
     if y is None:
         rows = f"X{name[1:]}"
-        _check_kind(X, rows)
+        check_kind(X, rows)
         if not is_dataset(X):
             raise ValueError(
                 f"{name} must be given unless {rows} is a data set of pairs; got None, and "

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 from skorch.utils import to_numpy
+from torch.utils.data import DataLoader
 
 from skunlearn._engine.outputs import is_multilabel, output_kind
 from skunlearn._engine.rows import Rows, input_dtype
@@ -18,31 +19,22 @@ def count_columns(net, rows):
     return output.shape[1] if output.ndim > 1 else 2
 
 
-def quiet(net, **settings):
-    """The same network to look at rows with: its data loaders draw from no global generator.
+def without_global_rng(net, **settings):
+    """The same network to predict with: its data loaders draw from no global generator.
 
     Otherwise a prediction would change what another thread, which is training, draws. The modules
     are the same objects; `settings` are skorch's and hold for this view alone.
     """
-
-    def same(**attributes):
-        view = object.__new__(type(net))
-        vars(view).update(vars(net), **attributes)
-        return view
-
-    inner = same(**settings)  # not the outer one, which would be a cycle for the garbage collector
-
-    def get_iterator(dataset, training=False):
-        loader = inner.get_iterator(dataset, training=training)
-        getattr(loader, "base_dataloader", loader).generator = torch.Generator()
-        return loader
-
-    return same(**settings, get_iterator=get_iterator)
+    if issubclass(getattr(net.iterator_valid, "func", net.iterator_valid), DataLoader):
+        settings = {"iterator_valid__generator": torch.Generator(), **settings}
+    view = object.__new__(type(net))
+    vars(view).update(vars(net), **settings)
+    return view
 
 
 def predict_proba(net, data):
     """Class probabilities for the rows of a data set."""
-    net = quiet(net)
+    net = without_global_rng(net)
     rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
     if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
         output = to_numpy(net.forward(rows))

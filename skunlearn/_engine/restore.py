@@ -2,14 +2,17 @@
 
 import contextlib
 import random
+import threading
 
 import numpy as np
 import torch
 from torch import nn
 
+_SEEDING = threading.RLock()
+
 
 @contextlib.contextmanager
-def released(net):
+def restore_accelerator(net):
     """Let an Accelerator keep nothing of what it is given meanwhile: weights, or loaders of rows.
 
     It notes all that it has prepared, and is one and the same object for every copy of a network.
@@ -26,7 +29,7 @@ def released(net):
 
 
 @contextlib.contextmanager
-def modes_kept(*nets):
+def preserve_modes(*nets):
     """Put all modules of some networks back into training or evaluation mode, as they were."""
     parts = [getattr(net, f"{name}_") for net in nets for name in (*net._modules, *net._criteria)]
     modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
@@ -39,22 +42,39 @@ def modes_kept(*nets):
 
 
 @contextlib.contextmanager
-def unnoticed(net):
-    """Put global generators, and the modes of a network's modules, back afterwards.
-
-    For the midst of a training: if another thread were training, its draws would be put back.
-    """
-    device = torch.device(net.device or "cpu")
+def preserve_rng(device):
+    """Put the global generators of Python, numpy and torch back afterwards."""
+    device = torch.device(device or "cpu")
     on_cpu = device.type == "cpu"
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
-        with (
-            modes_kept(net),
-            torch.random.fork_rng(
-                [] if on_cpu else [device], device_type="cuda" if on_cpu else device.type
-            ),
+        with torch.random.fork_rng(
+            [] if on_cpu else [device], device_type="cuda" if on_cpu else device.type
         ):
             yield
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
+
+
+@contextlib.contextmanager
+def preserve_rng_and_modes(net):
+    """Put the global generators, and the modes of a network's modules, back afterwards.
+
+    For the midst of a training: if another thread were training, its draws would be put back.
+    """
+    with preserve_modes(net), preserve_rng(net.device):
+        yield
+
+
+@contextlib.contextmanager
+def seeded(seed, device):
+    """Seed every global generator, and put each back afterwards."""
+    on_cpu = torch.device(device or "cpu").type == "cpu"
+    # The generators are the process's: another thread that seeds them would mix into this run.
+    with _SEEDING, preserve_rng(device):
+        # torch.manual_seed would reseed accelerators too.
+        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        yield

@@ -1,10 +1,13 @@
 """Rows of a data set as a network reads them: lazily, with encoded labels, in its dtype."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset, multi_indexing
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset, default_collate
 
 from skunlearn._engine.inputs import as_pair
@@ -171,7 +174,7 @@ class MarkedBatch:
         return batch, torch.tensor(marks)
 
 
-def some_rows(X, which):
+def take_rows(X, which):
     """The rows at the given positions of whatever a network takes as its input."""
     return Subset(X, which) if is_dataset(X) else multi_indexing(X, which)
 
@@ -221,3 +224,12 @@ def cast_for(net, rows):
     if rows.y.is_floating_point():
         rows = rows.relabel(rows.y.to(next(floats, torch.get_default_dtype())))
     return rows.cast(input_dtype(net, rows.data))
+
+
+def count_rows(X):
+    """The number of rows in a batch of inputs."""
+    if isinstance(X, PackedSequence):
+        return int(X.batch_sizes[0])
+    if isinstance(X, Mapping):
+        X = list(X.values())
+    return count_rows(X[0]) if isinstance(X, tuple | list) and len(X) else len(X)

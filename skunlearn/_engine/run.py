@@ -1,128 +1,324 @@
-"""The training run: skorch's loop over rows, with a step of a method's own."""
+"""The training run: skorch's epochs and batches, with a step that a method may have of its own."""
 
 import contextlib
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.utils import to_device
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset
 
-from skunlearn._engine.build import configure, plain, sizes_from_data
+from skunlearn._engine.build import attributes, configure, plain, sizes_from_data
+from skunlearn._engine.cost import Cost
 from skunlearn._engine.predict import count_columns, predict_proba
-from skunlearn._engine.restore import unnoticed
-from skunlearn._engine.rows import MarkedBatch, MarkedRows, cast_for
+from skunlearn._engine.restore import preserve_rng_and_modes
+from skunlearn._engine.rows import MarkedBatch, MarkedRows, cast_for, count_rows
 
 
-def batches(net, rows):
-    """The training batches of `rows`, as an iterable made anew at each call."""
-    return net.get_iterator(rows, training=True)
+class TrainingRun:
+    """One training of a skorch network, in place.
 
+    Loaders, epochs, callbacks, history and optimiser are skorch's, which calls back for each batch.
 
-def cycle(net, rows):
-    """Training batches of `rows` without end."""
-    while True:
-        yield from batches(net, rows)
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The network, initialised.
+    name : str, default="the training"
+        What messages call the training.
+    forget : Rows, default=None
+        The rows to forget, of which no batch is left out, however short.
+    cost : Cost, default=None
+        Counts the samples that the steps send through the network.
 
+    Attributes
+    ----------
+    step : callable or None
+        ``step(net, X, y, progress)`` returns the loss of a batch and the network's output for it.
+        None is skorch's own step: the criterion on the batch.
+    progress : float
+        How much of the current phase is done, from 0 to 1.
+    """
 
-class _Running:
-    """Mixed into a network's class while it trains here."""
+    def __init__(self, net, *, name="the training", forget=None, cost=None):
+        self.net = net
+        self.name = name
+        self.forget = forget
+        self.cost = Cost() if cost is None else cost
+        self.step = None
+        self.progress = 0.0
 
-    _own_callbacks = ()
-    _run_name = "the training"
-    _forget = None
+    @contextlib.contextmanager
+    def training(self, rows):
+        """Tell callbacks of the beginning and the end, and let EarlyStopping bring it about.
 
-    def get_iterator(self, dataset, training=False):
-        if not training:
-            return super().get_iterator(dataset, training=False)
-        prefix, vary = "iterator_train__", {}
-        for name in ("sampler", "batch_sampler"):
-            factory = getattr(self, prefix + name, None)
-            if factory is not None:
-                vary[prefix + name] = factory(_sampled_labels(dataset))
-        drops = getattr(self, prefix + "drop_last", None)
-        batch_size = getattr(self, prefix + "batch_size", self.batch_size)
-        # A user who drops the last, short batch relies on there being others. That is not so for
-        # few rows, and each row to forget counts.
-        if drops and (dataset is self._forget or len(dataset) < batch_size):
-            vary[prefix + "drop_last"] = False
-        # Batch normalisation refuses to train on a batch of one row, and how many rows a fold or a
-        # request leaves is not the user's to choose.
-        elif (
-            drops is None
-            and batch_size > 1
-            and len(dataset) > 1
-            and len(dataset) % batch_size == 1
-            and dataset is not self._forget
-            and not {prefix + "sampler", prefix + "batch_sampler"} & set(vary)
-            and any(isinstance(m, _BatchNorm) for m in self.module_.modules())
-        ):
-            vary[prefix + "drop_last"] = True
-        with _attributes(self, vary):
-            if not isinstance(dataset, MarkedRows):
-                return super().get_iterator(dataset, training=True)
-            return _MarkedLoader(super().get_iterator(dataset, training=True), dataset)
+        skorch's own `fit` takes every KeyboardInterrupt for a wish to stop early, and returns a
+        network that is half trained. Here only EarlyStopping, which raises one, is understood so.
+        """
+        net = self.net
+        with self.cost.unwatched(net):  # callbacks may pickle the network
+            net.notify("on_train_begin", X=rows, y=rows.y)
+            try:
+                yield
+            except KeyboardInterrupt:
+                stopping = (cb for _, cb in net.callbacks_ if isinstance(cb, EarlyStopping))
+                if not any(cb.misses_ == cb.patience for cb in stopping):
+                    raise
+            net.notify("on_train_end", X=rows, y=rows.y)
 
-    def infer(self, x, **fit_params):
-        if not (self.module_.training and count_rows(x) == 1):
-            return super().infer(x, **fit_params)
-        with _statistics_of_one_row(self.module_):
-            return super().infer(x, **fit_params)
+    def train(self, rows, step, n_epochs, valid=None):
+        """Train on some rows, as skorch's ``fit_loop`` does.
 
-    def get_split_datasets(self, X, y=None, **fit_params):
-        return split_rows(super().get_split_datasets, X, y, **fit_params)
+        Parameters
+        ----------
+        rows : Rows
+            What to train on.
+        step : callable or None
+            See `step`.
+        n_epochs : int
+            Passes over the rows.
+        valid : torch.utils.data.Dataset, default=None
+            Rows of the validation after each epoch.
+        """
+        net, self.step = self.net, step
+        self._guards_forget = self._may_forget_one_row()
+        loader = self.batches(rows)
+        valid_loader = None if valid is None else net.get_iterator(valid, training=False)
+        self._n_steps, self._n_done = n_epochs * len(loader), 0
+        sets = {"dataset_train": rows, "dataset_valid": valid}
+        own = {} if step is None else {"train_step_single": _Step(self)}
+        with attributes(net, own):
+            for _ in range(n_epochs):
+                net.notify("on_epoch_begin", **sets)
+                self._run_epoch(loader, "train", self.train_step)
+                # The loader of held-out rows draws from the generator that shuffles the rows to
+                # train on: to watch must not change what is watched.
+                with preserve_rng_and_modes(net):
+                    self._run_epoch(valid_loader, "valid", net.validation_step)
+                net.notify("on_epoch_end", **sets)
 
-    def train_step(self, batch, **fit_params):
-        result = super().train_step(batch, **fit_params)
-        if not torch.isfinite(result["loss"]):
-            if len(self.history) == len(self.history[-1]["batches"]) == 1:
-                raise ValueError(
-                    f"the first loss of {self._run_name}, before any step, is "
-                    f"{result['loss'].item()}: the network that it starts from is broken (its own "
-                    "training may have diverged), or X holds values that are not numbers. Nothing "
-                    "was changed."
-                )
+    def batches(self, rows):
+        """The training batches of `rows`."""
+        return batches(self.net, rows, whole=rows is self.forget)
+
+    def train_step(self, batch):
+        """Train on a batch; a `ValueError` says so if the training has diverged."""
+        net, self.progress = self.net, self._n_done / max(self._n_steps - 1, 1)
+        self._is_reached = self.step is None
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.cost.counting(net))
+            if self._guards_forget or count_rows(batch[0]) == 1:
+                stack.enter_context(one_row_statistics(net.module_))
+            result = net.train_step(batch)
+        if not self._is_reached:
             raise ValueError(
-                f"{self._run_name} has diverged: the loss is {result['loss'].item()} in epoch "
-                f"{len(self.history)}. Nothing was changed; use a smaller lr or fewer epochs, and "
-                "make sure that the module returns what the criterion takes (NLLLoss takes "
-                "probabilities in skorch)."
+                f"estimator's class, {type(net).__name__}, has a train_step that does not call "
+                f"train_step_single, which is where {self.name} puts its step."
             )
+        self._check_finite(result["loss"])
+        self._n_done += 1
         return result
 
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        # The loader of held-out rows draws from the generator that shuffles the rows to train on:
-        # to watch must not change what is watched.
-        with contextlib.nullcontext() if training else unnoticed(self):
-            try:
-                super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
-            except ValueError as error:
-                if str(error) != "Dataset does not have consistent lengths.":
-                    raise
-                raise ValueError(
-                    "skorch cannot count the rows of a batch that collate_fn of estimator has "
-                    "made, as those of a PackedSequence. Let collate_fn pad the rows, and pack "
-                    "them in the module, with torch.nn.utils.rnn.pack_padded_sequence."
-                ) from error
+    def train_step_single(self, batch):
+        """The loss of a batch by the method's step, and its gradient."""
+        net, self._is_reached = self.net, True
+        net._set_training(True)
+        X, y = to_device(batch, net.device)
+        loss, y_pred = self.step(net, X, y, self.progress)
+        backward(net, loss)
+        return {"loss": loss, "y_pred": y_pred}
 
-    def backward(self, loss):
-        """Add the gradients of a loss to those that the optimiser will step along."""
-        if hasattr(self, "accelerator"):
-            self.accelerator.backward(loss)
-        else:
-            loss.backward()
+    def check_schedule(self, n_steps, n_epochs):
+        """Raise a ValueError for a schedule of the user's that ends before the training does."""
+        for _, callback in self.net.callbacks_:
+            policy = getattr(callback, "policy", None)
+            if not isinstance(callback, LRScheduler) or "OneCycleLR" not in (
+                policy,
+                getattr(policy, "__name__", None),
+            ):
+                continue
+            given = callback.kwargs
+            total = given.get("total_steps") or given["epochs"] * given["steps_per_epoch"]
+            wanted = n_steps if callback.step_every == "batch" else n_epochs
+            if wanted > total:
+                raise ValueError(
+                    f"callbacks of estimator hold an LRScheduler with OneCycleLR for {total} "
+                    f"steps, but this training takes {wanted}. Give it as many total_steps, or "
+                    "leave it out for an unlearner: without a schedule of its own, the learning "
+                    "rate of an unlearning run falls to 0 on a cosine."
+                )
+
+    def _run_epoch(self, loader, prefix, step):
+        try:
+            self.net.run_single_epoch(loader, prefix == "train", prefix, step)
+        except ValueError as error:
+            if str(error) != "Dataset does not have consistent lengths.":
+                raise
+            raise ValueError(
+                "skorch cannot count the rows of a batch that collate_fn of estimator has made, as "
+                "those of a PackedSequence. Let collate_fn pad the rows, and pack them in the "
+                "module, with torch.nn.utils.rnn.pack_padded_sequence."
+            ) from error
+
+    def _may_forget_one_row(self):
+        """Whether a step may send a single row to forget through the network."""
+        if self.forget is None or not len(self.forget):
+            return False
+        size = getattr(self.net, "iterator_train__batch_size", self.net.batch_size)
+        is_free = hasattr(self.net, "iterator_train__batch_sampler")
+        return is_free or len(self.forget) == 1 or size == 1 or len(self.forget) % size == 1
+
+    def _check_finite(self, loss):
+        if torch.isfinite(loss):
+            return
+        history = self.net.history
+        if len(history) == len(history[-1]["batches"]) == 1:
+            raise ValueError(
+                f"the first loss of {self.name}, before any step, is {loss.item()}: the network "
+                "that it starts from is broken (its own training may have diverged), or X holds "
+                "values that are not numbers. Nothing was changed."
+            )
+        raise ValueError(
+            f"{self.name} has diverged: the loss is {loss.item()} in epoch {len(history)}. Nothing "
+            "was changed; use a smaller lr or fewer epochs, and make sure that the module returns "
+            "what the criterion takes (NLLLoss takes probabilities in skorch)."
+        )
+
+
+class _Step:
+    """A method's step in the place of skorch's; a pickle of the network in mid-run has skorch's."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def __call__(self, batch, **fit_params):
+        return self.run.train_step_single(batch)
+
+    def __reduce__(self):
+        return getattr, (self.run.net, "train_step_single")
+
+
+class RunCallback(Callback):
+    """A callback of a method itself, which may hold rows or weights.
+
+    A pickle that a user's callback makes of the network in mid-run has one that does nothing.
+    """
 
     def __reduce_ex__(self, protocol):
-        # A callback may pickle the network in mid-run: as what it was before, without the callbacks
-        # of the method, which may hold rows or the original's weights.
-        state = dict(self.__getstate__())
-        state["callbacks_"] = [
-            (name, cb) for name, cb in self.callbacks_ if cb not in self._own_callbacks
-        ]
-        return object.__new__, (type(self).__mro__[2],), state
+        return Callback, ()
+
+
+class CosineSchedule(RunCallback, LRScheduler):
+    """Let the learning rate fall to 0 on a cosine over a run."""
+
+    def __init__(self, n_steps):
+        policy = torch.optim.lr_scheduler.CosineAnnealingLR
+        super().__init__(policy, T_max=max(n_steps, 1), step_every="batch")
+
+
+def fit_network(
+    template, rows, n_classes, *, name="the training", state=None, cost=None, **settings
+):
+    """A clone of `template`, trained on `rows` as skorch would, from fresh weights.
+
+    Parameters
+    ----------
+    template : skorch.NeuralNet
+        Its settings.
+    rows : Rows
+        What to train on.
+    n_classes : int
+        How many columns its output has to have.
+    name : str, default="the training"
+        What to call the training in messages.
+    state : dict of str to dict of str to torch.Tensor, default=None
+        State dicts of modules and criteria, by name, to go on from.
+    cost : Cost, default=None
+        Counts the samples of the training.
+    **settings : object
+        Parameters that replace the template's.
+
+    Returns
+    -------
+    net : skorch.NeuralNet
+        The trained network.
+
+    Raises
+    ------
+    ValueError
+        If the training diverges, or the module has another number of outputs.
+    """
+    net = configure(clone(template), settings)
+    net.set_params(**sizes_from_data(template, rows, n_classes))
+    net.initialize()
+    for part, values in (state or {}).items():
+        plain(getattr(net, f"{part}_")).load_state_dict(values)
+    rows = cast_for(net, rows)
+    run = TrainingRun(net, name=name, cost=cost)
+    with run.training(rows):
+        n_columns = count_columns(net, rows)  # a callback may have made the module just now
+        if n_columns != n_classes:
+            raise ValueError(
+                f"estimator's module returns {n_columns} columns, but y has {n_classes} "
+                "classes. Give the module as many outputs as there are classes, or pass "
+                "classes= to the network if y lacks some of them."
+            )
+        run.check_schedule(net.max_epochs * len(run.batches(rows)), net.max_epochs)
+        net.check_data(rows, rows.y)
+        kept, valid = split_rows(net, rows)
+        run.train(kept, None, net.max_epochs, valid)
+    net.classes_inferred_ = np.arange(n_classes)  # rows may lack some
+    _check_converged(net, rows, name)
+    return net
+
+
+def backward(net, loss):
+    """Add the gradients of a loss to those that the optimiser will step along."""
+    if hasattr(net, "accelerator"):
+        net.accelerator.backward(loss)
+    else:
+        loss.backward()
+
+
+def batches(net, rows, *, whole=False):
+    """The training batches of `rows`, as an iterable made anew at each call.
+
+    If `whole`, no row is left out, even if the last batch is short.
+    """
+    prefix, vary = "iterator_train__", {}
+    for name in ("sampler", "batch_sampler"):
+        factory = getattr(net, prefix + name, None)
+        if factory is not None:
+            vary[prefix + name] = factory(_sampled_labels(rows))
+    drops = getattr(net, prefix + "drop_last", None)
+    batch_size = getattr(net, prefix + "batch_size", net.batch_size)
+    # A user who drops the last, short batch relies on there being others. That is not so for
+    # few rows, and each row to forget counts.
+    if drops and (whole or len(rows) < batch_size):
+        vary[prefix + "drop_last"] = False
+    # Batch normalisation refuses to train on a batch of one row, and how many rows a fold or a
+    # request leaves is not the user's to choose.
+    elif (
+        drops is None
+        and batch_size > 1
+        and len(rows) > 1
+        and len(rows) % batch_size == 1
+        and not whole
+        and not {prefix + "sampler", prefix + "batch_sampler"} & set(vary)
+        and any(isinstance(m, _BatchNorm) for m in net.module_.modules())
+    ):
+        vary[prefix + "drop_last"] = True
+    with attributes(net, vary):
+        loader = net.get_iterator(rows, training=True)
+    return _MarkedLoader(loader, rows) if isinstance(rows, MarkedRows) else loader
+
+
+def cycle(net, rows, *, whole=False):
+    """Training batches of `rows` without end."""
+    while True:
+        yield from batches(net, rows, whole=whole)
 
 
 def _sampled_labels(dataset):
@@ -134,20 +330,7 @@ def _sampled_labels(dataset):
 
 
 @contextlib.contextmanager
-def _attributes(net, values):
-    """Set parameters of a network for a moment."""
-    before = {name: vars(net)[name] for name in values if name in vars(net)}
-    vars(net).update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del vars(net)[name]
-        vars(net).update(before)
-
-
-@contextlib.contextmanager
-def _statistics_of_one_row(module):
+def one_row_statistics(module):
     """Let batch normalisation use its running statistics where one value per channel comes in.
 
     In training mode torch refuses such an input, since one value has no variance.
@@ -172,19 +355,10 @@ def _statistics_of_one_row(module):
         yield
 
 
-def count_rows(X):
-    """The number of rows in a batch of inputs."""
-    if isinstance(X, PackedSequence):
-        return int(X.batch_sizes[0])
-    if isinstance(X, Mapping):
-        X = list(X.values())
-    return count_rows(X[0]) if isinstance(X, tuple | list) and len(X) else len(X)
-
-
-def split_rows(split, rows, y, **params):
-    """What skorch's ``get_split_datasets`` returns; its errors name the parameter."""
+def split_rows(net, rows):
+    """Rows to train on and rows of the validation, as the network's `train_split` says."""
     try:
-        return split(rows, y, **params)
+        return net.get_split_datasets(rows, rows.y)
     except ValueError as error:
         raise ValueError(
             f"train_split of estimator cannot set validation rows aside from {len(rows)} training "
@@ -216,88 +390,6 @@ class _MarkedLoader:
             yield batch
 
 
-@contextlib.contextmanager
-def running(net, **methods):
-    """Give `net` other methods for the time of a run; nothing of them stays behind."""
-    plain = type(net)
-    run = net.__class__ = type(plain.__name__, (_Running, plain), methods)
-    try:
-        yield net
-    finally:
-        net.__class__ = plain
-        for (
-            name
-        ) in methods:  # whose closures hold the rows and the original until a class is collected
-            delattr(run, name)
-
-
-@contextlib.contextmanager
-def training(net, X, y):
-    """Tell callbacks of the beginning and the end of a training, and let EarlyStopping end it.
-
-    skorch's own `fit` takes every KeyboardInterrupt for a wish to stop early, and returns a network
-    that is half trained. Here only EarlyStopping, which raises one, is understood so.
-    """
-    net.notify("on_train_begin", X=X, y=y)
-    try:
-        yield
-    except KeyboardInterrupt:
-        stopping = (cb for _, cb in net.callbacks_ if isinstance(cb, EarlyStopping))
-        if not any(cb.misses_ == cb.patience for cb in stopping):
-            raise
-    net.notify("on_train_end", X=X, y=y)
-
-
-def fit_network(template, rows, n_classes, *, name="the training", state=None, **settings):
-    """A clone of `template`, trained on `rows` as skorch would, from fresh weights.
-
-    Parameters
-    ----------
-    template : skorch.NeuralNet
-        Its settings.
-    rows : Rows
-        What to train on.
-    n_classes : int
-        How many columns its output has to have.
-    name : str, default="the training"
-        What to call the training in messages.
-    state : dict of str to dict of str to torch.Tensor, default=None
-        State dicts of modules and criteria, by name, to go on from.
-    **settings : object
-        Parameters that replace the template's.
-
-    Returns
-    -------
-    net : skorch.NeuralNet
-        The trained network.
-
-    Raises
-    ------
-    ValueError
-        If the training diverges, or the module has another number of outputs.
-    """
-    net = configure(clone(template), settings)
-    net.set_params(**sizes_from_data(template, rows, n_classes))
-    with running(net, _run_name=name):
-        net.initialize()
-        for part, values in (state or {}).items():
-            plain(getattr(net, f"{part}_")).load_state_dict(values)
-        rows = cast_for(net, rows)
-        with training(net, rows, rows.y):
-            n_columns = count_columns(net, rows)
-            if n_columns != n_classes:
-                raise ValueError(
-                    f"estimator's module returns {n_columns} columns, but y has {n_classes} "
-                    "classes. Give the module as many outputs as there are classes, or pass "
-                    "classes= to the network if y lacks some of them."
-                )
-            check_schedule(net, net.max_epochs * len(batches(net, rows)), net.max_epochs)
-            net.fit_loop(rows, rows.y)
-    net.classes_inferred_ = np.arange(n_classes)  # rows may lack some
-    _check_converged(net, rows, name)
-    return net
-
-
 def _check_converged(net, rows, name):
     """Raise a ValueError if a training from scratch has ended in a network that says nothing."""
     losses = [[b["train_loss"] for b in e["batches"] if "train_loss" in b] for e in net.history]
@@ -307,24 +399,3 @@ def _check_converged(net, rows, name):
             f"{name} has diverged: its loss went from {first:.3g} to {last:.3g}, and the network's "
             "output is of no use. Nothing was changed; use a smaller lr for estimator."
         )
-
-
-def check_schedule(net, n_steps, n_epochs):
-    """Raise a ValueError for a schedule of the user's that ends before the training does."""
-    for _, callback in net.callbacks_:
-        policy = getattr(callback, "policy", None)
-        if not isinstance(callback, LRScheduler) or "OneCycleLR" not in (
-            policy,
-            getattr(policy, "__name__", None),
-        ):
-            continue
-        given = callback.kwargs
-        total = given.get("total_steps") or given["epochs"] * given["steps_per_epoch"]
-        wanted = n_steps if callback.step_every == "batch" else n_epochs
-        if wanted > total:
-            raise ValueError(
-                f"callbacks of estimator hold an LRScheduler with OneCycleLR for {total} steps, "
-                f"but this training takes {wanted}. "
-                "Give it as many total_steps, or leave it out for an unlearner: without a schedule "
-                "of its own, the learning rate of an unlearning run falls to 0 on a cosine."
-            )

@@ -11,8 +11,8 @@ from skorch.utils import to_device
 from torch import nn
 
 from skunlearn._engine.build import plain_parts
-from skunlearn._engine.predict import quiet
-from skunlearn._engine.restore import unnoticed
+from skunlearn._engine.predict import without_global_rng
+from skunlearn._engine.restore import preserve_rng_and_modes
 
 
 def _tensors(value):
@@ -89,8 +89,10 @@ def drop_activations(net, rows):
         for module, name in drop:
             value = vars(twins[id(module)])[name]
             vars(twins[id(module)])[name] = deepcopy(value, _zeros(value))
-        view = quiet(net, **{f"{n}_": part for kind in copy.values() for n, part in kind.items()})
-        with unnoticed(net):
+        view = without_global_rng(
+            net, **{f"{n}_": part for kind in copy.values() for n, part in kind.items()}
+        )
+        with preserve_rng_and_modes(net):
             X, y = to_device(rows.batch([row, row]), net.device)
             for training in (True, False):  # a module may keep something in one of them alone
                 view._set_training(training)

@@ -106,3 +106,14 @@ def check_number(name, value, low, high=np.inf, *, integer=False, low_open=False
     if high < np.inf:
         bound += f" and at most {high}"
     raise ValueError(f"{name} must be {what} {bound}; got {value!r}.")
+
+
+def check_groups(groups):
+    groups = np.asarray(groups)
+    if groups.ndim != 1 or len(groups) == 0:
+        raise ValueError(
+            f"groups must have shape (n_samples,), with at least one row; got {groups.shape}."
+        )
+    if (groups != groups).any():
+        raise ValueError("groups must name the group of every row; got missing values (NaN).")
+    return groups

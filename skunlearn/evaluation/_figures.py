@@ -334,9 +334,9 @@ def _proba(name, model, X, classes):
 
 def _decide(model, X, proba, classes):
     inner = innermost(model)
-    if not isinstance(inner, BaseUnlearner | NeuralNet):
-        # Whose rule may be any: a threshold, or votes.
-        return encode_labels(np.asarray(model.predict(X)), classes, "what a network predicts")
-    if hasattr(inner, "aggregate"):  # several networks, with a rule of their own
-        return inner._decide(proba, inner.aggregate == "mean_proba")
-    return predicted(network_of(model), proba)
+    if isinstance(inner, BaseUnlearner):
+        return inner._to_codes(proba)
+    if isinstance(inner, NeuralNet):
+        return predicted(inner, proba)
+    # Whose rule may be any: a threshold, or votes.
+    return encode_labels(np.asarray(model.predict(X)), classes, "what a network predicts")

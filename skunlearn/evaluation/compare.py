@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import recall_score
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
-from skorch.dataset import get_len
 
 from skunlearn._engine.cache import train_once
-from skunlearn._engine.files import finite, read_row, shown, write_row
+from skunlearn._engine.files import nan_to_none, progress_bar, read_row, write_row
 from skunlearn._engine.hashing import cache_key, start_for_key
 from skunlearn._engine.inputs import encode_labels, given_labels
-from skunlearn._engine.rows import some_rows
+from skunlearn._engine.rows import take_rows
 from skunlearn._engine.validation import check_forget, check_number
 from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
 from skunlearn.features import FeatureExtractor
 from skunlearn.methods.finetune import FineTune
 from skunlearn.methods.retrain import Retrain
-from skunlearn.methods.sisa.ensemble import SISA
 
 ORIGINAL, REFERENCE, REFERENCE_2 = "Original", "Retrain", "Retrain again"
 
@@ -413,7 +410,7 @@ def compare_unlearners(
         for seed, todo in missing.items()
     )
     with contextlib.closing(runs):
-        for rows in shown(runs, len(missing), len(seeds), "seed"):
+        for rows in progress_bar(runs, len(missing), len(seeds), "seed"):
             records |= {(row["method"], row["seed"]): row for row in rows}
     return UnlearnerComparison([records[name, seed] for name in named for seed in seeds])
 
@@ -489,7 +486,7 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
     original, _ = trained(FineTune(clone(net), random_state=states[0]), None)
     first, first_seconds = trained(Retrain(clone(net), random_state=states[1]), mask)
     second, second_seconds = trained(Retrain(clone(net), random_state=states[2]), mask)
-    unit = _n_trained(first)
+    unit = first.unlearning_cost_
 
     classes = original.classes_
     if y.ndim == 1:
@@ -499,7 +496,7 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
     rows = np.arange(len(y_unseen))
     if len(rows) > FEATURE_ROWS:
         rows = np.random.RandomState(seed).permutation(rows)[:FEATURE_ROWS]
-    some = some_rows(X_unseen, rows)
+    some = take_rows(X_unseen, rows)
     measure = Measure(n_splits, n_resamples, 0.95, seed)
 
     def look(name, model):
@@ -514,7 +511,7 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
     written = []
 
     def file(row, path):
-        row = finite(row)
+        row = nan_to_none(row)
         if path is not None:
             write_row(path, row)
         written.append(row)
@@ -524,7 +521,7 @@ def _run_seed(net, data, seed, todo, settings, memory, raises):
         if name == REFERENCE:
             figures = {"cost": 1.0, "seconds": first_seconds}
         elif name == REFERENCE_2:
-            figures = {"cost": _n_trained(second) / unit, "seconds": second_seconds}
+            figures = {"cost": second.unlearning_cost_ / unit, "seconds": second_seconds}
         elif name != ORIGINAL:
             try:
                 model = _tuned(model, data, states[3]).set_params(random_state=states[3])
@@ -568,55 +565,7 @@ def _tuned(model, data, state):
 def _unlearn(model, original, data, unit):
     """Let a method unlearn, and return what that took."""
     X, y, mask, _, _, X_val, y_val = data
-    if isinstance(model, SISA):  # whose networks may be trained in other processes
-        model.fit(X, y)
-        start = time.perf_counter()
-        model.unlearn(X, y, forget=mask, X_val=X_val, y_val=y_val)
-        seconds = time.perf_counter() - start
-        n_trained = sum(epoch["n_rows"] for epoch in model.unlearning_history_)
-        return {"cost": n_trained / unit, "seconds": seconds}
-    model.set_params(estimator=FrozenEstimator(original))
-    with _counting(original, model) as tally:
-        start = time.perf_counter()
-        model.unlearn(X, y, forget=mask, X_val=X_val, y_val=y_val)
-        return {"cost": tally[0] / unit, "seconds": time.perf_counter() - start}
-
-
-@contextlib.contextmanager
-def _counting(net, model):
-    """Count the samples that go through `net` and what is made of it: forwards alone, a third.
-
-    What is for those who watch is not counted: validation, and the comparison
-    of the networks before and after the run.
-    """
-    tally, plain, compare = [0.0], type(net), model._compare
-
-    def validation_step(self, batch, **fit_params):
-        before = tally[0]
-        result = plain.validation_step(self, batch, **fit_params)
-        tally[0] = before
-        return result
-
-    def uncounted(*args):
-        before = tally[0]
-        compare(*args)
-        tally[0] = before
-
-    def infer(self, x, **fit_params):
-        tally[0] += get_len(x) * (1 if torch.is_grad_enabled() else 1 / 3)
-        return plain.infer(self, x, **fit_params)
-
-    methods = {"infer": infer, "validation_step": validation_step}
-    net.__class__ = type(plain.__name__, (plain,), methods)
-    model._compare = uncounted
-    try:
-        yield tally
-    finally:
-        net.__class__ = plain
-        del model._compare
-
-
-def _n_trained(unlearner):
-    """How many samples went through a training, from what skorch has noted."""
-    sizes = unlearner.estimator_.history[:, "batches", :, "train_batch_size"]
-    return sum(map(sum, sizes))
+    model._start_from(original, X, y)
+    start = time.perf_counter()
+    model.unlearn(X, y, forget=mask, X_val=X_val, y_val=y_val)
+    return {"cost": model.unlearning_cost_ / unit, "seconds": time.perf_counter() - start}

@@ -5,19 +5,21 @@ import contextlib
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from skunlearn._engine.build import SIZES, assemble, parts_of
-from skunlearn._engine.inputs import encode_labels
+from skunlearn._engine.checks import check_network_data
+from skunlearn._engine.inputs import encode_labels, unwrapped
 from skunlearn._engine.outputs import predicted
 from skunlearn._engine.predict import predict_proba
-from skunlearn._engine.restore import released, unnoticed
+from skunlearn._engine.restore import preserve_rng_and_modes, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
-from skunlearn._engine.run import batches, running, training
+from skunlearn._engine.run import TrainingRun
 from skunlearn._engine.traces import copy_parts
 from skunlearn._engine.validation import check_number
-from skunlearn.metrics._scores import sample_log_loss, utility_score
+from skunlearn.base import BaseUnlearner
+from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.metrics import sample_log_loss, utility_score
 
 _SCORINGS = ("accuracy", "neg_log_loss")
 
@@ -138,22 +140,23 @@ def relearning_time(
     if lr is not None:
         check_number("lr", lr, 0, low_open=True)
     check_is_fitted(unlearner)
-    net = getattr(unlearner, "estimator_", None)
-    if not hasattr(unlearner, "_seeded") or not isinstance(net, NeuralNet):
-        from sklearn.pipeline import Pipeline  # not loaded by skorch
-
-        raise ValueError(
-            "unlearner must be an unlearner of this package that holds one network, as its "
-            f"estimator_; got {type(unlearner).__name__}."
-            + (
+    if not isinstance(unlearner, NetworkUnlearner):
+        why = "must be an unlearner of this package that holds one network, as its estimator_"
+        way = ""
+        if isinstance(unlearner, BaseUnlearner):
+            way = (
+                " A model of an ensemble relearns rows that others have seen: that says nothing of "
+                "the ensemble."
+            )
+        elif hasattr(unlearner, "steps"):
+            way = (
                 " Pass the last step, and rows as the other steps transform them: "
                 "relearning_time(pipeline[-1], pipeline[:-1].transform(X), y, ...)."
-                if isinstance(unlearner, Pipeline)
-                else ""
             )
-        )
-    template = unlearner._check_estimator()
-    data, y, _, _ = unlearner._check_rows(X, y, None, None, None, reset=False)
+        raise ValueError(f"unlearner {why}; got {type(unlearner).__name__}.{way}")
+    net = unlearner.estimator_
+    template = getattr(unlearner.estimator, "estimator", unlearner.estimator)
+    data, y = check_network_data(unlearner, template, unwrapped(X), unwrapped(y), "X", "y", False)
     rows = rows_for(template, net, data, encode_labels(y, unlearner.classes_))
     settings = {name: getattr(net, name) for name in SIZES if hasattr(net, name)}
     if lr is not None:
@@ -162,30 +165,26 @@ def relearning_time(
     if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
         settings["iterator_train__shuffle"] = True
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    with unlearner._seeded(seed, template), released(template):
-        pupil = assemble(template, copy_parts(parts_of(net)), len(unlearner.classes_), **settings)
-        with running(
-            pupil,
-            _run_name="relearning",
-            check_data=lambda self, X, y=None: None,
-            get_split_datasets=lambda self, X, y=None, **kwargs: (X, None),
-        ):
-            per_epoch = len(batches(pupil, rows))
-            exam = _Exam(rows, target, scoring, every or per_epoch)
-            pupil.callbacks_ = [("exam", exam)]
-            with contextlib.suppress(_Reached), training(pupil, rows, rows.y):
-                pupil.fit_loop(rows, rows.y, epochs=max_epochs)
-                exam.look(pupil)  # `every` need not divide the number of batches
-                return float("inf")
-        return exam.n_batches / per_epoch
+    with seeded(seed, template.device), restore_accelerator(template):
+        parts = copy_parts(parts_of(net))
+        learner = assemble(template, parts, len(unlearner.classes_), **settings)
+        run = TrainingRun(learner, name="relearning")
+        per_epoch = len(run.batches(rows))
+        evaluator = _Evaluator(rows, target, scoring, every or per_epoch)
+        learner.callbacks_ = [("evaluator", evaluator)]
+        with contextlib.suppress(_Reached), run.training(rows):
+            run.train(rows, None, max_epochs)
+            evaluator.evaluate(learner)  # `every` need not divide the number of batches
+            return float("inf")
+    return evaluator.n_batches / per_epoch
 
 
 class _Reached(Exception):
     """The target is reached, which is how a callback ends a training."""
 
 
-class _Exam(Callback):
-    """Look at the score before the training and after every few batches of it."""
+class _Evaluator(Callback):
+    """Score before the training and after every few batches of it."""
 
     def __init__(self, rows, target, scoring, every):
         self.rows = rows
@@ -195,18 +194,18 @@ class _Exam(Callback):
         self.n_batches = 0
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Look before any training."""
-        self.look(net)
+        """Score before any training."""
+        self.evaluate(net)
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
-        """Look if it is time to."""
+        """Score if it is time to."""
         self.n_batches += 1
         if self.n_batches % self.every == 0:
-            self.look(net)
+            self.evaluate(net)
 
-    def look(self, net):
+    def evaluate(self, net):
         """End the training if the target is reached."""
-        with unnoticed(net):  # or the times would depend on how often one looks
+        with preserve_rng_and_modes(net):  # or the times would depend on how often one scores
             proba = predict_proba(net, self.rows)
         if not np.isfinite(proba).all():
             raise ValueError(

@@ -6,7 +6,6 @@ import html
 import json
 import platform
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -17,12 +16,12 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from skorch.utils import is_dataset
 
-from skunlearn._engine.files import finite
+from skunlearn._engine.digests import canonical_bytes, each_row
+from skunlearn._engine.files import nan_to_none
 from skunlearn._engine.inputs import encode_labels, given_labels
-from skunlearn._engine.restore import modes_kept
-from skunlearn._engine.rows import some_rows
+from skunlearn._engine.restore import preserve_modes
+from skunlearn._engine.rows import take_rows
 from skunlearn._engine.validation import check_forget, check_number
 from skunlearn.evaluation._figures import (
     FEATURE_ROWS,
@@ -167,7 +166,7 @@ class UnlearningReport:
             }
             for name, intervals in self.figures.items()
         }
-        return json.dumps(finite(content), indent=indent, allow_nan=False, ensure_ascii=False)
+        return json.dumps(nan_to_none(content), indent=indent, allow_nan=False, ensure_ascii=False)
 
     def _cells(self):
         """The figures as text: a header and a line for each."""
@@ -229,7 +228,7 @@ class UnlearningReport:
             "</small></td></tr>"
             for key, (name, *cells) in zip(self.figures, lines)
         )
-        parameters = html.escape(json.dumps(finite(self.parameters), indent=2, default=str))
+        parameters = html.escape(json.dumps(nan_to_none(self.parameters), indent=2, default=str))
         return (
             f"<div><h4>Unlearning report</h4><table>{facts}</table>"
             f"<table><thead><tr><th></th>{heads}<th></th></tr></thead><tbody>{figures}</tbody></table>"
@@ -398,7 +397,7 @@ def unlearning_report(
         )
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
     nets = [network_of(model) for model in models.values()]
-    with modes_kept(*(net for net in nets if net is not None)):
+    with preserve_modes(*(net for net in nets if net is not None)):
         subjects = {
             name: Subject(name, model, (X, X_unseen), codes, mask, classes)
             for name, model in models.items()
@@ -408,7 +407,7 @@ def unlearning_report(
             rows = np.arange(len(y_unseen))
             if len(rows) > FEATURE_ROWS:
                 rows = check_random_state(random_state).permutation(rows)[:FEATURE_ROWS]
-            some = some_rows(X_unseen, rows)
+            some = take_rows(X_unseen, rows)
             features = {
                 name: FeatureExtractor(model, layer=feature_layer).transform(some)
                 for (name, model), net in zip(models.items(), nets)
@@ -466,49 +465,16 @@ def unlearning_report(
 
 def _digests(X, y, names):
     """Count and SHA-256 of the sets by their `names`, and SHA-256 of each row without its label."""
-    from skorch.helper import SliceDataset  # which imports much that is not needed before
-
-    if is_dataset(X):
-        rows = (X[i][0] for i in range(len(X)))
-    elif isinstance(X, Mapping):
-        rows = ({key: values[i] for key, values in X.items()} for i in range(len(y)))
-    else:
-        rows = X if isinstance(X, SliceDataset | torch.Tensor) else np.asarray(X)
     digests = {name: hashlib.sha256() for name in np.unique(names).tolist()}
     single = []
-    for name, row, label in zip(names.tolist(), rows, y, strict=True):
-        own = hashlib.sha256()
-        for digest in (own, digests[name]):
-            _feed(digest, row)
-        _feed(digests[name], label)
-        single.append(own.digest())
+    for name, row, label in zip(names.tolist(), each_row(X), y, strict=True):
+        content = canonical_bytes(row)
+        digests[name].update(content + canonical_bytes(label))
+        single.append(hashlib.sha256(content).digest())
     return {
         name: {"count": names.tolist().count(name), "sha256": digest.hexdigest()}
         for name, digest in digests.items()
     }, single
-
-
-def _feed(digest, value):
-    if isinstance(value, Mapping):
-        for key in sorted(value, key=str):
-            _feed(digest, str(key))
-            _feed(digest, value[key])
-        return
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OUS" and value.ndim:
-        value = value.tolist()
-    if isinstance(value, tuple | list):
-        for item in value:
-            _feed(digest, item)
-        return
-    array = np.asarray(value)
-    if array.dtype.kind in "OUS":
-        text = str(value).encode()
-        digest.update(f"str {len(text)}\n".encode() + text)
-    else:
-        digest.update(f"{array.dtype.str} {array.shape}\n".encode() + array.tobytes())
 
 
 def _versions():

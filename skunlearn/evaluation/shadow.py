@@ -5,7 +5,6 @@ import hashlib
 import io
 import numbers
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import joblib
@@ -15,14 +14,14 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, check_random_state
 
-from skunlearn._engine.files import shown, warn_of_file, write
+from skunlearn._engine.files import progress_bar, warn_of_file, write
 from skunlearn._engine.hashing import cache_key, start_for_key
 from skunlearn._engine.inputs import Whole, given_labels
-from skunlearn._engine.rows import some_rows
-from skunlearn._engine.validation import check_forget, check_number
+from skunlearn._engine.restore import seeded
+from skunlearn._engine.rows import take_rows
+from skunlearn._engine.validation import check_forget, check_groups, check_number
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import attack_signal
-from skunlearn.model_selection import _check_groups
 
 _DIGEST = 16  # bytes
 
@@ -197,7 +196,7 @@ def shadow_margins(
     if groups is None:
         units = np.arange(np.count_nonzero(forget))
     else:
-        groups = _check_groups(groups)
+        groups = check_groups(groups)
         check_consistent_length(y, groups)
         units = np.unique(groups[forget], return_inverse=True)[1]
     n_units = units.max() + 1
@@ -376,7 +375,7 @@ def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, 
     )
     with contextlib.closing(results):
         # Results first, so that they are asked once more, and their workers and bar are dismissed.
-        for row, i in zip(shown(results, len(missing), len(tasks), "model"), missing):
+        for row, i in zip(progress_bar(results, len(missing), len(tasks), "model"), missing):
             margins[i] = row
     return np.array(margins)
 
@@ -397,7 +396,7 @@ def _run(unlearner, content, train, forget, seed, path):
     which = np.flatnonzero(train)
     mask = forget[which] if forget.any() else None
     held_out = {"X_val": Whole(X_val), "y_val": Whole(y_val)}  # however many there are
-    model.fit(some_rows(X, which), y[which], forget=mask, **held_out)
+    model.fit(take_rows(X, which), y[which], forget=mask, **held_out)
 
     def margins_of(X, y):
         proba = model.predict_proba(X)
@@ -405,9 +404,8 @@ def _run(unlearner, content, train, forget, seed, path):
 
     which = np.flatnonzero(look_at)
     # A data loader draws from the global generator, for which other threads may have plans.
-    device = SimpleNamespace(device=getattr(unlearner.estimator, "device", "cpu"))
-    with model._seeded(seed, device):
-        margins = margins_of(some_rows(X, which), y[which])
+    with seeded(seed, getattr(unlearner.estimator, "device", "cpu")):
+        margins = margins_of(take_rows(X, which), y[which])
         if X_unseen is not None:
             margins = np.concatenate([margins, margins_of(X_unseen, y_unseen)])
     if path is not None:

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skunlearn._engine.inputs import given_labels
-from skunlearn._engine.rows import some_rows
+from skunlearn._engine.rows import take_rows
 from skunlearn._engine.validation import check_number
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
@@ -179,7 +179,7 @@ class FeatureDistributionDisplay:
         ):
             if len(among):
                 few = np.sort(rng.permutation(among)[:n_rows])
-                rows[key], labels[key] = some_rows(data, few), target[few]
+                rows[key], labels[key] = take_rows(data, few), target[few]
         features = {
             name: {
                 key: FeatureExtractor(network, layer=layer).transform(few)

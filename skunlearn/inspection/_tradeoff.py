@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skunlearn._engine.inputs import given_labels
-from skunlearn._engine.rows import some_rows
+from skunlearn._engine.rows import take_rows
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
 from skunlearn.inspection._rows import by_network, check_mask, one_seed, row_losses
 from skunlearn.metrics import forgetting_score, utility_score
@@ -155,7 +155,7 @@ class TradeoffDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
         mask = check_mask(forget, y)
-        X_forget, y_forget = some_rows(X, np.flatnonzero(mask)), y[mask]
+        X_forget, y_forget = take_rows(X, np.flatnonzero(mask)), y[mask]
         seed = one_seed(random_state)
         table = [
             {

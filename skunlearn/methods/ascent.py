@@ -8,14 +8,14 @@ from skorch.utils import to_device
 
 from skunlearn._engine.run import cycle
 from skunlearn._engine.validation import check_number
-from skunlearn.base import BaseUnlearner
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 _CHECK_EVERY = 8  # batches between two measurements of the held-out loss
 
 _CHECK_ROWS = 128  # held-out rows that a measurement looks at
 
 
-class NegGrad(BaseUnlearner):
+class NegGrad(NetworkUnlearner):
     """Gradient ascent on the loss of the rows to forget.
 
     Retained rows are not used, so nothing holds back what the network knows of them. Run too long
@@ -36,7 +36,7 @@ class NegGrad(BaseUnlearner):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 
@@ -111,7 +111,7 @@ class NegGrad(BaseUnlearner):
         return self._train(net, request, (request.forget, step, net.max_epochs))
 
 
-class AdvancedNegGrad(BaseUnlearner):
+class AdvancedNegGrad(NetworkUnlearner):
     """Gradient ascent on the rows to forget, held back by descent on the retained ones.
 
     Each batch of retained rows is paired with a batch of forget rows, and an optimiser step lowers
@@ -124,9 +124,9 @@ class AdvancedNegGrad(BaseUnlearner):
         The network to unlearn.
     alpha : float, default=0.3
         Weight of the ascent. 1 is the method of [2]_, 0.05 / 0.95 is NegGrad+ of [1]_.
-    ceiling : None or "unseen", default=None
-        ``"unseen"`` stops the ascent for a batch whose loss has reached the mean loss on held-out
-        rows, ``alpha * max(0, CE(unseen) - CE(forget))`` taking the place of the second term; needs
+    ceiling : None or "val", default=None
+        ``"val"`` stops the ascent for a batch whose loss has reached the mean loss on held-out
+        rows, ``alpha * max(0, CE(val) - CE(forget))`` taking the place of the second term; needs
         `X_val`. None climbs without end.
     max_epochs : int, default=3
         Passes over the retained rows.
@@ -138,7 +138,7 @@ class AdvancedNegGrad(BaseUnlearner):
     batch_size : int, default=None
         Rows of each kind in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 
@@ -150,12 +150,12 @@ class AdvancedNegGrad(BaseUnlearner):
         The labels, in the order of the columns of `predict_proba`.
     unlearning_history_ : skorch.History
         The history of the last unlearning run. Its batches hold
-        ``unseen_loss`` where the ceiling was measured.
+        ``val_loss`` where the ceiling was measured.
 
     Raises
     ------
     ValueError
-        By `fit` and `unlearn`, if ``ceiling="unseen"`` and there is no `X_val`.
+        By `fit` and `unlearn`, if ``ceiling="val"`` and there is no `X_val`.
 
     See Also
     --------
@@ -201,7 +201,7 @@ class AdvancedNegGrad(BaseUnlearner):
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
-    _remedy: ClassVar[str] = "Use a smaller alpha, or ceiling='unseen' with X_val."
+    _remedy: ClassVar[str] = "Use a smaller alpha, or ceiling='val' with X_val."
 
     def __init__(
         self,
@@ -227,31 +227,31 @@ class AdvancedNegGrad(BaseUnlearner):
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
         check_number("alpha", self.alpha, 0)
-        if self.ceiling not in (None, "unseen"):
-            raise ValueError(f"ceiling must be None or 'unseen'; got {self.ceiling!r}.")
+        if self.ceiling not in (None, "val"):
+            raise ValueError(f"ceiling must be None or 'val'; got {self.ceiling!r}.")
 
     def _needs(self):
-        return self.needs | {"unseen"} if self.ceiling else self.needs
+        return self.needs | {"val"} if self.ceiling else self.needs
 
     def _search_space(self, common):
         return {"alpha": loguniform(0.03, 1)}
 
     def _unlearn(self, request):
         net = self._copy(request.original)
-        forget_batches = cycle(net, request.forget)
+        forget_batches = cycle(net, request.forget, whole=True)
         ceiling, n_batches = torch.inf, 0
         if self.ceiling is not None:
-            some = torch.randperm(len(request.unseen))[:_CHECK_ROWS].numpy()
-            X_unseen, y_unseen = to_device(request.unseen.batch(some), net.device)
+            some = torch.randperm(len(request.val))[:_CHECK_ROWS].numpy()
+            X_val, y_val = to_device(request.val.batch(some), net.device)
 
         def step(net, X, y, progress):
             nonlocal ceiling, n_batches
             if self.ceiling is not None and n_batches % _CHECK_EVERY == 0:
                 net._set_training(False)
                 with torch.no_grad():
-                    y_pred = net.infer(X_unseen)
-                    ceiling = net.get_loss(y_pred, y_unseen, X=X_unseen).item()
-                net.history.record_batch("unseen_loss", ceiling)
+                    y_pred = net.infer(X_val)
+                    ceiling = net.get_loss(y_pred, y_val, X=X_val).item()
+                net.history.record_batch("val_loss", ceiling)
                 net._set_training(True)
             n_batches += 1
             X_forget, y_forget = to_device(next(forget_batches), net.device)

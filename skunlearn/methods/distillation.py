@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from scipy.stats import loguniform
-from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
@@ -20,14 +19,15 @@ from skunlearn._engine.build import (
     reinitialise,
 )
 from skunlearn._engine.outputs import logits
-from skunlearn._engine.restore import unnoticed
+from skunlearn._engine.restore import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
+from skunlearn._engine.run import RunCallback
 from skunlearn._engine.traces import copy_parts
 from skunlearn._engine.validation import check_number
-from skunlearn.base import BaseUnlearner
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 
-class BadTeacher(BaseUnlearner):
+class BadTeacher(NetworkUnlearner):
     """Imitate the original on the retained rows and an untrained network on the rows to forget.
 
     Each batch is drawn from retained and forget rows together. Its loss is the mean divergence
@@ -51,7 +51,7 @@ class BadTeacher(BaseUnlearner):
     temperature : float, default=1.0
         What logits are divided by before the divergence is taken.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights, those of the untrained network included, and batches.
 
@@ -163,16 +163,18 @@ class BadTeacher(BaseUnlearner):
         template, n_classes = self._check_estimator(), len(self.classes_)
         net = fresh_network(template, request.retain, n_classes)
         if net is None:
-            parts = copy_parts(plain_parts(request.original))
+            with self._cost.unwatched(request.original):
+                parts = copy_parts(plain_parts(request.original))
             net = assemble(template, parts, n_classes, compile=False)
             # From the inside: a module that also sets its children's weights has the last word.
             for name, layer in reversed(list(net.module_.named_modules())):
                 reinitialise(name, layer)
         else:
-            with unnoticed(net):
+            with preserve_rng_and_modes(net):
                 other = fresh_network(template, request.retain, n_classes)
             if _given(net, other):
                 return None
+        self._cost.watch(net)
         return net if _is_unsure(net, request.forget) else None
 
 
@@ -189,7 +191,7 @@ def _is_unsure(net, rows):
     return bool(torch.special.entr(proba).sum(dim=1).mean() >= np.log(proba.shape[1]) / 2)
 
 
-class SCRUB(BaseUnlearner):
+class SCRUB(NetworkUnlearner):
     """Disobey the original on the rows to forget, then obey it on the retained rows.
 
     In each of the first `max_steps` epochs a pass over the forget rows maximises
@@ -225,7 +227,7 @@ class SCRUB(BaseUnlearner):
         the forget rows (the last such epoch, if there are several). Needs `X_val`. The weights of
         every epoch lie in a temporary folder during the run.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 
@@ -325,7 +327,7 @@ class SCRUB(BaseUnlearner):
             raise ValueError(f"rewind must be True or False; got {self.rewind!r}.")
 
     def _needs(self):
-        return self.needs | {"unseen"} if self.rewind else self.needs
+        return self.needs | {"val"} if self.rewind else self.needs
 
     def _search_space(self, common):
         return {
@@ -357,11 +359,11 @@ class SCRUB(BaseUnlearner):
         if not self.rewind:
             return self._train(net, request, *phases)
         with tempfile.TemporaryDirectory() as folder:
-            rewind = _Rewind(request, Path(folder), len(self.classes_))
+            rewind = _Rewind(request, Path(folder), len(self.classes_), self._cost)
             return rewind.apply(self._train(net, request, *phases, callbacks=[rewind]))
 
 
-class _Rewind(Callback):
+class _Rewind(RunCallback):
     """Keep the weights of every epoch that ends on retained rows, and choose among them.
 
     Parameters
@@ -372,23 +374,26 @@ class _Rewind(Callback):
         Where the weights are kept.
     n_classes : int
         The number of classes.
+    cost : Cost
+        Counts the rows that go through the network.
     """
 
-    def __init__(self, request, folder, n_classes):
+    def __init__(self, request, folder, n_classes, cost):
         wanted, held_out = (
             np.bincount(rows.y.long().numpy(), minlength=n_classes)
-            for rows in (request.forget, request.unseen)
+            for rows in (request.forget, request.val)
         )
         share = wanted / np.maximum(held_out, 1)
-        self.weights = share[request.unseen.y.long().numpy()]
+        self.weights = share[request.val.y.long().numpy()]
         if not self.weights.any():
             raise ValueError(
                 "rewind=True needs held-out rows of the same classes as the rows to forget, but "
-                f"none of the {len(request.unseen)} rows of X_val is; pass some, or set "
+                f"none of the {len(request.val)} rows of X_val is; pass some, or set "
                 "rewind=False."
             )
         self.request = request
         self.folder = folder
+        self.cost = cost
 
     def on_epoch_end(self, net, dataset_train=None, **kwargs):
         if dataset_train is self.request.retain:
@@ -397,7 +402,7 @@ class _Rewind(Callback):
 
     def apply(self, net):
         """Load the weights of the best epoch into the trained network."""
-        target = self._error(net, self.request.unseen, self.weights)
+        target = self._error(net, self.request.val, self.weights)
         errors = [epoch.get("forget_error", np.inf) for epoch in net.history]
         # The last of equals has been repaired longest.
         best = len(errors) - 1 - int(np.argmin(np.abs(np.subtract(errors, target))[::-1]))
@@ -409,7 +414,8 @@ class _Rewind(Callback):
         return net
 
     def _error(self, net, rows, weights=None):
-        wrong = net.predict_proba(rows).argmax(axis=1) != rows.y.numpy()
+        with self.cost.counting(net):
+            wrong = net.predict_proba(rows).argmax(axis=1) != rows.y.numpy()
         return float(np.average(wrong, weights=weights))
 
 

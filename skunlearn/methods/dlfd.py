@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -13,20 +12,21 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.optim.swa_utils import update_bn
 
 from skunlearn._engine.hooks import (
+    add_to_output,
     added,
-    adding,
-    constant_parameters,
-    extract,
+    capture_output,
     feature_layer,
+    forward_features,
+    frozen_parameters,
     layer_names,
     named_layer,
-    reading,
 )
 from skunlearn._engine.ranges import value_range
-from skunlearn._engine.run import cycle, running
+from skunlearn._engine.run import RunCallback, backward, cycle, one_row_statistics
 from skunlearn._engine.validation import check_number
-from skunlearn.base import BaseUnlearner
+from skunlearn._engine.warn import warn
 from skunlearn.callbacks import ForgettingMonitor
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.transport import METHODS, transport_distance
 
 _SAMPLE = 256  # rows of each kind, at most, that are looked at before the run
@@ -34,7 +34,7 @@ _SAMPLE = 256  # rows of each kind, at most, that are looked at before the run
 _FEWEST = 20  # rows of each kind below which a forgetting score says nothing
 
 
-class DLFD(BaseUnlearner):
+class DLFD(NetworkUnlearner):
     """Distribution-Level Feature Distancing.
 
     For each batch of retained rows, synthesises rows whose feature distribution is far, in
@@ -95,7 +95,7 @@ class DLFD(BaseUnlearner):
     check_rows : int, default=200
         Forget rows and held-out rows, of each at most so many, that a measurement looks at.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights, batches and projections.
 
@@ -242,14 +242,15 @@ class DLFD(BaseUnlearner):
     def _unlearn(self, request):
         net = self._copy(request.original)
         perturbation = _Perturbation(self, net, request)
-        forget_batches = cycle(net, request.forget)
+        forget_batches = cycle(net, request.forget, whole=True)
         monitor = None
-        n_rows = min(len(request.forget), len(request.unseen or ()))
+        n_rows = min(len(request.forget), len(request.val or ()))
         if self.forgetting_threshold and n_rows >= _FEWEST:
-            monitor = ForgettingMonitor(
+            monitor = _Monitor(
+                self._cost,
                 request.forget,
                 None,
-                request.unseen,
+                request.val,
                 None,
                 classes=np.arange(len(self.classes_)),  # the labels are encoded
                 every=self.check_every,
@@ -274,7 +275,7 @@ class DLFD(BaseUnlearner):
                 y_pred = net.infer(X_far)
             loss = net.get_loss(y_pred, y, X=X, training=True)
             if self.clean_weight:
-                net.backward(loss)  # now, so that only one pass is in memory at a time
+                backward(net, loss)  # now, so that only one pass is in memory at a time
                 y_pred = net.infer(X)
                 clean = net.get_loss(y_pred, y, X=X, training=True)
                 loss = loss.detach() + self.clean_weight * clean
@@ -288,9 +289,21 @@ class DLFD(BaseUnlearner):
         )
         if self.bn_batches:
             clean = itertools.islice(cycle(net, request.retain), self.bn_batches)
-            with running(net):
+            with one_row_statistics(net.module_):
                 update_bn(([X] for X, _ in clean), _Inference(net))
         return net
+
+
+class _Monitor(RunCallback, ForgettingMonitor):
+    """Counts what the measuring costs."""
+
+    def __init__(self, cost, *rows, **params):
+        super().__init__(*rows, **params)
+        self.cost = cost
+
+    def _measure(self, net):
+        with self.cost.counting(net):
+            return super()._measure(net)
 
 
 class _Perturbation:
@@ -334,7 +347,7 @@ class _Perturbation:
     def _values(self, X):
         """What the perturbation is added to."""
         if self.at is not None:
-            return extract(self.net, X, (self.at, False))
+            return forward_features(self.net, X, (self.at, False))
         if isinstance(X, PackedSequence):
             X = X.data
         if isinstance(X, torch.Tensor) and X.dtype.is_floating_point:
@@ -348,7 +361,7 @@ class _Perturbation:
     def _check_order(self, X):
         """Raise a ValueError if the features do not depend on what is perturbed."""
         delta = torch.zeros_like(self._values(X)).requires_grad_()
-        with self.added(X, delta) as X_far, reading(*self.layer) as read:
+        with self.added(X, delta) as X_far, capture_output(*self.layer) as read:
             self.net.infer(X_far)
         if not read[-1].requires_grad or (
             torch.autograd.grad(read[-1].sum(), delta, allow_unused=True)[0] is None
@@ -371,23 +384,21 @@ class _Perturbation:
 
     def _check_apart(self, X, X_forget):
         """Warn where transport has no direction to push in."""
-        retain = extract(self.net, X, self.layer)
+        retain = forward_features(self.net, X, self.layer)
         if len(retain) < 2:
             return
         first, second = retain.chunk(2)
-        forget = self._comparable(extract(self.net, X_forget, self.layer), retain)
+        forget = self._comparable(forward_features(self.net, X_forget, self.layer), retain)
         apart = float(transport_distance(forget, retain, method="exact"))
         spread = float(transport_distance(second, first, method="exact"))
         if apart <= max(0.1 * spread, 1e-5):
-            warnings.warn(
+            warn(
                 "Forget and retained features cannot be told apart: the transport distance "
                 f"between {len(forget)} forget and {len(retain)} retained rows is {apart:.3g}, "
                 f"between {len(second)} and {len(first)} retained rows {spread:.3g}. DLFD pushes "
                 "along this distance and will do little more than fine-tune; try another "
                 "feature_layer, or make sure that the rows to forget are not still among those "
                 "to retain.",
-                UserWarning,
-                stacklevel=2,
             )
 
     @contextlib.contextmanager
@@ -396,13 +407,13 @@ class _Perturbation:
         if self.at is None:
             yield added(X, delta)
         else:
-            with adding(self.at, delta):
+            with add_to_output(self.at, delta):
                 yield X
 
     def find(self, X, y, X_forget, ce_weight):
         """The perturbation of a batch of retained rows, without gradient."""
         params, net = self.params, self.net
-        z_forget = extract(net, X_forget, self.layer)
+        z_forget = forward_features(net, X_forget, self.layer)
         values = self._values(X)
         if not torch.isfinite(z_forget).all():
             raise ValueError(
@@ -413,10 +424,10 @@ class _Perturbation:
         low, high = torch.minimum(self.low, values), torch.maximum(self.high, values)
         delta = torch.zeros_like(values)
         net._set_training(False)
-        with constant_parameters(net.module_):
+        with frozen_parameters(net.module_):
             for _ in range(params.perturb_steps):
                 delta.requires_grad_()
-                with self.added(X, delta) as X_far, reading(*self.layer) as read:
+                with self.added(X, delta) as X_far, capture_output(*self.layer) as read:
                     y_pred = net.infer(X_far)
                 distance = transport_distance(
                     read[-1],

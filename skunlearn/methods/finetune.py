@@ -12,12 +12,12 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from skunlearn._engine.build import check_no_adapter, fresh_network, plain, reinitialise
-from skunlearn._engine.hooks import constant_parameters
+from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.validation import check_number
-from skunlearn.base import BaseUnlearner
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 
-class FineTune(BaseUnlearner):
+class FineTune(NetworkUnlearner):
     """Go on training on the retained rows, and let what is not rehearsed fade.
 
     Parameters
@@ -34,7 +34,7 @@ class FineTune(BaseUnlearner):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 
@@ -106,7 +106,7 @@ class FineTune(BaseUnlearner):
         return self._train(net, request, (request.retain, None, net.max_epochs))
 
 
-class CFk(BaseUnlearner):
+class CFk(NetworkUnlearner):
     """Catastrophic forgetting of the last layers: fine-tune them, freeze everything else.
 
     Trains the last `k` layers on the retained rows, and lets what is not rehearsed fade from them.
@@ -130,7 +130,7 @@ class CFk(BaseUnlearner):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 
@@ -241,7 +241,7 @@ class CFk(BaseUnlearner):
             y_pred = net.infer(X)
             return net.get_loss(y_pred, y, X=X, training=True), y_pred
 
-        with constant_parameters(nn.ParameterList(frozen)):
+        with frozen_parameters(nn.ParameterList(frozen)):
             return self._train(net, request, (request.retain, step, net.max_epochs))
 
 
@@ -270,7 +270,7 @@ class EUk(CFk):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 
@@ -378,7 +378,7 @@ class EUk(CFk):
         return self._train_tail(net, request, tail)
 
 
-class L1Sparse(BaseUnlearner):
+class L1Sparse(NetworkUnlearner):
     """Fine-tune on the retained rows under an L1 penalty that fades.
 
     Minimises ``CE(retain) + gamma_t * ||weights||_1``, where ``gamma_t`` falls linearly from
@@ -402,7 +402,7 @@ class L1Sparse(BaseUnlearner):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 

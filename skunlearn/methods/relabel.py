@@ -1,6 +1,5 @@
 """Unlearning by training the rows to forget on other labels than their own."""
 
-import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -10,17 +9,18 @@ from skorch.utils import to_device
 from torch.nn.functional import cross_entropy
 from torch.utils.data import StackDataset
 
-from skunlearn._engine.hooks import constant_parameters
+from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.outputs import logits
 from skunlearn._engine.ranges import check_batch, value_range
 from skunlearn._engine.rows import JoinedRows, Rows
 from skunlearn._engine.validation import check_number
-from skunlearn.base import BaseUnlearner
+from skunlearn._engine.warn import warn
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 _SAMPLE = 256  # rows of each kind that the range of values is read from
 
 
-class RandomLabel(BaseUnlearner):
+class RandomLabel(NetworkUnlearner):
     """Train the rows to forget on wrong labels, together with the retained rows on their own.
 
     Each epoch draws for every forget row one of the labels that are not its own, all equally
@@ -40,7 +40,7 @@ class RandomLabel(BaseUnlearner):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights, batches and labels.
 
@@ -121,7 +121,7 @@ class RandomLabel(BaseUnlearner):
         return self._train(net, request, *phases)
 
 
-class AMUN(BaseUnlearner):
+class AMUN(NetworkUnlearner):
     """Adversarial Machine Unlearning.
 
     Trains on the nearest adversarial example of each row to forget, with the wrong label that the
@@ -156,7 +156,7 @@ class AMUN(BaseUnlearner):
     with_forget : bool, default=False
         Whether to train on the forget rows with their own labels, too, as the publication does.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 
@@ -321,12 +321,10 @@ class AMUN(BaseUnlearner):
                 "RandomLabel works without."
             )
         if len(X) < len(request.forget):
-            warnings.warn(
+            warn(
                 f"AMUN found no adversarial example of {len(request.forget) - len(X)} of the "
                 f"{len(request.forget)} rows to forget within the range of the data, and leaves "
                 "them out. Try more perturb_steps.",
-                UserWarning,
-                stacklevel=5,
             )
         return X, torch.stack(y).to(request.forget.y.dtype)
 
@@ -398,7 +396,7 @@ def nearest_adversarial(net, X, y, low, high, radius, n_steps):
     span = X[0].numel() ** 0.5
     radius = min(radius, span)
     net.module_.eval()
-    with constant_parameters(net.module_):
+    with frozen_parameters(net.module_):
         while radius < 2 * span:
             for _ in range(n_steps):
                 x = X_far[todo].requires_grad_()

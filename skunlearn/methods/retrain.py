@@ -4,10 +4,10 @@ from typing import ClassVar
 
 from scipy.stats import loguniform
 
-from skunlearn.base import BaseUnlearner
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 
-class Retrain(BaseUnlearner):
+class Retrain(NetworkUnlearner):
     """Train again from fresh weights, on the retained rows alone.
 
     The reference that every other method is compared with. With `max_epochs` set it is the shorter
@@ -23,7 +23,7 @@ class Retrain(BaseUnlearner):
     lr : float, default=None
         Learning rate of the retraining; None for the original's.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights and batches.
 

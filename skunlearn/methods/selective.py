@@ -4,15 +4,15 @@ from typing import ClassVar
 
 import torch
 from scipy.stats import loguniform, uniform
-from skorch.callbacks import Callback
 from skorch.utils import to_device
 
+from skunlearn._engine.run import RunCallback
 from skunlearn._engine.validation import check_number
-from skunlearn.base import BaseUnlearner
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.methods.relabel import RandomLabel
 
 
-class SSD(BaseUnlearner):
+class SSD(NetworkUnlearner):
     """Selective Synaptic Dampening: shrink the weights that matter most to the rows to forget.
 
     The importance of a weight for some rows is the mean, over those rows, of the squared derivative
@@ -36,7 +36,7 @@ class SSD(BaseUnlearner):
         Rows that an importance is estimated from, at most so many of the retained and as many of
         the forget rows, drawn at random; each costs one forward and backward pass of its own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights, batches and the rows drawn.
 
@@ -167,7 +167,7 @@ class SalUn(RandomLabel):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights, batches and wrong labels.
 
@@ -256,7 +256,7 @@ class SalUn(RandomLabel):
         return super()._train(net, request, *phases, callbacks=[keep], **kwargs)
 
 
-class _KeepOthers(Callback):
+class _KeepOthers(RunCallback):
     """Let only the weights under the masks be trained.
 
     Parameters

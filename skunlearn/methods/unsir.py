@@ -6,14 +6,14 @@ import torch
 from scipy.stats import loguniform
 from skorch.dataset import Dataset
 
-from skunlearn._engine.hooks import constant_parameters
+from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.ranges import check_batch
 from skunlearn._engine.rows import JoinedRows, Rows
 from skunlearn._engine.validation import check_number
-from skunlearn.base import BaseUnlearner
+from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 
-class UNSIR(BaseUnlearner):
+class UNSIR(NetworkUnlearner):
     """Impair the network with noise that it gets most wrong, then repair it.
 
     1. For each class among the forget rows, learn a batch of noise rows ``n``: by Adam, from
@@ -47,7 +47,7 @@ class UNSIR(BaseUnlearner):
     noise_penalty : float, default=0.1
         Weight of the squared norm of a noise row.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained originals; see :class:`~skunlearn.base.BaseUnlearner`.
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
         Seeds weights, batches and noise.
 
@@ -177,7 +177,7 @@ class UNSIR(BaseUnlearner):
         labels = request.forget.y.unique().repeat_interleave(self.noise_rows)
         noise = torch.randn(len(labels), *X.shape[1:], dtype=X.dtype, device=device)
         net._set_training(False)
-        with constant_parameters(net.module_):
+        with frozen_parameters(net.module_):
             for n, y in zip(noise.split(self.noise_rows), labels.to(device).split(self.noise_rows)):
                 adam = torch.optim.Adam([n.requires_grad_()], lr=self.noise_lr)
                 for _ in range(self.noise_steps):

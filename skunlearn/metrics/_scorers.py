@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 from skorch.utils import is_dataset
 
+from skunlearn._engine.digests import canonical_bytes
 from skunlearn._engine.inputs import given_labels
 from skunlearn._engine.validation import check_forget, check_number
 from skunlearn.features import FeatureExtractor
@@ -202,8 +203,8 @@ def _holds_every_row(X, X_forget):
     rows, forget_rows = arrays
     if rows.dtype != forget_rows.dtype or rows.shape[1:] != forget_rows.shape[1:]:
         return False
-    seen = {hash(row.tobytes()) for row in rows}
-    return all(hash(row.tobytes()) in seen for row in forget_rows)
+    seen = set(map(canonical_bytes, rows))
+    return all(canonical_bytes(row) in seen for row in forget_rows)
 
 
 def get_scorer_names():

@@ -4,18 +4,14 @@ import contextlib
 import hashlib
 import os
 import pickle
-import warnings
 from collections import Counter
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import ClassVar
 
 import joblib
 import numpy as np
-import torch
 from joblib import Parallel, delayed
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
@@ -35,16 +31,23 @@ from torch import nn
 
 from skunlearn._engine.build import check_fresh, parts_of, restored
 from skunlearn._engine.cache import train_once
+from skunlearn._engine.checks import (
+    check_network,
+    check_network_data,
+    check_network_X,
+    distinct_classes,
+)
+from skunlearn._engine.digests import canonical_bytes, each_row
 from skunlearn._engine.hashing import starting_point
-from skunlearn._engine.inputs import as_pair, encode_labels, is_lazy, unwrapped
+from skunlearn._engine.inputs import encode_labels
 from skunlearn._engine.outputs import is_multilabel, predicted
 from skunlearn._engine.predict import predict_proba
+from skunlearn._engine.restore import seeded
 from skunlearn._engine.rows import as_dataset, rows_for
 from skunlearn._engine.run import fit_network
-from skunlearn._engine.validation import check_forget, check_number
+from skunlearn._engine.validation import check_groups, check_number
 from skunlearn.base import BaseUnlearner
 from skunlearn.methods.sisa.checkpoints import Run, delete, is_whole, load
-from skunlearn.model_selection import _check_groups
 
 
 class SISA(BaseUnlearner):
@@ -82,7 +85,7 @@ class SISA(BaseUnlearner):
         Shards trained at a time, by joblib: inside ``joblib.parallel_config(backend="dask")`` the
         cluster trains them. Threads of one process take turns, since they share what is seeded.
     memory : str, joblib.Memory or None, default=None
-        Where to cache trained shards; see :class:`~skunlearn.base.BaseUnlearner`. Not used with
+        Where to cache trained shards; see :class:`~skunlearn.BaseUnlearner`. Not used with
         ``random_state=None``.
     random_state : int, RandomState or None, default=None
         Seeds the dealing out, weights and batches.
@@ -179,9 +182,6 @@ class SISA(BaseUnlearner):
         self.checkpoint_dir = checkpoint_dir
         self.n_jobs = n_jobs
 
-    # The hook turns one network into another; here there are many, and the rows decide which.
-    _unlearn = None
-
     def _search_space(self, common):
         return {"n_shards": [2, 3, 5, 10], "aggregate": ["mean_proba", "vote"]}
 
@@ -216,34 +216,7 @@ class SISA(BaseUnlearner):
             If an argument is not as described; what was fitted before is kept.
         """
         stale = self._files()
-        with self._all_or_nothing():
-            self._check_hyperparameters()
-            template = self._check_estimator()
-            self._check_not_sliced(X, X_val)
-            data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=True)
-            self.classes_ = self._check_classes(template, data, y)
-            if val is not None:
-                encode_labels(val[1], self.classes_, "y_val")
-            unlearns = mask is not None and mask.any()
-            if unlearns:
-                self._check_needs(mask, val)
-            if mask is not None and not unlearns:
-                warnings.warn(
-                    "forget marks no row: this was a plain fit and nothing was unlearned. In a "
-                    "search, use ForgetKFold, which keeps every forget row in every fold.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-            self._seed = self._draw_seed()
-            self._checkpoints = [[None] * (self.n_slices - 1)] * self.n_shards
-            self.estimators_ = [None] * self.n_shards
-            deal = self._deal(data, encode_labels(y, self.classes_), groups)
-            keep = np.ones(len(y), dtype=bool) if mask is None else ~mask
-            shards = np.unique(deal.shard[keep]).tolist()
-            history = self._train_shards(data, deal, keep, dict.fromkeys(shards, 0), stale)
-            vars(self).pop("unlearning_history_", None)
-            if unlearns:
-                self.unlearning_history_ = history
+        self._fit(X, y, forget, X_val, y_val, groups)
         delete(stale)
         return self
 
@@ -281,9 +254,7 @@ class SISA(BaseUnlearner):
             If an argument is not as described, or the rows are not those of the training.
         """
         stale = self._files()
-        with self._all_or_nothing():
-            data, deal, keep, first = self._plan(X, y, forget, groups, X_val, y_val)
-            self.unlearning_history_ = self._train_shards(data, deal, keep, first, stale)
+        self._forget(X, y, forget, X_val, y_val, groups)
         delete(stale - self._files())
         return self
 
@@ -308,7 +279,11 @@ class SISA(BaseUnlearner):
             Rows times epochs that `unlearn` would train, divided by those of a training of every
             shard on the retained rows: 0 if there is nothing to do, 1 if all of it is repeated.
         """
-        _, deal, keep, first = self._plan(X, y, forget, groups)
+        check_is_fitted(self)
+        self._check_hyperparameters()
+        self._check_estimator()
+        task = self._check_request(X, y, forget, None, None, groups, reset=False)
+        deal, keep, first = self._plan(task)
         n_slices = self._fitted_slices()
         repeated = everything = 0
         for shard in np.unique(deal.shard[keep]):
@@ -318,45 +293,43 @@ class SISA(BaseUnlearner):
             repeated += costs[first.get(shard, n_slices) :].sum()
         return float(repeated / max(everything, 1))
 
-    def predict_proba(self, X):
-        """Class probabilities: the models' mean, or the share of their votes.
+    # -- the contract ------------------------------------------------------------------------------
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
-            Rows.
+    def _fit_task(self, task):
+        stale = self._files()
+        self._seed = self._draw_seed()
+        self._checkpoints = [[None] * (self.n_slices - 1)] * self.n_shards
+        self.estimators_ = [None] * self.n_shards
+        deal = self._assign_shards(task)
+        keep = np.ones(len(task.codes), dtype=bool) if task.mask is None else ~task.mask
+        first = dict.fromkeys(np.unique(deal.shard[keep]).tolist(), 0)
+        history = self._train_shards(task.data, deal, keep, first, stale)
+        if task.unlearns:
+            self._note(history)
 
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`.
-        """
-        check_is_fitted(self)
-        X = self._check_X(X)
-        return np.mean([self._opinion(m, X) for m in self.estimators_ if m is not None], axis=0)
+    def _unlearn_task(self, task):
+        self._note(self._train_shards(task.data, *self._plan(task), self._files()))
 
-    def predict(self, X):
-        """Predicted labels.
+    def _note(self, history):
+        """Keep what a request has trained."""
+        self.unlearning_history_ = history
+        self.unlearning_cost_ = float(sum(entry["n_rows"] for entry in history))
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
-            Rows.
+    def _predict_proba(self, X):
+        return np.mean(
+            [self._member_proba(m, X) for m in self.estimators_ if m is not None], axis=0
+        )
 
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            The label with the largest probability, the first of them where there are several; the
-            indicators of those with a probability above 0.5, for a network with several labels per
-            row.
-        """
-        proba = self.predict_proba(X)
-        codes = self._decide(proba, self.aggregate == "mean_proba")
-        return codes if codes.ndim == 2 else self.classes_[codes]
+    def _to_codes(self, proba):
+        return self._decide(proba, self.aggregate == "mean_proba")
 
-    # -- the ensemble's opinion --------------------------------------------------------------------
+    def _start_from(self, original, X, y):
+        self.fit(X, y)  # an ensemble forgets what it has learnt itself
 
-    def _opinion(self, model, X):
+    def _networks(self):
+        return [m for m in getattr(self, "estimators_", ()) if isinstance(m, NeuralNet)]
+
+    def _member_proba(self, model, X):
         """The probabilities or the vote of one model, with a column for each of `classes_`."""
         n_classes = len(self.classes_)
         if isinstance(model, NeuralNet):
@@ -383,21 +356,9 @@ class SISA(BaseUnlearner):
 
     # -- rows, shards and slices -------------------------------------------------------------------
 
-    def _plan(self, X, y, forget, groups, X_val=None, y_val=None):
-        """Validated rows, and the first slice to train again of each shard that a request hits."""
-        check_is_fitted(self)
-        self._check_hyperparameters()
-        self._check_estimator()
-        data, y, mask, val = self._check_rows(X, y, forget, X_val, y_val, reset=False)
-        if mask is None or not mask.any():
-            raise ValueError(
-                "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
-                f"({len(y)},) that is True for the rows to forget."
-            )
-        self._check_needs(mask, val)
-        if val is not None:
-            encode_labels(val[1], self.classes_, "y_val")
-        deal = self._deal(data, encode_labels(y, self.classes_), groups)
+    def _plan(self, task):
+        """Where rows belong, which to keep, and from which slice on each shard is trained again."""
+        mask, deal = task.mask, self._assign_shards(task)
         trained = Counter(self._members.tolist())
         kept = Counter(deal.digest[~mask].tolist())
         unknown = (kept - trained).total()
@@ -419,25 +380,26 @@ class SISA(BaseUnlearner):
             while start and not is_whole(self._checkpoints[shard][start - 1]):
                 start -= 1
             first[shard] = start
-        return data, deal, ~mask, first
+        return deal, ~mask, first
 
-    def _deal(self, data, codes, groups):
+    def _assign_shards(self, task):
         """Where each row belongs, by its contents or its group alone."""
+        data, codes, groups = task.data, task.codes, task.groups
         n_shards, n_slices = len(self.estimators_), self._fitted_slices()
         key = self._seed.to_bytes(8, "little")
 
         def digest(*contents):
-            text = b"".join(_as_bytes(content) for content in contents)
+            text = b"".join(map(canonical_bytes, contents))
             return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little")
 
         if groups is None:
-            names = itself = [digest(x, code) for x, code in zip(_each_row(data), codes)]
+            names = itself = [digest(x, code) for x, code in zip(each_row(data), codes)]
         else:
-            groups = _check_groups(groups)
+            groups = check_groups(groups)
             check_consistent_length(codes, groups)
             names = [digest(group) for group in groups]
             itself = [
-                digest(x, code, group) for x, code, group in zip(_each_row(data), codes, groups)
+                digest(x, code, group) for x, code, group in zip(each_row(data), codes, groups)
             ]
         names = np.array(names, dtype=np.uint64)
         return _Deal(
@@ -495,12 +457,12 @@ class SISA(BaseUnlearner):
             if is_cached:
                 content += (state,)
                 if is_network:
-                    with self._seeded(seeds[start], template):
+                    with seeded(seeds[start], template.device):
                         content += (starting_point(template, rows, len(self.classes_)),)
             work = partial(
                 worker._train_shard, shard, some, ends, self.classes_, seeds, start, state
             )
-            return delayed(_train_away)(memory, (template, *content), work)
+            return delayed(_train_in_worker)(memory, (template, *content), work)
 
         history = History()
         estimators, checkpoints = list(self.estimators_), list(self._checkpoints)
@@ -538,10 +500,10 @@ class SISA(BaseUnlearner):
         """
         template = self._check_estimator()
         train = self._train_network if isinstance(template, NeuralNet) else self._train_classifier
-        device = SimpleNamespace(device=getattr(template, "device", "cpu"))
+        device = getattr(template, "device", "cpu")
         model, states, log = None, [], []
         for s in range(start, len(ends)):
-            with self._seeded(seeds[s], device):
+            with seeded(seeds[s], device):
                 try:
                     model, state, entries = train(template, rows, ends, classes, s, state)
                 except ValueError as error:
@@ -587,7 +549,9 @@ class SISA(BaseUnlearner):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        if hasattr(self.estimator, "fit") and not isinstance(self.estimator, NeuralNet):
+        if isinstance(self.estimator, NeuralNet):
+            tags.classifier_tags.multi_label = is_multilabel(self.estimator)
+        elif hasattr(self.estimator, "fit"):
             tags.input_tags = get_tags(self.estimator).input_tags
         return tags
 
@@ -607,11 +571,12 @@ class SISA(BaseUnlearner):
         if isinstance(self.estimator, FrozenEstimator):
             raise ValueError(
                 "estimator must be one that SISA can train, shard by shard; got a FrozenEstimator. "
-                "Pass what is in it."
+                "Pass the wrapped network instead."
             )
         if isinstance(self.estimator, NeuralNet):
             check_fresh(self.estimator)
-            return super()._check_estimator()
+            check_network(self.estimator)
+            return self.estimator
         name = type(self.estimator).__name__
         if not hasattr(self.estimator, "fit") or not is_classifier(self.estimator):
             raise ValueError(
@@ -631,12 +596,23 @@ class SISA(BaseUnlearner):
             )
         return self.estimator
 
-    def _check_X(self, X, reset=False):
+    def _check_X(self, X):
         if isinstance(self.estimator, NeuralNet):
-            X = unwrapped(X)
-            lazy = is_lazy(self.estimator, X)
-            return X if lazy else validate_data(self, X, reset=reset, allow_nd=True)
-        return self._check_raw(X, reset=reset)
+            return check_network_X(self, self.estimator, X)
+        return self._check_raw(X, reset=False)
+
+    def _check_data(self, X, y, x_name, y_name, reset):
+        if isinstance(self.estimator, NeuralNet):
+            return check_network_data(self, self.estimator, X, y, x_name, y_name, reset)
+        data, y = self._check_raw(X, y, reset=reset)
+        check_classification_targets(y)
+        return data, y
+
+    def _check_classes(self, data, y):
+        if y.ndim == 2:
+            return np.arange(y.shape[1])
+        given = getattr(self.estimator, "classes", None)
+        return distinct_classes(y) if given is None else np.asarray(given)
 
     def _check_raw(self, X, *y, reset):
         """Validate as the classifier's tags say it would; a frame is left as it is.
@@ -666,19 +642,6 @@ class SISA(BaseUnlearner):
             return checked
         return (X, checked[1]) if y else X
 
-    def _check_rows(self, X, y, forget, X_val, y_val, reset):
-        if isinstance(self.estimator, NeuralNet):
-            return super()._check_rows(X, y, forget, X_val, y_val, reset)
-        X_val, y_val = unwrapped(X_val), unwrapped(y_val)
-        data, y = self._check_raw(X, y, reset=reset)
-        check_classification_targets(y)
-        mask = None if forget is None else check_forget(forget, len(y), X)
-        if (X_val is None) != (y_val is None):
-            given, other = ("X_val", "y_val") if y_val is None else ("y_val", "X_val")
-            raise ValueError(f"{given} was given without {other}; pass both or neither.")
-        val = None if X_val is None else self._check_raw(X_val, y_val, reset=False)
-        return data, y, mask, val
-
 
 @dataclass(frozen=True)
 class _Deal:
@@ -690,34 +653,9 @@ class _Deal:
     slice: np.ndarray
 
 
-def _train_away(*args):
+def _train_in_worker(*args):
     """Train a shard, maybe in another process, which cannot look up the classes of a script."""
     return pickle.dumps(joblib.wrap_non_picklable_objects(train_once(*args), keep_wrapper=False))
-
-
-def _each_row(data):
-    """The rows one by one, of whatever a classifier or a network reads."""
-    if issparse(data):
-        data = data.sorted_indices()
-        for lo, hi in zip(data.indptr, data.indptr[1:]):
-            yield data.indices[lo:hi], data.data[lo:hi]
-    elif isinstance(data, torch.utils.data.Dataset):
-        for i in range(len(data)):
-            yield as_pair(data[i])[0]
-    else:
-        yield from np.asarray(data)
-
-
-def _as_bytes(content):
-    """Bytes that are the same however it is stored: as float32 or float64, array or tensor."""
-    if isinstance(content, Mapping):
-        content = [part for key in sorted(content) for part in (key, content[key])]
-    if isinstance(content, tuple | list):
-        return b"".join(_as_bytes(part) for part in content)
-    content = np.asarray(content)
-    if content.dtype.kind in "biuf":
-        return (content.astype(np.float64) + 0.0).tobytes()  # + 0.0: there is a negative zero
-    return "\0".join(map(str, content.ravel().tolist())).encode()
 
 
 def _epochs(net, n_slices):

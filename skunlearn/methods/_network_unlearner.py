@@ -1,0 +1,461 @@
+"""Unlearners of one network: what every method but an ensemble derives from."""
+
+from abc import abstractmethod
+from copy import deepcopy
+from typing import ClassVar
+
+import numpy as np
+from scipy.stats import loguniform
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted, check_memory
+from skorch import NeuralNet
+from skorch.callbacks import LRScheduler
+from torch.utils.data import Subset
+
+from skunlearn._engine.build import (
+    SIZES,
+    assemble,
+    check_fresh,
+    compiled_as,
+    parts_of,
+    plain_parts,
+    restored,
+)
+from skunlearn._engine.cache import train_once
+from skunlearn._engine.checks import (
+    check_network,
+    check_network_data,
+    check_network_X,
+    distinct_classes,
+)
+from skunlearn._engine.cost import Cost
+from skunlearn._engine.hashing import starting_point
+from skunlearn._engine.outputs import is_multilabel, predicted
+from skunlearn._engine.predict import count_columns, predict_proba
+from skunlearn._engine.restore import restore_accelerator, seeded
+from skunlearn._engine.rows import as_dataset, rows_for
+from skunlearn._engine.run import CosineSchedule, TrainingRun, fit_network, split_rows
+from skunlearn._engine.traces import copy_parts, drop_activations
+from skunlearn._engine.validation import check_number
+from skunlearn._engine.warn import warn
+from skunlearn.base import BaseUnlearner, Request
+
+_EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
+
+_FEW = 256  # rows, at most, that are compared before and after a run
+
+
+class NetworkUnlearner(BaseUnlearner):
+    """Base class of unlearners that turn one network into another, in one training run.
+
+    A subclass names its hyperparameters in ``__init__`` and implements one hook, :meth:`_unlearn`,
+    which returns a network that has forgotten. Seeding, caching of the original, and the comparison
+    of the networks before and after are done here.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to train and unlearn. Wrapped in :class:`sklearn.frozen.FrozenEstimator`, it is
+        taken as trained already and never trained again.
+    memory : str, joblib.Memory or None, default=None
+        Where to keep trained originals, so that each is trained once per network, rows and seed.
+        The folder then holds networks that remember the rows to forget;
+        ``joblib.Memory("folder").clear()`` removes all of them. They are pickles, which can run
+        any code when they are loaded: use a folder that nobody else writes to. Classes and
+        functions count with their code, and a data set that reads its rows when asked counts with
+        its attributes only (such as file names): clear the folder after changing the files.
+    random_state : int, RandomState or None, default=None
+        Seeds initial weights, batches and everything a method draws. An int makes `fit` and
+        `unlearn` repeatable on one machine. The global generators are left as they were.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    n_features_in_ : int
+        Size of the second axis of `X`, where `X` is an array.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Column names, where `X` is a data frame.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run; absent until there is one.
+    unlearning_cost_ : float
+        Samples that the last request sent through networks, forwards and backwards; one that went
+        forwards alone counts a third. What is only watched, as validation, does not count.
+
+    See Also
+    --------
+    skunlearn.base.Request : What the hook is given.
+    skunlearn.BaseUnlearner : What all unlearners have in common.
+    skunlearn.utils.estimator_checks.check_unlearner : Holds a method to the contract.
+
+    Examples
+    --------
+    A method of your own, gradient ascent on the rows to forget:
+
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import NetworkUnlearner
+    >>> class Ascent(NetworkUnlearner):
+    ...     needs = frozenset({"original", "forget", "forget_labels"})
+    ...
+    ...     def _unlearn(self, request):
+    ...         def step(net, X, y, progress):
+    ...             y_pred = net.infer(X)
+    ...             return -net.get_loss(y_pred, y), y_pred
+    ...
+    ...         net = self._copy(request.original)
+    ...         return self._train(net, request, (request.forget, step, 1))
+    >>> def linear(n_features_in, n_classes):
+    ...     return nn.Linear(n_features_in, n_classes)
+    >>> net = NeuralNetClassifier(
+    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
+    ... )
+    >>> X = np.random.default_rng(0).normal(size=(50, 4))
+    >>> unlearner = Ascent(net, random_state=0).fit(X, X[:, 0] > 0, forget=np.arange(50) < 10)
+    >>> unlearner.predict(X).shape
+    (50,)
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+
+    #: How much accuracy on retained rows a run of this method may cost without a warning.
+    _usual_cost: ClassVar[float] = 0.2
+
+    #: What to do about a run that costs more.
+    _remedy: ClassVar[str] = "Use more epochs or another lr."
+
+    @abstractmethod
+    def _unlearn(self, request):
+        """Return a fitted network that has forgotten ``request.forget``.
+
+        Parameters
+        ----------
+        request : Request
+            The original network and the rows. None of it may be changed.
+
+        Returns
+        -------
+        net : skorch.NeuralNet
+            Most methods return ``self._train(self._copy(request.original), request, ...)``.
+        """
+
+    # -- what methods use --------------------------------------------------------------------------
+
+    def _copy(self, original):
+        """A network with the original's weights, to be changed, set up for this method's run.
+
+        Where the unlearner has `lr`, `optimizer`, `batch_size` or `max_epochs` and they are not
+        None, they replace the network's own. Batches are shuffled unless the network says not.
+        """
+        template = self._check_estimator()
+        settings = self._settings()
+        ways = ("shuffle", "sampler", "batch_sampler")
+        if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
+            settings["iterator_train__shuffle"] = True
+        for name in SIZES:  # which the data has set, if the user has not
+            if hasattr(original, name):
+                settings[name] = getattr(original, name)
+        if original.compile:
+            settings["compile"] = False  # for the run: hooks of layers would not run
+        with self._cost.unwatched(original):
+            parts = copy_parts(plain_parts(original))
+        net = assemble(template, parts, len(self.classes_), **settings)
+        self._cost.watch(net)
+        return net
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        given = self._settings()
+        if "lr" in given:
+            check_number("lr", self.lr, 0, low_open=True)
+        if "max_epochs" in given:
+            check_number("max_epochs", self.max_epochs, 1, integer=True)
+        if "batch_size" in given:
+            check_number("batch_size", self.batch_size, 1, integer=True)
+        if "optimizer" in given and not callable(self.optimizer):
+            raise ValueError(
+                "optimizer must be a torch.optim class (or functools.partial of one) or None for "
+                f"the network's own; got {self.optimizer!r}."
+            )
+
+    def _settings(self):
+        names = ("lr", "optimizer", "batch_size", "max_epochs")
+        given = {name: getattr(self, name, None) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _train(self, net, request, *phases, cosine=True, callbacks=()):
+        """Run skorch's training loop on `net`, with steps of the method's own.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            What :meth:`_copy` returned.
+        request : Request
+            Where the validation rows come from.
+        *phases : tuple (rows, step, n_epochs)
+            Trained one after the other in a single run. ``step(net, X, y, progress)`` returns the
+            loss of a batch and the network's output for it; `progress` rises from 0 to 1 over the
+            phase. A step of None is the plain one: the criterion on the batch.
+        cosine : bool, default=True
+            Let the learning rate fall to 0 on a cosine over the run, unless the network has an
+            `LRScheduler` of its own.
+        callbacks : sequence of skorch.callbacks.Callback
+            Callbacks of the method itself, for this run only.
+
+        Returns
+        -------
+        net : skorch.NeuralNet
+            The same network, trained.
+        """
+        name, callbacks = type(self).__name__, list(callbacks)
+        run = TrainingRun(net, name=name, forget=request.forget, cost=self._cost)
+        n_steps = sum(n_epochs * len(run.batches(rows)) for rows, _, n_epochs in phases)
+        has_schedule = any(isinstance(cb, LRScheduler) for _, cb in net.callbacks_)
+        if cosine and not has_schedule and hasattr(net, "optimizer_"):
+            callbacks.append(CosineSchedule(n_steps))
+        users, module = net.callbacks_, net.module_
+        net.callbacks_ = [(type(cb).__name__, cb.initialize()) for cb in callbacks] + users
+        with run.training(request.retain):
+            run.check_schedule(n_steps, sum(n_epochs for *_, n_epochs in phases))
+            if net.module_ is not module:
+                raise ValueError(
+                    "a callback of estimator has made its module anew in on_train_begin, which "
+                    "would undo its training; set the module's sizes with module__... instead."
+                )
+            for rows, step, n_epochs in phases:
+                run.train(rows, step, n_epochs, request.valid)
+        net.callbacks_ = users
+        if hasattr(net, "optimizer_"):
+            # Momentum and gradients were made from the forget rows, and a scheduler of the user's
+            # still holds this optimiser.
+            net.optimizer_.zero_grad(set_to_none=True)
+            net.optimizer_.state.clear()
+            net.initialize_optimizer()
+        return net
+
+    def _train_from_scratch(self, rows):
+        """Train a network on `rows` from fresh weights, with its own settings or this method's."""
+        template = self._check_estimator()
+        check_fresh(template)
+        name = f"{type(self).__name__}'s training"
+        return fit_network(
+            template, rows, len(self.classes_), name=name, cost=self._cost, **self._settings()
+        )
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def _fit_task(self, task):
+        template, seed = self._check_estimator(), self._draw_seed()
+        vars(self).pop("_best_accuracy", None)
+        original = template if self._is_frozen() else None
+        if original is None and ("original" in self.needs or not task.unlearns):
+            original = self._fit_original(template, task, seed)
+        if task.unlearns:
+            self._run(template, original, task, seed)
+        elif self._is_frozen():
+            self.estimator_ = assemble(template, copy_parts(parts_of(template)), len(self.classes_))
+            self.estimator_.history = deepcopy(template.history)
+        else:
+            self.estimator_ = original
+
+    def _unlearn_task(self, task):
+        template = self._check_estimator()
+        self._run(template, getattr(self, "estimator_", template), task, self._draw_seed())
+
+    def _run(self, template, original, task, seed):
+        """Unlearn, and only then replace the network."""
+        rows = rows_for(template, original, task.data, task.codes)
+        retain, forget = rows.take(~task.mask), rows.take(task.mask)
+        val = None if task.val is None else rows_for(template, original, *task.val)
+        with seeded(seed, template.device):
+            valid = val
+            if valid is None and "original" in self.needs and template.train_split and len(retain):
+                kept, valid = split_rows(template, retain)
+                if isinstance(kept, Subset) and kept.dataset is retain:
+                    retain = retain.take(kept.indices)
+            self._cost = Cost()
+            if original is not None:
+                self._cost.watch(original)
+            try:
+                net = self._unlearn(Request(original, retain, forget, val, valid))
+            finally:
+                cost = vars(self).pop("_cost").close()
+            if original is not None:
+                compiled_as(net, original)
+                if "original" in self.needs:
+                    self._check_changed(original, net, forget)
+                if len(retain):
+                    self._check_kept(original, net, retain)
+            drop_activations(net, retain if len(retain) else forget)
+        self.estimator_ = net
+        self.unlearning_history_ = net.history
+        self.unlearning_cost_ = cost
+
+    def _check_changed(self, original, net, forget):
+        """Warn of a run that did nothing, on a few of the rows that it was to forget."""
+        few = forget.take(np.arange(min(len(forget), _FEW)))
+        moved = np.abs(predict_proba(net, few) - predict_proba(original, few)).max()
+        if not np.isfinite(moved):
+            raise ValueError(
+                f"{type(self).__name__} has diverged: the network's probabilities are not numbers "
+                "any more. Nothing was changed; use a smaller lr or fewer epochs."
+            )
+        if moved < 0.001:
+            warn(
+                f"{type(self).__name__} has changed almost nothing: no class probability of "
+                f"{len(few)} rows to forget moved by more than {moved:.2g}. Use stronger "
+                "settings, such as a larger learning rate or more epochs where it has them.",
+            )
+
+    def _check_kept(self, original, net, retain):
+        """Note what the run has cost, on a few retained rows, and warn if it has ruined them."""
+        few = retain.take(np.arange(min(len(retain), _FEW)))
+        (loss, accuracy), (loss_before, accuracy_before) = (
+            _loss_and_accuracy(model, few) for model in (net, original)
+        )
+        if not net.history:
+            net.history.new_epoch()
+        for name, value in [
+            ("retain_loss_before", loss_before),
+            ("retain_accuracy_before", accuracy_before),
+            ("retain_loss_after", loss),
+            ("retain_accuracy_after", accuracy),
+        ]:
+            net.history.record(name, value)
+        # Many small requests may cost little each: what counts is the best since the last fit.
+        self._best_accuracy = max(accuracy_before, getattr(self, "_best_accuracy", 0.0))
+        # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
+        guess = np.log(2 if is_multilabel(net) else len(self.classes_))
+        # Where a network is no better than a guess, its accuracy changes by chance.
+        fell = loss_before < 0.95 * guess and (
+            self._best_accuracy - accuracy > max(self._usual_cost, 2 / len(few))
+        )
+        if fell or (loss > 1.5 * guess > 1.5 * loss_before):
+            warn(
+                f"{type(self).__name__} has damaged the network: on {len(few)} retained rows the "
+                f"accuracy went from {self._best_accuracy:.2f} to {accuracy:.2f}, the loss from "
+                f"{loss_before:.2f} to {loss:.2f}. {self._remedy}",
+            )
+
+    def _fit_original(self, template, task, seed):
+        """The network trained on every row, from the cache where there is one."""
+        check_fresh(template)
+        memory = check_memory(self.memory)
+        if getattr(memory, "location", memory) is not None and self.random_state is None:
+            memory = check_memory(None)
+            warn(
+                "memory is not used with random_state=None: every original is another one. "
+                "Give random_state an integer.",
+            )
+
+        def train():
+            with seeded(seed, template.device):
+                rows = rows_for(template, None, task.data, task.codes)
+                net = fit_network(
+                    template, rows, len(self.classes_), name="the training of the original"
+                )
+            return parts_of(net), net.history
+
+        content = template, task.data, task.codes, seed
+        if getattr(memory, "location", memory) is not None:
+            with seeded(seed, template.device):
+                content += (starting_point(template, task.data, len(self.classes_)),)
+        parts, history = train_once(memory, content, train)
+        return restored(template, parts, history, task.data, len(self.classes_))
+
+    # -- the contract, for one network -------------------------------------------------------------
+
+    def _check_estimator(self):
+        net = self.estimator.estimator if self._is_frozen() else self.estimator
+        check_network(net)
+        if self._is_frozen():
+            check_is_fitted(self.estimator)
+        return net
+
+    def _check_fitted(self):
+        first = not hasattr(self, "estimator_")
+        if first and not self._is_frozen():
+            raise NotFittedError(
+                f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
+                "network that is trained already in a FrozenEstimator."
+            )
+        return first
+
+    def _check_data(self, X, y, x_name, y_name, reset):
+        return check_network_data(self, self._check_estimator(), X, y, x_name, y_name, reset)
+
+    def _check_X(self, X):
+        return check_network_X(self, self.estimator_, X)
+
+    def _check_classes(self, data, y):
+        """The labels, in the order of the network's output columns."""
+        template = self._check_estimator()
+        if y.ndim == 2:
+            return np.arange(y.shape[1])
+        classes = np.asarray(getattr(template, "classes", None))
+        if classes.ndim and not (self._is_frozen() and classes.dtype.kind in "iufb"):
+            return classes
+        if self._is_frozen():
+            n_columns = count_columns(
+                template, rows_for(template, template, data, np.zeros(len(data)))
+            )
+            # skorch trains on numbers as they are: those of a network trained outside are columns,
+            # whatever its parameter classes says. Names it says are those of the columns. It notes
+            # the numbers, sorted: where there is one for each column, all of them are columns, and
+            # anything else was noted here, by an unlearner.
+            noted = np.asarray(getattr(template, "classes_inferred_", None))
+            return noted if noted.shape == (n_columns,) else np.arange(n_columns)
+        return distinct_classes(y)
+
+    def _common_space(self):
+        net, given, space = self._check_estimator(), self.get_params(deep=False), {}
+        if "lr" in given:
+            lr = self.lr or net.lr
+            space["lr"] = loguniform(lr / 10, lr * 10)
+        if "max_epochs" in given:
+            space["max_epochs"] = [n for n in _EPOCHS if n <= max(3, net.max_epochs / 3)]
+        return space
+
+    def _predict_proba(self, X):
+        with restore_accelerator(self.estimator_):
+            return predict_proba(self.estimator_, as_dataset(self.estimator_, X))
+
+    def _to_codes(self, proba):
+        return predicted(self.estimator_, proba)
+
+    def _start_from(self, original, X, y):
+        self.set_params(estimator=FrozenEstimator(original))
+
+    def _networks(self):
+        return [self.estimator_] if hasattr(self, "estimator_") else []
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        net = self.estimator.estimator if self._is_frozen() else self.estimator
+        tags.classifier_tags.multi_label = (
+            self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
+        )
+        return tags
+
+    def __getstate__(self):
+        # A pickle must not carry the original's weights to where the request should have effect.
+        state = super().__getstate__()
+        if self._is_frozen() and hasattr(self, "unlearning_history_"):
+            state = {**state, "estimator": FrozenEstimator(self.estimator_)}
+        return state
+
+
+def _loss_and_accuracy(net, rows):
+    """Mean cross-entropy and accuracy of a network's probabilities."""
+    proba, codes = predict_proba(net, rows), rows.y.numpy()
+    right = predicted(net, proba) == codes
+    if codes.ndim == 1:
+        proba = np.take_along_axis(proba, codes.astype(int)[:, None], axis=1)
+    else:
+        proba = np.where(codes > 0, proba, 1 - proba)
+    tiny = np.finfo(proba.dtype).tiny
+    return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())
