@@ -19,7 +19,7 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from skunlearn import BaseUnlearner, EUk, FineTune, RandomLabel, Retrain
+from skunlearn import EUk, FineTune, NetworkUnlearner, RandomLabel, Retrain
 from skunlearn.datasets import make_identity_images
 from skunlearn.evaluation import UnlearnerComparison, compare_unlearners
 from skunlearn.model_selection import forget_split
@@ -35,7 +35,7 @@ from skunlearn.utils.estimator_checks import check_unlearner
 # labels, held-out rows, callbacks and what is to happen if the run fails are seen to.
 
 
-class ShrinkAndPerturb(BaseUnlearner):
+class ShrinkAndPerturb(NetworkUnlearner):
     """Shrink the weights, blur them with noise, then train on the retained rows."""
 
     needs = frozenset({"original", "retain"})
@@ -79,7 +79,7 @@ print("ShrinkAndPerturb keeps what an unlearner promises")
 class Careless(ShrinkAndPerturb):
     """The same, but for a look at its hyperparameters."""
 
-    _check_hyperparameters = BaseUnlearner._check_hyperparameters
+    _check_hyperparameters = NetworkUnlearner._check_hyperparameters
 
 
 try:

@@ -328,7 +328,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
         See Also
         --------
-        skunlearn.benchmark.compare_unlearners : Compares unlearners, and searches over them.
+        skunlearn.evaluation.compare_unlearners : Compares unlearners, and searches over them.
 
         Notes
         -----

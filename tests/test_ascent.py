@@ -47,7 +47,7 @@ def test_advanced_neg_grad_step_descends_on_retained_and_climbs_on_forget_rows(a
     assert loss == pytest.approx((1 - alpha) * np.log(2))
 
 
-@pytest.mark.parametrize("ceiling", [None, "unseen"])
+@pytest.mark.parametrize("ceiling", [None, "val"])
 def test_advanced_neg_grad_pairs_every_retained_batch_with_forget_rows(ceiling):
     batches = []
 
@@ -78,24 +78,24 @@ def test_ceiling_stops_the_ascent_where_the_loss_reaches_that_of_unseen_rows(x_v
     model = AdvancedNegGrad(
         FrozenEstimator(two_weights(1.0, 0.0)),
         alpha=0.5,
-        ceiling="unseen",
+        ceiling="val",
         max_epochs=1,
         random_state=0,
     )
     model.unlearn(rows, y, forget=forget, X_val=column(x_val), y_val=np.array([y_val]))
     retain_loss, retain = loss_gradient([1.0, 0.0], rows[:2], y[:2])
     forget_loss, forgotten = loss_gradient([1.0, 0.0], rows[2:], y[2:])
-    unseen_loss = np.log(1 + np.exp(x_val if y_val else -x_val))
+    val_loss = np.log(1 + np.exp(x_val if y_val else -x_val))
     expected = np.array([1.0, 0.0]) - (retain - climbs * 0.5 * forgotten)
     assert weights_of(model) == pytest.approx(expected, rel=1e-5)
     history = model.unlearning_history_
-    assert history[0, "batches", 0, "unseen_loss"] == pytest.approx(unseen_loss, rel=1e-5)
+    assert history[0, "batches", 0, "val_loss"] == pytest.approx(val_loss, rel=1e-5)
     assert history[0, "train_loss"] == pytest.approx(
-        retain_loss - 0.5 * min(forget_loss, unseen_loss), rel=1e-5
+        retain_loss - 0.5 * min(forget_loss, val_loss), rel=1e-5
     )
 
 
-@pytest.mark.parametrize("ceiling", [None, "unseen"])
+@pytest.mark.parametrize("ceiling", [None, "val"])
 def test_ceiling_keeps_a_long_run_from_diverging(ceiling):
     # Retained rows lie on the first axis and say nothing of the second, on which are a forget row
     # and an unseen one with the other label: as the loss of one rises, that of the other falls, and
@@ -127,17 +127,17 @@ def test_ceiling_is_measured_every_few_batches_on_a_bounded_number_of_rows(n_uns
     rows, y = rng.normal(size=(150, 3)).astype(np.float32), np.arange(150) % 2
     unseen, y_unseen = rng.normal(size=(n_unseen, 3)).astype(np.float32), np.arange(n_unseen) % 2
     net = prefit(Spy, 3, 2, batch_size=12)
-    model = AdvancedNegGrad(FrozenEstimator(net), ceiling="unseen", max_epochs=2, random_state=0)
+    model = AdvancedNegGrad(FrozenEstimator(net), ceiling="val", max_epochs=2, random_state=0)
     model.unlearn(rows, y, forget=np.arange(150) < 30, X_val=unseen, y_val=y_unseen)
     # 20 batches: measured before those of number 0, 8 and 16. Validation is in batches of 12.
     assert [n for n in evaluated if n > 12] == [128] * 3
     batches = [batch for epoch in model.unlearning_history_ for batch in epoch["batches"][:10]]
-    assert [i for i, batch in enumerate(batches) if "unseen_loss" in batch] == [0, 8, 16]
+    assert [i for i, batch in enumerate(batches) if "val_loss" in batch] == [0, 8, 16]
 
 
 def test_ceiling_needs_held_out_rows():
     frozen = FrozenEstimator(two_weights(0.0, 0.0))
-    model = AdvancedNegGrad(frozen, ceiling="unseen", random_state=0)
+    model = AdvancedNegGrad(frozen, ceiling="val", random_state=0)
     with pytest.raises(ValueError, match="needs held-out rows; pass them"):
         model.unlearn(X, Y, forget=FORGET)
     model.set_params(ceiling=None).unlearn(X, Y, forget=FORGET)

@@ -354,7 +354,7 @@ def test_what_cannot_be_compared_is_refused(unlearners, kwargs, message, problem
 
 def test_a_comparison_hands_on_the_held_out_rows(problem):
     X, y, _ = problem
-    method = AdvancedNegGrad(net(), ceiling="unseen", max_epochs=1)
+    method = AdvancedNegGrad(net(), ceiling="val", max_epochs=1)
     rows = by_method(compare([method], problem, X_val=X[:30], y_val=y[:30]))
     assert rows["AdvancedNegGrad"]["nomus"] > 0
     with pytest.raises(ValueError, match="held-out rows"):

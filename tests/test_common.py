@@ -37,7 +37,7 @@ def test_scikit_learn_checks(estimator, check):
 
 
 @parametrize_with_unlearning_checks(
-    [cls(None) for cls in UNLEARNERS.values()] + [AdvancedNegGrad(None, ceiling="unseen")]
+    [cls(None) for cls in UNLEARNERS.values()] + [AdvancedNegGrad(None, ceiling="val")]
 )
 def test_unlearning_checks(estimator, check):
     check(estimator)

@@ -291,5 +291,5 @@ def test_error_of_held_out_rows_is_weighted():
         def predict_proba(self, rows):
             return np.eye(4)[[1, 1, 0, 2]]  # wrong, right, wrong, right
 
-    error = rewind._error(Says(), rewind.request.unseen, rewind.weights)
+    error = rewind._error(Says(), rewind.request.val, rewind.weights)
     assert error == pytest.approx((2 + 0.5) / 3)  # unweighted: 1 / 2

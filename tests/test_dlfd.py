@@ -11,10 +11,10 @@ from sklearn.metrics.pairwise import cosine_distances
 from torch import nn
 
 from skunlearn import DLFD, FineTune
-from skunlearn import dlfd as module
-from skunlearn._engine.hooks import extract, feature_layer
+from skunlearn._engine.hooks import feature_layer, forward_features
 from skunlearn._engine.rows import Rows
 from skunlearn.base import Request
+from skunlearn.methods import dlfd as module
 from skunlearn.methods.dlfd import _Perturbation
 from skunlearn.transport import transport_distance
 
@@ -59,7 +59,9 @@ def perturbation(request, **params):
 
 def distance_to_forget(net, X, X_forget):
     layer = feature_layer(net, "auto", X)
-    return transport_distance(extract(net, X, layer), extract(net, X_forget, layer), method="exact")
+    return transport_distance(
+        forward_features(net, X, layer), forward_features(net, X_forget, layer), method="exact"
+    )
 
 
 def test_the_transport_term_has_a_gradient(request_):
@@ -187,7 +189,9 @@ def test_classification_weight_runs_from_start_to_end(images, trained, monkeypat
 def test_forget_features_of_a_batch_are_computed_once(images, trained, monkeypatch):
     X, y, forget = images
     calls = []
-    monkeypatch.setattr(module, "extract", lambda *args: calls.append(args) or extract(*args))
+    monkeypatch.setattr(
+        module, "forward_features", lambda *args: calls.append(args) or forward_features(*args)
+    )
     params = {"max_epochs": 1, "batch_size": 32, "perturb_steps": 5, "random_state": 0}
     DLFD(FrozenEstimator(trained), **params).unlearn(X, y, forget=forget)
     assert len(calls) == 2 + 128 // 32  # two before the run, to see whether they are apart
@@ -443,7 +447,8 @@ def test_rows_are_pushed_away_from_the_forget_rows(images, trained):
     model.unlearn(X, y, forget=forget)
     layer = feature_layer(trained, "auto", torch.as_tensor(X))
     of_forget, of_retain = (
-        extract(trained, torch.as_tensor(X[mask]), layer).flatten(1) for mask in (forget, ~forget)
+        forward_features(trained, torch.as_tensor(X[mask]), layer).flatten(1)
+        for mask in (forget, ~forget)
     )
     (features,) = seen
 
@@ -510,7 +515,7 @@ def test_reg_is_that_of_the_transport(images, trained, reg):
     model.unlearn(X, y, forget=forget)
     layer = feature_layer(trained, "auto", torch.as_tensor(X))
     u, v = (
-        extract(trained, torch.as_tensor(X[mask]), layer).flatten(1).numpy().astype(float)
+        forward_features(trained, torch.as_tensor(X[mask]), layer).flatten(1).numpy().astype(float)
         for mask in (~forget, forget)
     )
     right = ot.solve(cosine_distances(u, v), reg=reg, tol=1e-12, max_iter=100000).value_linear

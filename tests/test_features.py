@@ -19,7 +19,13 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from skunlearn import SISA, FineTune
-from skunlearn._engine.hooks import adding, constant_parameters, extract, feature_layer, reading
+from skunlearn._engine.hooks import (
+    add_to_output,
+    capture_output,
+    feature_layer,
+    forward_features,
+    frozen_parameters,
+)
 from skunlearn.features import FeatureExtractor
 
 from .networks import MLP, ConvNet, make_net
@@ -51,12 +57,12 @@ X = torch.arange(8.0).reshape(2, 4)
 def test_auto_is_the_input_of_the_linear_layer_that_runs_last(net):
     layer = feature_layer(net, "auto", X)
     assert layer == (net.module_.head, True)
-    assert torch.equal(extract(net, X, layer), net.module_.stem(X).relu().detach())
+    assert torch.equal(forward_features(net, X, layer), net.module_.stem(X).relu().detach())
 
 
 def test_a_name_means_the_output_of_that_layer(net):
     layer = feature_layer(net, "stem", X)
-    assert torch.equal(extract(net, X, layer), net.module_.stem(X).detach())
+    assert torch.equal(forward_features(net, X, layer), net.module_.stem(X).detach())
 
 
 @pytest.mark.parametrize("name", ["steam", "", "stem.weight"])
@@ -66,7 +72,7 @@ def test_unknown_names_are_answered_with_those_that_exist(net, name):
 
 
 def test_reading_collects_each_pass_and_leaves_no_hook(net):
-    with reading(net.module_.stem, False) as read:
+    with capture_output(net.module_.stem, False) as read:
         net.infer(X)
         net.infer(X + 1)
     assert len(read) == 2
@@ -77,7 +83,7 @@ def test_reading_collects_each_pass_and_leaves_no_hook(net):
 
 def test_adding_shifts_the_output_and_leaves_no_hook(net):
     before = net.infer(X)
-    with adding(net.module_.head, torch.tensor([1.0, -2.0])):
+    with add_to_output(net.module_.head, torch.tensor([1.0, -2.0])):
         assert torch.allclose(net.infer(X), before + torch.tensor([1.0, -2.0]))
     assert torch.equal(net.infer(X), before)
 
@@ -94,15 +100,15 @@ def test_the_first_output_of_a_recurrent_layer_is_read_and_added_to():
 
     net = make_net(Recurrent).initialize()
     sequences = torch.ones(2, 5, 4)
-    assert extract(net, sequences, (net.module_.lstm, False)).shape == (2, 5, 3)
+    assert forward_features(net, sequences, (net.module_.lstm, False)).shape == (2, 5, 3)
     plain = net.infer(sequences)
-    with adding(net.module_.lstm, torch.ones(2, 5, 3)):
+    with add_to_output(net.module_.lstm, torch.ones(2, 5, 3)):
         assert not torch.allclose(net.infer(sequences), plain)
 
 
 def test_constant_parameters_get_back_their_gradients(net):
     net.module_.unused.weight.requires_grad_(False)
-    with constant_parameters(net.module_):
+    with frozen_parameters(net.module_):
         assert not any(p.requires_grad for p in net.module_.parameters())
     assert {name for name, p in net.module_.named_parameters() if not p.requires_grad} == {
         "unused.weight"
@@ -114,7 +120,7 @@ def test_extracting_does_not_move_batch_norm():
     images = torch.rand(4, 1, 5, 5)
     net.evaluation_step((images, None))
     before = net.module_.body[1].running_mean.clone()
-    extract(net, images, feature_layer(net, "auto", images))
+    forward_features(net, images, feature_layer(net, "auto", images))
     assert torch.equal(before, net.module_.body[1].running_mean)
 
 
@@ -131,7 +137,7 @@ def test_what_comes_after_a_layer_in_place_does_not_change_what_is_read():
     net = make_net(InPlace).initialize()
     expected = net.module_.stem(X - 4).detach()
     assert (expected < 0).any()
-    assert torch.equal(extract(net, X - 4, (net.module_.stem, False)), expected)
+    assert torch.equal(forward_features(net, X - 4, (net.module_.stem, False)), expected)
 
 
 # FeatureExtractor.

@@ -434,7 +434,7 @@ def accelerated():
 
 @pytest.mark.parametrize(
     "unlearner",
-    [cls for _, cls in all_unlearners()] + [partial(AdvancedNegGrad, ceiling="unseen")],
+    [cls for _, cls in all_unlearners()] + [partial(AdvancedNegGrad, ceiling="val")],
 )
 def test_an_accelerated_network_fits_and_unlearns(unlearner, accelerated, pairs):
     X, y, forget = pairs

@@ -34,7 +34,7 @@ def test_features_of_the_original_are_measured_once(monkeypatch):
         measured.append(Z)
         return 0.5
 
-    monkeypatch.setattr("skunlearn._measure.linear_probe_score", probe)
+    monkeypatch.setattr("skunlearn.evaluation._figures.linear_probe_score", probe)
     measure = Measure(n_splits=1, n_resamples=10, level=0.95, seed=0)
     first = measure.collapse({"original": Z, "a": other}, y)
     second = measure.collapse({"original": Z, "b": third}, y)

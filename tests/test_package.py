@@ -35,7 +35,7 @@ def test_all_unlearners_are_sorted_and_can_be_made():
     assert "BaseUnlearner" not in dict(listed)
     for name, cls in listed:
         assert cls.__name__ == name
-        assert cls.needs <= {"original", "retain", "forget", "forget_labels", "unseen"}
+        assert cls.needs <= {"original", "retain", "forget", "forget_labels", "val"}
 
 
 def test_the_readme_says_what_each_method_needs():

@@ -8,7 +8,8 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
 
-from skunlearn import AMUN, FineTune, RandomLabel, relabel
+from skunlearn import AMUN, FineTune, RandomLabel
+from skunlearn.methods import relabel
 from skunlearn.methods.relabel import draw_wrong, nearest_adversarial
 
 from .networks import ConvNet, make_net

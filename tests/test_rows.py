@@ -441,7 +441,7 @@ class Noting(FineTune):
     seen = []  # noqa: RUF012
 
     def _unlearn(self, request):
-        self.seen.append(len(request.unseen))
+        self.seen.append(len(request.val))
         return super()._unlearn(request)
 
 

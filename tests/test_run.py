@@ -457,7 +457,8 @@ def test_what_counts_as_damage(monkeypatch, cls, n, before, after, is_damage):
     original, net = make_net(), make_net()
     net.history = History()
     monkeypatch.setattr(
-        "skunlearn.base._loss_and_accuracy", lambda model, rows: after if model is net else before
+        "skunlearn.methods._network_unlearner._loss_and_accuracy",
+        lambda model, rows: after if model is net else before,
     )
     unlearner = cls(make_net())
     unlearner.classes_ = np.arange(2)

@@ -35,7 +35,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
-from skunlearn import sisa
+from skunlearn.methods.sisa import ensemble as sisa
 from skunlearn.methods.sisa.ensemble import SISA
 from skunlearn.model_selection import ForgetKFold
 

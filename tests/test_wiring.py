@@ -208,7 +208,7 @@ TRAINING = {
 }
 HYPERPARAMETERS = {
     "AMUN": {"radius": 1.5, "perturb_steps": 2, "with_forget": True},
-    "AdvancedNegGrad": {"alpha": 0.9, "ceiling": "unseen"},
+    "AdvancedNegGrad": {"alpha": 0.9, "ceiling": "val"},
     "BadTeacher": {"temperature": 3.0},
     "CFk": {"k": 1},
     "EUk": {"k": 1},
@@ -725,7 +725,7 @@ def margins(function):
     def run(arguments):
         arguments = dict(arguments)
         lr = arguments.pop("unlearner", 0.05)
-        unlearner = small(AdvancedNegGrad, ceiling="unseen", lr=lr)
+        unlearner = small(AdvancedNegGrad, ceiling="val", lr=lr)
         return list(function(unlearner, **arguments))
 
     return run
@@ -734,7 +734,7 @@ def margins(function):
 def compared(arguments):
     arguments = dict(arguments)
     alpha = arguments.pop("unlearners", 0.3)
-    unlearner = small(AdvancedNegGrad, ceiling="unseen", alpha=alpha)
+    unlearner = small(AdvancedNegGrad, ceiling="val", alpha=alpha)
     records = benchmark.compare_unlearners([unlearner], **arguments).records
     return [{key: value for key, value in row.items() if key != "seconds"} for row in records]
 

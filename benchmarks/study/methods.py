@@ -38,7 +38,7 @@ def tuned(domain):
     """
     net = domain.net
     found = {name: cls(net) for name, cls in all_unlearners() if name not in ("Retrain", "SISA")}
-    found["AdvancedNegGrad (ceiling)"] = AdvancedNegGrad(net, ceiling="unseen")
+    found["AdvancedNegGrad (ceiling)"] = AdvancedNegGrad(net, ceiling="val")
     found["SCRUB (rewind)"] = SCRUB(net, rewind=True)
     found["DLFD (published)"] = DLFD(net, **PUBLISHED)
     found["Retrain (tuned, short)"] = Retrain(net)

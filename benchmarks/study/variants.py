@@ -164,12 +164,12 @@ class Matched(_OnForgetRows):
         net._set_training(False)
         ours, unseen = (
             torch.cat([_probabilities(net, X) for X, _ in net.get_iterator(rows)])
-            for rows in (request.forget, request.unseen)
+            for rows in (request.forget, request.val)
         )
         targets = torch.empty_like(ours)
         for label in request.forget.y.unique():
             here = request.forget.y == label
-            pool = unseen[request.unseen.y == label]
+            pool = unseen[request.val.y == label]
             pool = pool.repeat(-(-int(here.sum()) // len(pool)), 1)  # as often as it takes
             targets[here] = pool[self._match(ours[here], pool)]
         short_of = _ShortOfCeiling(net, request)
@@ -202,7 +202,7 @@ class _ShortOfCeiling:
         self.n_batches, self.y = 0, request.forget.y
         self.looked_at = [
             to_device(rows.batch(torch.randperm(len(rows))[:128].numpy()), net.device)
-            for rows in (request.forget, request.unseen)
+            for rows in (request.forget, request.val)
         ]
 
     def __call__(self, net, output, which):

@@ -292,7 +292,7 @@ def compare_unlearners(
     memory : str, joblib.Memory or None, default=None
         Where to keep originals and references, so that a call that goes on need not train them
         again. The folder then holds networks that remember the rows to forget; see
-        :class:`~skunlearn.base.BaseUnlearner`.
+        :class:`~skunlearn.BaseUnlearner`.
     n_jobs : int, default=None
         Seeds at a time, by joblib; ``joblib.parallel_config`` is honoured.
     feature_layer : str or None, default="auto"

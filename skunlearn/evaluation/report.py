@@ -312,7 +312,7 @@ def unlearning_report(
     skunlearn.metrics.membership_inference_report : The attacks.
     skunlearn.metrics.average_gap : Closeness to the retrained network.
     skunlearn.metrics.correlation_collapse : What has become of the features.
-    skunlearn.metrics.relearning_time : Another question, which takes training to answer.
+    skunlearn.evaluation.relearning_time : Another question, which takes training to answer.
 
     Notes
     -----

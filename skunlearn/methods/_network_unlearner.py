@@ -161,10 +161,11 @@ class NetworkUnlearner(BaseUnlearner):
                 settings[name] = getattr(original, name)
         if original.compile:
             settings["compile"] = False  # for the run: hooks of layers would not run
-        with self._cost.unwatched(original):
+        cost = vars(self).setdefault("_cost", Cost())
+        with cost.unwatched(original):
             parts = copy_parts(plain_parts(original))
         net = assemble(template, parts, len(self.classes_), **settings)
-        self._cost.watch(net)
+        cost.watch(net)
         return net
 
     def _check_hyperparameters(self):

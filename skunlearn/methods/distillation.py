@@ -18,6 +18,7 @@ from skunlearn._engine.build import (
     plain_parts,
     reinitialise,
 )
+from skunlearn._engine.cost import Cost
 from skunlearn._engine.outputs import logits
 from skunlearn._engine.restore import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
@@ -378,7 +379,7 @@ class _Rewind(RunCallback):
         Counts the rows that go through the network.
     """
 
-    def __init__(self, request, folder, n_classes, cost):
+    def __init__(self, request, folder, n_classes, cost=None):
         wanted, held_out = (
             np.bincount(rows.y.long().numpy(), minlength=n_classes)
             for rows in (request.forget, request.val)
@@ -393,7 +394,7 @@ class _Rewind(RunCallback):
             )
         self.request = request
         self.folder = folder
-        self.cost = cost
+        self.cost = Cost() if cost is None else cost
 
     def on_epoch_end(self, net, dataset_train=None, **kwargs):
         if dataset_train is self.request.retain:

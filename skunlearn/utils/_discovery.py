@@ -14,7 +14,7 @@ def all_unlearners():
     See Also
     --------
     BaseUnlearner : What all of them derive from.
-    skunlearn.benchmark.compare_unlearners : Runs them side by side.
+    skunlearn.evaluation.compare_unlearners : Runs them side by side.
 
     Examples
     --------

@@ -38,7 +38,7 @@ __all__ = ["check_unlearner", "parametrize_with_unlearning_checks"]
 
 _CHECKS = []
 
-_NEEDS = {"original", "retain", "forget", "forget_labels", "unseen"}
+_NEEDS = {"original", "retain", "forget", "forget_labels", "val"}
 
 
 def parametrize_with_unlearning_checks(estimators, *, expected_failed_checks=None):
@@ -297,7 +297,7 @@ def _problem(unlearner):
     """Rows, their labels, and what else a request of this unlearner is made of."""
     X, y = _rows(0, 120)
     request = {"forget": np.arange(120) % 8 == 0}
-    return X, y, request | _held_out() if "unseen" in unlearner._needs() else request
+    return X, y, request | _held_out() if "val" in unlearner._needs() else request
 
 
 def _rows(seed, n_rows):
@@ -533,7 +533,7 @@ def check_needs_are_honest(name, unlearner):
     X, y, request = _problem(unlearner)
     forget = request["forget"]
     model = _ready(unlearner)
-    if "unseen" in needs:
+    if "val" in needs:
         with _refuses(f"{name} needs held-out rows and must say so without any", "X_val"):
             clone(model).fit(X, y, forget=forget)
     expected = _weights(model.fit(X, y, **request))
@@ -695,7 +695,7 @@ def check_an_unlearning_run_is_a_skorch_run(name, unlearner):
 def check_the_networks_own_validation_split_is_used(name, unlearner):
     """Without held-out rows, those that the network's `train_split` sets aside validate the run."""
     X, y, request = _problem(unlearner)
-    if "unseen" in unlearner._needs():
+    if "val" in unlearner._needs():
         return
     net = _network(train_split=ValidSplit(4, stratified=True))
     fitted = _set_up(unlearner, net).fit(X, y, **request)

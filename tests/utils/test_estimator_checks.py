@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from skunlearn import BaseUnlearner, FineTune
+from skunlearn import FineTune, NetworkUnlearner
 from skunlearn.utils import estimator_checks
 from skunlearn.utils.estimator_checks import check_unlearner, parametrize_with_unlearning_checks
 
@@ -66,7 +66,7 @@ class HasNoMemory(Blur):
 @fails("check_hyperparameters_are_checked_before_training", "ValueError for noise=nan")
 class TakesAnyNoise(Blur):
     def _check_hyperparameters(self):
-        BaseUnlearner._check_hyperparameters(self)
+        NetworkUnlearner._check_hyperparameters(self)
 
 
 @fails("check_hyperparameters_are_checked_before_training", "before anything is trained")
