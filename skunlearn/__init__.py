@@ -1,20 +1,35 @@
 """Machine unlearning with the habits of scikit-learn."""
 
+from importlib import import_module
+
 from skunlearn.base import BaseUnlearner
-from skunlearn.evaluation.report import unlearning_report
-from skunlearn.evaluation.shadow import klom_margins, shadow_margins
+from skunlearn.evaluation import (
+    compare_unlearners,
+    klom_margins,
+    shadow_margins,
+    unlearning_report,
+)
+from skunlearn.methods import (
+    AMUN,
+    DLFD,
+    SCRUB,
+    SISA,
+    SSD,
+    UNSIR,
+    AdvancedNegGrad,
+    BadTeacher,
+    CFk,
+    EUk,
+    FineTune,
+    L1Sparse,
+    NegGrad,
+    RandomLabel,
+    Retrain,
+    SalUn,
+)
 from skunlearn.methods._network_unlearner import NetworkUnlearner
-from skunlearn.methods.ascent import AdvancedNegGrad, NegGrad
-from skunlearn.methods.distillation import SCRUB, BadTeacher
-from skunlearn.methods.dlfd import DLFD
-from skunlearn.methods.finetune import CFk, EUk, FineTune, L1Sparse
-from skunlearn.methods.relabel import AMUN, RandomLabel
-from skunlearn.methods.retrain import Retrain
-from skunlearn.methods.selective import SSD, SalUn
-from skunlearn.methods.sisa.ensemble import SISA
-from skunlearn.methods.unsir import UNSIR
 from skunlearn.pipeline import unlearn_pipeline
-from skunlearn.utils._discovery import all_unlearners
+from skunlearn.utils import all_unlearners, show_versions
 
 __version__ = "0.1.0.dev0"
 
@@ -38,8 +53,23 @@ __all__ = [
     "Retrain",
     "SalUn",
     "all_unlearners",
+    "compare_unlearners",
     "klom_margins",
     "shadow_margins",
+    "show_versions",
     "unlearn_pipeline",
     "unlearning_report",
 ]
+
+_SUBPACKAGES = ("callbacks", "datasets", "features", "inspection", "model_selection", "transport")
+
+
+def __getattr__(name):
+    # Imported when asked for: some load parts of scikit-learn that skorch does without.
+    if name in _SUBPACKAGES:
+        return import_module(f"skunlearn.{name}")
+    raise AttributeError(f"module 'skunlearn' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_SUBPACKAGES})

@@ -209,11 +209,11 @@ def test_scrub_alternates_for_max_steps_epochs(max_steps, rows):
 class Requested:
     """What a request holds for rewinding."""
 
-    def __init__(self, forget, unseen):
-        self.forget, self.unseen = (
-            torch.utils.data.TensorDataset(torch.zeros(len(y), 1)) for y in (forget, unseen)
+    def __init__(self, forget, val):
+        self.forget, self.val = (
+            torch.utils.data.TensorDataset(torch.zeros(len(y), 1)) for y in (forget, val)
         )
-        self.forget.y, self.unseen.y = torch.tensor(forget), torch.tensor(unseen)
+        self.forget.y, self.val.y = torch.tensor(forget), torch.tensor(val)
 
 
 def test_rewind_weights_held_out_rows_to_the_classes_of_the_forget_rows():

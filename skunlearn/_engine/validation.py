@@ -117,3 +117,16 @@ def check_groups(groups):
     if (groups != groups).any():
         raise ValueError("groups must name the group of every row; got missing values (NaN).")
     return groups
+
+
+def check_values(name, value, ndim, what):
+    """Return a non-empty array of a wanted number of axes, without NaN or infinity."""
+    array = np.asarray(value)
+    if array.ndim not in ndim or array.size == 0:
+        raise ValueError(f"{name} must be {what}; got an array of shape {array.shape}.")
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} must be finite; got NaN or infinity in "
+            f"{np.count_nonzero(~np.isfinite(array))} of {array.size} values."
+        )
+    return array

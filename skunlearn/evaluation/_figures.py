@@ -12,6 +12,7 @@ from skunlearn._engine.inputs import encode_labels, is_lazy
 from skunlearn._engine.outputs import predicted
 from skunlearn._engine.predict import predict_proba
 from skunlearn._engine.rows import as_dataset
+from skunlearn._engine.statistics import SMALLEST_FLOOR, jensen_shannon_divergences, repeated_attack
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import (
     Interval,
@@ -28,8 +29,6 @@ from skunlearn.metrics import (
     scatter_ratio,
     tug_of_war_score,
 )
-from skunlearn.metrics._closeness import SMALLEST_FLOOR, _divergences
-from skunlearn.metrics._scores import _attack
 
 SIGNALS = ("loss", "confidence", "entropy", "modified_entropy")
 
@@ -143,7 +142,7 @@ class Measure:
         distances = [
             _mean_over_labels(
                 np.sqrt(
-                    _divergences(
+                    jensen_shannon_divergences(
                         subject.multilabel,
                         y_proba=a.proba["forget"],
                         y_proba_reference=b.proba["forget"],
@@ -227,7 +226,7 @@ class Measure:
     def _guesses(self, subject):
         """How often the loss attack was right about each row, and asked: of each side an array."""
         losses = subject.signals("loss")
-        right, row = _attack(*losses, self.n_splits, check_random_state(self.seed))
+        right, row = repeated_attack(*losses, self.n_splits, check_random_state(self.seed))
         n = 2 * min(map(len, losses))
         return [
             np.bincount(row[chosen].ravel(), minlength=n).reshape(2, -1)

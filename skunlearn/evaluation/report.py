@@ -33,7 +33,7 @@ from skunlearn.evaluation._figures import (
 )
 from skunlearn.features import FeatureExtractor
 
-_LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
+_LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
 
 _WORDS = {"auc": "AUC", "cka": "CKA", "js": "JS", "nomus": "NoMUS", "tpr": "TPR"}
 
@@ -478,10 +478,7 @@ def _digests(X, y, names):
 
 
 def _versions():
-    from skunlearn import __version__  # which is set after this module is imported
-
-    libraries = {name: version(name) for name in _LIBRARIES}
-    return {"skunlearn": __version__, "python": platform.python_version(), **libraries}
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
 def _name(kind):

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from skorch.history import History
 
+from skunlearn._engine.validation import check_values
 from skunlearn.inspection._drawing import COLORS, GREY, label_ends, panels, style
-from skunlearn.metrics._scores import _check_array
 
 _STYLES = ("-", "--", "-.", (0, (1, 1)))
 
@@ -259,12 +259,12 @@ class UnlearningCurveDisplay:
             If the shapes do not fit, or a value is NaN or infinite.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        x = _check_array("x", x, (1,), "numbers of shape (n_points,)")
+        x = check_values("x", x, (1,), "numbers of shape (n_points,)")
         curves = {}
         for name, values in (y if isinstance(y, Mapping) else {"": y}).items():
             what = f"y[{name!r}]" if name else "y"
             values = np.atleast_2d(
-                _check_array(
+                check_values(
                     what, values, (1, 2), "numbers of shape (n_points,) or (n_runs, n_points)"
                 )
             )

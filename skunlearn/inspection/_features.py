@@ -11,11 +11,10 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skunlearn._engine.inputs import given_labels
 from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import check_number
+from skunlearn._engine.validation import check_number, check_values
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import SETS, by_network, by_network_and_set, check_mask
-from skunlearn.metrics._scores import _check_array
 
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
@@ -411,7 +410,7 @@ class FeatureDistributionDisplay:
 
 
 def _check_features(name, value):
-    return _check_array(name, value, (2,), "features of shape (n_rows, n_features)")
+    return check_values(name, value, (2,), "features of shape (n_rows, n_features)")
 
 
 def _check_labels(y, features):
@@ -423,7 +422,7 @@ def _check_labels(y, features):
             f"{list(y) if isinstance(y, Mapping) else type(y).__name__}."
         )
     labels = {
-        key: _check_array(f"y[{key!r}]", y[key], (1,), "labels of shape (n_rows,)") for key in first
+        key: check_values(f"y[{key!r}]", y[key], (1,), "labels of shape (n_rows,)") for key in first
     }
     for name, sets in features.items():
         sizes = {key: len(value) for key, value in sets.items()}

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skunlearn._engine.inputs import given_labels
+from skunlearn._engine.validation import check_values
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import (
     SETS,
@@ -16,7 +17,6 @@ from skunlearn.inspection._rows import (
     row_losses,
 )
 from skunlearn.metrics import membership_inference_accuracy
-from skunlearn.metrics._scores import _check_array
 
 _LINES = {
     "retain": {"color": "black", "linestyle": ":", "linewidth": 1.3},
@@ -300,7 +300,7 @@ class LossDistributionDisplay:
 
 
 def _check_losses(name, value):
-    array = _check_array(name, value, (1,), "numbers of shape (n_rows,)").astype(float)
+    array = check_values(name, value, (1,), "numbers of shape (n_rows,)").astype(float)
     if array.min() < 0:
         raise ValueError(f"{name} must hold losses of 0 or more; got {array.min():.4g}.")
     return array

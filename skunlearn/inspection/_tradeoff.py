@@ -5,10 +5,10 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skunlearn._engine.inputs import given_labels
 from skunlearn._engine.rows import take_rows
+from skunlearn._engine.validation import check_values
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
 from skunlearn.inspection._rows import by_network, check_mask, one_seed, row_losses
 from skunlearn.metrics import forgetting_score, utility_score
-from skunlearn.metrics._scores import _check_array
 
 _NAMES = {
     "forgetting_score": "forgetting score (|MIA accuracy − 0.5|; right is better)",
@@ -236,7 +236,7 @@ class TradeoffDisplay:
             means[column], intervals[column] = [], []
             for name in names:
                 own = [row for row in rows if row[method] == name]
-                values = _check_array(
+                values = check_values(
                     f"column {column!r} of table, for {name!r},",
                     [row[column] for row in own],
                     (1,),

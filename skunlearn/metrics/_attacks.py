@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skunlearn._engine.statistics import repeated_attack
 from skunlearn._engine.validation import check_number
-from skunlearn.metrics._scores import _attack, _check_proba, _check_sides, _clip, _proba_of_truth
+from skunlearn.metrics._scores import _check_proba, _check_sides, _clip, _proba_of_truth
 
 _SIGNALS = ("loss", "confidence", "entropy", "modified_entropy", "logit")
 
@@ -407,7 +408,7 @@ def membership_inference_report(
     check_number("confidence_level", confidence_level, 0, 1)
     forget, unseen = _check_sides(signal_forget=signal_forget, signal_unseen=signal_unseen)
     rng = check_random_state(random_state)
-    correct, rows = _attack(forget, unseen, n_splits, rng)
+    correct, rows = repeated_attack(forget, unseen, n_splits, rng)
     size = min(len(forget), len(unseen))
     # How often each row was guessed, and rightly: forget rows, then unseen ones.
     n_guessed = np.bincount(rows.ravel(), minlength=2 * size).reshape(2, size)

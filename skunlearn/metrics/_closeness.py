@@ -1,15 +1,13 @@
 """How close an unlearned network is to one retrained without the rows: functions of arrays."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
-from skunlearn.metrics._scores import _check_array, _check_labels, _check_sides, utility_score
-
-SMALLEST_FLOOR = 1e-6  # below it, two retrained networks differ by rounding alone
+from skunlearn._engine.statistics import SMALLEST_FLOOR, jensen_shannon_divergences
+from skunlearn._engine.validation import check_values
+from skunlearn.metrics._scores import _check_labels, _check_sides, utility_score
 
 
 def _paired(scores, reference):
@@ -26,7 +24,7 @@ def _paired(scores, reference):
         values = {name: [value[key] for key in scores] for name, value in values.items()}
     arrays = []
     for name, value in values.items():
-        array = _check_array(name, value, (1,), "numbers by name or a sequence of numbers")
+        array = check_values(name, value, (1,), "numbers by name or a sequence of numbers")
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{name} must be numbers; got {array.dtype}.")
         arrays.append(array.astype(float))
@@ -188,41 +186,6 @@ def prediction_agreement(y_pred, y_pred_reference):
     return utility_score(reference, ours)
 
 
-def _divergences(multilabel, **two):
-    """Jensen–Shannon divergence in bits of each row, or of each label of each row."""
-    arrays = []
-    for name, value in two.items():
-        array = _check_array(name, value, (2,), "probabilities of shape (n_samples, n_classes)")
-        array = array.astype(float)
-        if not (array.min() >= 0 and array.max() <= 1):
-            raise ValueError(
-                f"{name} must hold probabilities from 0 to 1; got values from {array.min():.4g} "
-                f"to {array.max():.4g}. Apply a softmax or sigmoid to logits."
-            )
-        totals = array.sum(axis=1, keepdims=True)
-        if multilabel:
-            array = np.stack([array, 1 - array], axis=-1)
-        # Loose enough for half precision, tight enough to catch what is not a distribution.
-        elif abs(totals - 1).max() > 1e-2:
-            raise ValueError(
-                f"the rows of {name} must sum to 1; got sums from {totals.min():.4g} to "
-                f"{totals.max():.4g}. If the columns are labels of their own, pass multilabel=True."
-            )
-        else:
-            array = array / totals
-        arrays.append(array)
-    p, q = arrays
-    if p.shape != q.shape:
-        first, second = two
-        raise ValueError(
-            f"{second} must have the shape of {first}, {p.shape[:2]}; got {q.shape[:2]}."
-        )
-    middle = (p + q) / 2
-    # Not scipy's jensenshannon, whose root is NaN where rounding leaves less than 0.
-    nats = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / 2
-    return np.clip(nats / math.log(2), 0, 1)
-
-
 def jensen_shannon_distance(y_proba, y_proba_reference, *, multilabel=False):
     """Mean Jensen–Shannon distance of the probabilities that two networks give to the same rows.
 
@@ -267,7 +230,9 @@ def jensen_shannon_distance(y_proba, y_proba_reference, *, multilabel=False):
     >>> jensen_shannon_distance([[1, 0], [0.3, 0.7]], [[0, 1], [0.3, 0.7]])
     0.5
     """
-    rows = _divergences(multilabel, y_proba=y_proba, y_proba_reference=y_proba_reference)
+    rows = jensen_shannon_divergences(
+        multilabel, y_proba=y_proba, y_proba_reference=y_proba_reference
+    )
     return float(np.sqrt(rows).mean())
 
 
@@ -321,7 +286,7 @@ def relative_jensen_shannon_distance(
     1.0
     """
     distance = jensen_shannon_distance(y_proba, y_proba_reference, multilabel=multilabel)
-    floor = _divergences(
+    floor = jensen_shannon_divergences(
         multilabel, y_proba_reference=y_proba_reference, y_proba_reference_2=y_proba_reference_2
     )
     floor = np.sqrt(floor).mean()
@@ -380,7 +345,7 @@ def zero_retrain_forgetting_score(y_proba, y_proba_random, *, multilabel=False):
     >>> zero_retrain_forgetting_score([[1, 0], [0.5, 0.5]], [[0, 1], [0.5, 0.5]])
     0.5
     """
-    rows = _divergences(multilabel, y_proba=y_proba, y_proba_random=y_proba_random)
+    rows = jensen_shannon_divergences(multilabel, y_proba=y_proba, y_proba_random=y_proba_random)
     return float(1 - rows.mean())
 
 

@@ -10,15 +10,15 @@ from sklearn.model_selection import StratifiedKFold, check_cv, cross_val_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
-from skunlearn._engine.validation import check_number
-from skunlearn.metrics._scores import _check_array, _check_labels
+from skunlearn._engine.validation import check_number, check_values
+from skunlearn.metrics._scores import _check_labels
 from skunlearn.transport import transport_distance
 
 _ALARM = 0.8  # share of the original's CKA below which a collapse is reported
 
 
 def _check_features(name, value):
-    Z = _check_array(name, value, (2,), "features of shape (n_samples, n_features)")
+    Z = check_values(name, value, (2,), "features of shape (n_samples, n_features)")
     if Z.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be numbers; got {Z.dtype}.")
     return Z.astype(float)

@@ -11,9 +11,8 @@ from scipy.special import expit
 from scipy.stats import entropy, norm
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 
-from skunlearn._engine.validation import check_number
+from skunlearn._engine.validation import check_number, check_values
 from skunlearn.metrics._attacks import membership_inference_auc, membership_inference_tpr
-from skunlearn.metrics._scores import _check_array
 
 # With fewer models a variance for each row is too noisy (Carlini et al., arXiv 2112.03570).
 _ENOUGH_FOR_A_VARIANCE = 64
@@ -332,7 +331,7 @@ def klom(margins_unlearned, margins_retrained, *, n_bins=20, eps=1e-5):
 
 def _check_margins(name, value):
     what = "numbers of shape (n_models, n_rows)"
-    array = _check_array(name, value, (2,), what)
+    array = check_values(name, value, (2,), what)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be {what}; got {array.dtype}.")
     return array.astype(float)

@@ -3,26 +3,11 @@
 None of them knows what an estimator is; the scorers next door do.
 """
 
-import math
-
 import numpy as np
-from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 
-from skunlearn._engine.validation import check_number
-
-
-def _check_array(name, value, ndim, what):
-    """Return a non-empty array of a wanted number of axes, without NaN or infinity."""
-    array = np.asarray(value)
-    if array.ndim not in ndim or array.size == 0:
-        raise ValueError(f"{name} must be {what}; got an array of shape {array.shape}.")
-    if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} must be finite; got NaN or infinity in "
-            f"{np.count_nonzero(~np.isfinite(array))} of {array.size} values."
-        )
-    return array
+from skunlearn._engine.statistics import repeated_attack
+from skunlearn._engine.validation import check_number, check_values
 
 
 def _check_indicator(name, array):
@@ -35,7 +20,7 @@ def _check_indicator(name, array):
 
 
 def _check_labels(name, value):
-    array = _check_array(
+    array = check_values(
         name, value, (1, 2), "class labels of shape (n_samples,) or indicators of (n, n_labels)"
     )
     if array.ndim == 2:
@@ -154,13 +139,13 @@ def sample_log_loss(y_true, y_proba, *, labels=None):
 
 def _check_proba(y_true, y_proba, labels, name="y_proba"):
     """Return probabilities as floats, and the column of each row's class (None for indicators)."""
-    y_true = _check_array(
+    y_true = check_values(
         "y_true",
         y_true,
         (1, 2),
         "class labels of shape (n_samples,) or indicators of (n, n_labels)",
     )
-    y_proba = _check_array(name, y_proba, (2,), "probabilities of shape (n_samples, n_classes)")
+    y_proba = check_values(name, y_proba, (2,), "probabilities of shape (n_samples, n_classes)")
     if y_proba.dtype.kind != "f":
         y_proba = y_proba.astype(float)
     if not (y_proba.min() >= 0 and y_proba.max() <= 1):
@@ -220,45 +205,6 @@ def _clip(proba):
     """Probabilities in double precision, at least the eps of their dtype away from 0 and 1."""
     eps = np.finfo(proba.dtype).eps
     return np.clip(proba, eps, 1 - eps).astype(float)
-
-
-def _fit_logistic(x, y, precision):
-    """Fit one logistic regression on one feature per row of `x` and `y`, all at once.
-
-    Minimises sum(log(1 + exp(m)) - y * m) + precision / 2 * weight ** 2, with
-    m = weight * x + intercept, by Newton's method with step halving.
-    """
-
-    def margin(theta):
-        return theta[0][:, None] * x + theta[1][:, None]
-
-    def objective(theta):
-        m = margin(theta)
-        return (np.logaddexp(0, m) - y * m).sum(axis=1) + precision / 2 * theta[0] ** 2
-
-    theta = np.zeros((2, len(x)))
-    value = objective(theta)
-    for _ in range(100):
-        p = (1 + np.tanh(margin(theta) / 2)) / 2
-        g_weight = ((p - y) * x).sum(axis=1) + precision * theta[0]
-        g_intercept = (p - y).sum(axis=1)
-        # The small constant keeps a saturated fit from dividing by zero.
-        h = p * (1 - p) + 1e-12
-        h_ww, h_wi, h_ii = (h * x * x).sum(axis=1) + precision, (h * x).sum(axis=1), h.sum(axis=1)
-        step = np.stack(
-            (h_ii * g_weight - h_wi * g_intercept, h_ww * g_intercept - h_wi * g_weight)
-        )
-        step /= h_ww * h_ii - h_wi**2
-        for _ in range(30):
-            new_value = objective(theta - step)
-            worse = new_value > value + 1e-12 * (1 + abs(value))
-            if not worse.any():
-                break
-            step[:, worse] /= 2
-        theta, value = theta - step, new_value
-        if abs(step).max() < 1e-9:
-            break
-    return theta
 
 
 def membership_inference_accuracy(loss_forget, loss_unseen, *, n_splits=10, random_state=None):
@@ -328,7 +274,7 @@ def membership_inference_accuracy(loss_forget, loss_unseen, *, n_splits=10, rand
     True
     """
     losses = _check_sides(loss_forget=loss_forget, loss_unseen=loss_unseen)
-    correct, _ = _attack(*losses, n_splits, check_random_state(random_state))
+    correct, _ = repeated_attack(*losses, n_splits, check_random_state(random_state))
     return float(correct.mean())
 
 
@@ -337,39 +283,11 @@ def _check_sides(**sides):
     arrays = []
     for name, values in sides.items():
         what = "numbers of shape (n_rows,) with at least 2 rows"
-        array = _check_array(name, values, (1,), what)
+        array = check_values(name, values, (1,), what)
         if len(array) < 2 or array.dtype.kind not in "fiu":
             raise ValueError(f"{name} must be {what}; got {array.dtype} of shape {array.shape}.")
         arrays.append(array.astype(float))
     return arrays
-
-
-def _attack(forget, unseen, n_splits, rng):
-    """Run the attack of `membership_inference_accuracy`.
-
-    Returns whether each guess was right and which row it was of, both of shape (n_splits, n_test).
-    Rows are counted after balancing: first those to forget, then as many unseen ones.
-    """
-    check_number("n_splits", n_splits, 1, integer=True)
-    size = min(len(forget), len(unseen))
-    x = np.concatenate(
-        [
-            side if len(side) == size else rng.choice(side, size, replace=False)
-            for side in (forget, unseen)
-        ]
-    )
-    y = np.repeat([1, 0], size)
-    # scikit-learn's default share, but never less than a row of each class.
-    test_size = max(2, math.ceil(0.1 * len(x)))
-    splitter = StratifiedShuffleSplit(n_splits, test_size=test_size, random_state=rng)
-    train, test = (np.array(part) for part in zip(*splitter.split(x, y)))
-    # Ten calls of LogisticRegression cost 20 to 300 ms where this costs 1 to 2, and this number
-    # is wanted in the middle of training. Standardising is undone by the scaled penalty.
-    scale = x.std() or 1.0
-    x = (x - x.mean()) / scale
-    weight, intercept = _fit_logistic(x[train], y[train], 1 / scale**2)
-    guess = weight[:, None] * x[test] + intercept[:, None] > 0
-    return guess == y[test], test
 
 
 def forgetting_score(loss_forget, loss_unseen, *, n_splits=10, random_state=None):

@@ -1,6 +1,6 @@
 """The list of unlearners."""
 
-import inspect
+from skunlearn import methods
 
 
 def all_unlearners():
@@ -13,22 +13,13 @@ def all_unlearners():
 
     See Also
     --------
-    BaseUnlearner : What all of them derive from.
+    skunlearn.BaseUnlearner : What all of them derive from.
     skunlearn.evaluation.compare_unlearners : Runs them side by side.
 
     Examples
     --------
     >>> from skunlearn import all_unlearners
     >>> dict(all_unlearners())["DLFD"]
-    <class 'skunlearn.dlfd.DLFD'>
+    <class 'skunlearn.methods.dlfd.DLFD'>
     """
-    import skunlearn  # not before it has its names
-
-    classes = ((name, getattr(skunlearn, name)) for name in skunlearn.__all__)
-    return sorted(
-        (name, cls)
-        for name, cls in classes
-        if inspect.isclass(cls)
-        and issubclass(cls, skunlearn.BaseUnlearner)
-        and not inspect.isabstract(cls)
-    )
+    return sorted((name, getattr(methods, name)) for name in methods.__all__)

@@ -4,6 +4,7 @@ import torch
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from skunlearn._engine.statistics import _fit_logistic
 from skunlearn.metrics import (
     attack_signal,
     calibrated_signal,
@@ -13,7 +14,6 @@ from skunlearn.metrics import (
     membership_inference_tpr,
     sample_log_loss,
 )
-from skunlearn.metrics._scores import _fit_logistic
 
 SIGNALS = ["loss", "confidence", "entropy", "modified_entropy", "logit"]
 

@@ -1,0 +1,29 @@
+"""What to say of an installation in a report of a fault."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+_LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT", "joblib")
+_OPTIONAL = ("accelerate", "distributed", "matplotlib", "pandas", "peft", "pooch", "transformers")
+
+
+def show_versions():
+    """Print the versions of Python, the system and the libraries, as for a report of a fault.
+
+    See Also
+    --------
+    sklearn.show_versions : The same for scikit-learn, with its threads.
+
+    Examples
+    --------
+    >>> from skunlearn import show_versions
+    >>> show_versions()  # doctest: +SKIP
+    """
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for name in (*_LIBRARIES, *_OPTIONAL):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    for name, number in found.items():
+        print(f"{name + ':':14}{number}")
