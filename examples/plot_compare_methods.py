@@ -13,9 +13,8 @@ import numpy as np
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from skunlearn import Retrain, all_unlearners
+from skunlearn import Retrain, all_unlearners, compare_unlearners
 from skunlearn.datasets import make_identity_images
-from skunlearn.evaluation import compare_unlearners
 from skunlearn.model_selection import forget_split
 
 # %%

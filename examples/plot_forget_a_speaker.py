@@ -194,7 +194,7 @@ for name, model in models.items():
 #
 # How near can one come? The two retrained networks differ by nothing but their seeds, and still
 # give only about half of these recordings the same digit. Nearer than that, nearness means nothing,
-# which is why :func:`~skunlearn.evaluation.compare_unlearners` divides the distance by that of two
+# which is why :func:`~skunlearn.compare_unlearners` divides the distance by that of two
 # retrainings.
 #
 # Digit by digit, it shows what that means: which digits a network takes over from other people to

@@ -2,27 +2,24 @@
 
 import contextlib
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
-from skorch.utils import is_dataset
 
-from skunlearn._engine.build import parts_of
-from skunlearn._engine.inputs import Whole, check_kind, encode_labels, given_labels, unwrapped
-from skunlearn._engine.restore import restore_accelerator
+from skunlearn._engine.build import parts_of, without_graphs
+from skunlearn._engine.random import restore_accelerator
 from skunlearn._engine.rows import Rows
-from skunlearn._engine.traces import without_graphs
-from skunlearn._engine.validation import check_forget
-from skunlearn._engine.warn import warn
+from skunlearn._engine.validation import (
+    Given,
+    given_labels,
+    warn,
+)
 
 __all__ = ["BaseUnlearner", "Request", "Rows"]
 
@@ -73,22 +70,6 @@ class Request:
     forget: Rows
     val: Rows | None
     valid: torch.utils.data.Dataset | None
-
-
-@dataclass(frozen=True)
-class Task:
-    """What `fit` and `unlearn` were given, checked: labels are codes, positions in `classes_`."""
-
-    data: object
-    codes: np.ndarray
-    mask: np.ndarray | None
-    val: tuple | None
-    groups: object = None
-
-    @property
-    def unlearns(self):
-        """Whether any row is marked."""
-        return self.mask is not None and bool(self.mask.any())
 
 
 class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
@@ -157,16 +138,16 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """Return what `estimator` is or holds; raise a ValueError if it is of no use."""
 
     @abstractmethod
-    def _check_data(self, X, y, x_name, y_name, reset):
-        """Return rows and labels, checked; note the number of features if `reset`."""
+    def _check_task(self, given, needs, reset=False):
+        """Return what `fit` (with `reset`) or `unlearn` was given as a checked task.
+
+        It checks hyperparameters and the estimator first. If `reset`, or if there were none, it
+        sets `classes_`.
+        """
 
     @abstractmethod
     def _check_X(self, X):
         """Return rows to predict, checked."""
-
-    @abstractmethod
-    def _check_classes(self, data, y):
-        """Return the labels, in the order of the columns of `predict_proba`."""
 
     @abstractmethod
     def _fit_task(self, task):
@@ -328,7 +309,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
         See Also
         --------
-        skunlearn.evaluation.compare_unlearners : Compares unlearners, and searches over them.
+        skunlearn.compare_unlearners : Compares unlearners, and searches over them.
 
         Notes
         -----
@@ -375,14 +356,14 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     def _fit(self, X, y, forget, X_val, y_val, groups=None):
         with self._all_or_nothing():
-            self._check_hyperparameters()
-            self._check_estimator()
-            self._check_not_sliced(X, X_val)
-            task = self._check_task(X, y, forget, X_val, y_val, groups, reset=True)
+            given = Given(X, y, forget, X_val, y_val, groups)
+            if hasattr(self, "_is_clone"):
+                given.check_not_sliced(type(self).__name__)
+            task = self._check_task(given, self._needs(), reset=True)
             for name in ("unlearning_history_", "unlearning_cost_"):
                 vars(self).pop(name, None)
             self._fit_task(task)
-            if task.mask is not None and not task.unlearns:
+            if forget is not None and not task.mask.any():
                 warn(
                     "forget marks no row: this was a plain fit and nothing was unlearned. In a "
                     "search, use ForgetKFold, which keeps every forget row in every fold."
@@ -391,90 +372,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     def _forget(self, X, y, forget, X_val, y_val, groups=None):
         with self._all_or_nothing():
-            self._check_hyperparameters()
-            self._check_estimator()
-            first = self._check_fitted()
-            self._unlearn_task(self._check_request(X, y, forget, X_val, y_val, groups, first))
+            given = Given(X, y, forget, X_val, y_val, groups)
+            self._unlearn_task(self._check_task(given, self._needs()))
         return self
 
-    def _check_fitted(self):
-        """Whether this is the first call; NotFittedError if there is nothing to unlearn from."""
-        check_is_fitted(self)
-        return False
-
-    def _check_request(self, X, y, forget, X_val, y_val, groups, reset):
-        """A task that marks rows."""
-        task = self._check_task(X, y, forget, X_val, y_val, groups, reset)
-        if not task.unlearns:
-            raise ValueError(
-                "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
-                f"({len(task.codes)},) that is True for the rows to forget."
-            )
-        return task
-
-    def _check_task(self, X, y, forget, X_val, y_val, groups, reset):
-        data, y = self._check_data(unwrapped(X), unwrapped(y), "X", "y", reset)
-        mask = None if forget is None else check_forget(forget, len(y), X)
-        val = self._check_val(unwrapped(X_val), unwrapped(y_val))
-        if mask is not None and mask.any():
-            self._check_needs(mask, val)
-        if reset:
-            self.classes_ = self._check_classes(data, y)
-        codes = encode_labels(y, self.classes_)
-        if val is not None:
-            val = val[0], encode_labels(val[1], self.classes_, "y_val")
-        return Task(data, codes, mask, val, groups)
-
-    def _check_val(self, X_val, y_val):
-        if X_val is None:
-            if y_val is not None:
-                raise ValueError("y_val was given without X_val; pass the rows it belongs to.")
-            return None
-        if y_val is None and not is_dataset(X_val):
-            check_kind(X_val, "X_val")
-            raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
-        try:
-            return self._check_data(X_val, y_val, "X_val", "y_val", False)
-        except ValueError as error:
-            if "_val" in str(error):
-                raise
-            raise ValueError(f"X_val or y_val is not as it should be: {error}") from error
-
-    def _check_not_sliced(self, X, X_val):
-        """Refuse held-out rows that scikit-learn may have sliced with the folds of a search."""
-        if X_val is None or isinstance(X_val, Whole) or not hasattr(self, "_is_clone"):
-            return
-        n, n_val = (
-            _num_samples(next(iter(rows.values())) if isinstance(rows, Mapping) else rows)
-            for rows in (X, X_val)
-        )
-        if n == n_val:
-            raise ValueError(
-                f"X_val has as many rows as X, {n}, and this {type(self).__name__} is a clone, as "
-                "searches and cross-validation make them. scikit-learn slices with the folds "
-                "whatever has as many rows as X, so that these may be a part of the held-out rows "
-                "alone. Pass X_val=skunlearn.model_selection.Whole(X_val) and "
-                "y_val=skunlearn.model_selection.Whole(y_val), which nothing slices."
-            )
-
-    def _check_needs(self, mask, val):
-        """Raise a ValueError for what the method cannot work without and was not given."""
-        needs = self._needs()
-        if "retain" in needs and mask.all():
-            raise ValueError(
-                f"{type(self).__name__} needs retained rows, but forget is True for all "
-                f"{len(mask)} rows of X; pass the rows to retain along with those to forget."
-            )
-        if "val" in needs and val is None:
-            raise ValueError(
-                f"{type(self).__name__}, as it is set up, needs held-out rows; pass them as X_val "
-                "and y_val."
-            )
-
     # -- randomness and atomicity ------------------------------------------------------------------
-
-    def _draw_seed(self):
-        return check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
     def _is_frozen(self):
         return isinstance(self.estimator, FrozenEstimator)

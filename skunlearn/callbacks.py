@@ -7,12 +7,17 @@ from skorch.callbacks import Callback
 from skorch.utils import is_dataset
 from torch.utils.data import StackDataset, default_collate
 
-from skunlearn._engine.inputs import encode_labels, is_lazy, labels_of
-from skunlearn._engine.outputs import is_multilabel, predicted
-from skunlearn._engine.predict import count_columns, predict_proba
-from skunlearn._engine.restore import preserve_rng_and_modes
-from skunlearn._engine.rows import Rows, as_dataset, input_dtype
-from skunlearn._engine.validation import check_number
+from skunlearn._engine.predict import count_columns, predict_proba, predicted
+from skunlearn._engine.random import preserve_rng_and_modes
+from skunlearn._engine.rows import Rows, input_dtype
+from skunlearn._engine.validation import (
+    as_dataset,
+    check_number,
+    encode_labels,
+    is_lazy,
+    is_multilabel,
+    labels_of,
+)
 from skunlearn.metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
 
 _SMALLER_IS_BETTER = {"forgetting_score": True, "nomus": False, "utility": False}

@@ -16,11 +16,10 @@ from skorch.dataset import unpack_data
 
 from skunlearn._engine.build import plain
 from skunlearn._engine.hooks import feature_layer, forward_features
-from skunlearn._engine.inputs import is_lazy
 from skunlearn._engine.predict import without_global_rng
-from skunlearn._engine.restore import preserve_modes, restore_accelerator
-from skunlearn._engine.rows import Rows, as_dataset, input_dtype
-from skunlearn._engine.validation import check_number
+from skunlearn._engine.random import preserve_modes, restore_accelerator
+from skunlearn._engine.rows import Rows, input_dtype
+from skunlearn._engine.validation import as_dataset, check_number, is_lazy
 
 
 class FeatureExtractor(

@@ -6,8 +6,8 @@ import torch
 from skorch.dataset import Dataset
 from torch import nn
 
-from skunlearn._engine.inputs import encode_labels
 from skunlearn._engine.rows import Rows, input_dtype
+from skunlearn._engine.validation import encode_labels
 
 from .networks import MLP, make_net
 

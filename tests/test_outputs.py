@@ -20,7 +20,7 @@ from skunlearn import (
     SalUn,
     all_unlearners,
 )
-from skunlearn._engine.outputs import logits
+from skunlearn._engine.predict import logits
 
 from .networks import MLP, make_net
 
@@ -178,8 +178,7 @@ def test_frozen_layers_keep_their_spectral_norm(method, norm, rows):
 
 def test_a_copy_holds_no_activations(rows):
     X, y, _ = rows
-    from skunlearn._engine.build import parts_of
-    from skunlearn._engine.traces import copy_parts
+    from skunlearn._engine.build import copy_parts, parts_of
 
     net = make_net(Keeper, module__n_features_in=4, module__n_classes=2, max_epochs=1).fit(X, y)
     net.module_(torch.as_tensor(X))
@@ -209,7 +208,7 @@ def test_a_loss_of_ones_own_is_told_by_predict_nonlinearity(cls, rows):
 
 
 def test_logits_are_known_from_the_criterion():
-    from skunlearn._engine.outputs import logits
+    from skunlearn._engine.predict import logits
 
     sizes = {"module__n_features_in": 4, "module__n_classes": 2, "max_epochs": 1}
 

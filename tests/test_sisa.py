@@ -35,8 +35,8 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
-from skunlearn.methods.sisa import ensemble as sisa
-from skunlearn.methods.sisa.ensemble import SISA
+from skunlearn.methods.sisa import _ensemble as sisa
+from skunlearn.methods.sisa._ensemble import SISA
 from skunlearn.model_selection import ForgetKFold
 
 from .networks import MLP, ConvNet, DoubleMLP, make_net
@@ -430,7 +430,7 @@ import os, pickle, sys, time
 import numpy as np
 import torch
 from skorch.callbacks import Callback
-from skunlearn.methods.sisa.ensemble import SISA
+from skunlearn.methods.sisa._ensemble import SISA
 from tests.networks import make_net
 
 class Stop(Callback):

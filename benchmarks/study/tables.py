@@ -16,8 +16,7 @@ import torch
 from sklearn.utils.parallel import Parallel, delayed
 
 import skunlearn
-from skunlearn import FineTune
-from skunlearn.evaluation import compare_unlearners
+from skunlearn import FineTune, compare_unlearners
 
 REFERENCES = ("Original", "Retrain", "Retrain again")
 KEYS = ("domain", "method", "seed", "trial")

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from skunlearn import DLFD
 from skunlearn._engine.build import reinitialise
-from skunlearn._engine.outputs import logits
+from skunlearn._engine.predict import logits
 from skunlearn._engine.run import cycle, fit_network
 from skunlearn.methods.finetune import _tail
 

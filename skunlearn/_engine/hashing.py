@@ -4,12 +4,14 @@ import contextlib
 import dis
 import functools
 import sys
+from collections.abc import Mapping
 from types import CodeType, FunctionType
 
 import numpy as np
 import skorch
 import torch
 from joblib.hashing import NumpyHasher
+from scipy.sparse import issparse
 from sklearn.base import clone
 from skorch.callbacks import (
     BatchScoring,
@@ -24,9 +26,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy as is_uninitialized
 
 from skunlearn._engine.build import parts_of, sizes_from_data
-from skunlearn._engine.inputs import is_lazy
-from skunlearn._engine.restore import seeded
-from skunlearn._engine.rows import as_dataset
+from skunlearn._engine.random import seeded
+from skunlearn._engine.validation import as_dataset, as_pair, is_lazy
 
 _LIBRARIES = {*sys.stdlib_module_names, "joblib", "numpy", "scipy", "sklearn", "skorch", "torch"}
 _LIBRARIES -= {"__main__"}
@@ -237,3 +238,41 @@ def _names(code, operation):
     return names.union(
         *(_names(inner, operation) for inner in code.co_consts if isinstance(inner, CodeType))
     )
+
+
+def each_row(data):
+    """The rows one by one, without their labels, of whatever a classifier or a network reads."""
+    from skorch.helper import SliceDataset  # which imports much that is not needed before
+
+    if issparse(data):
+        data = data.sorted_indices()
+        for low, high in zip(data.indptr, data.indptr[1:]):
+            yield data.indices[low:high], data.data[low:high]
+    elif isinstance(data, Mapping):
+        for i in range(len(next(iter(data.values())))):
+            yield {key: values[i] for key, values in data.items()}
+    elif isinstance(data, SliceDataset | torch.Tensor):
+        yield from data
+    elif isinstance(data, torch.utils.data.Dataset):
+        for i in range(len(data)):
+            yield as_pair(data[i])[0]
+    else:
+        yield from np.asarray(data)
+
+
+def canonical_bytes(value):
+    """Bytes of a row or label: equal for float32 and float64, for arrays, tensors and lists."""
+    if isinstance(value, Mapping):
+        value = [part for key in sorted(value, key=str) for part in (str(key), value[key])]
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, tuple | list):
+        return f"{len(value)}\n".encode() + b"".join(map(canonical_bytes, value))
+    array = np.asarray(value)
+    is_number = array.dtype.kind in "biuf"
+    if array.ndim and not is_number:
+        return canonical_bytes(array.tolist())
+    # + 0.0: there is a negative zero.
+    content = (array.astype(np.float64) + 0.0).tobytes() if is_number else str(value).encode()
+    return f"{array.shape} {is_number} {len(content)}\n".encode() + content

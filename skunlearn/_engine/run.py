@@ -1,6 +1,7 @@
 """The training run: skorch's epochs and batches, with a step that a method may have of its own."""
 
 import contextlib
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -8,13 +9,13 @@ from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.utils import to_device
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset
 
 from skunlearn._engine.build import attributes, configure, plain, sizes_from_data
-from skunlearn._engine.cost import Cost
 from skunlearn._engine.predict import count_columns, predict_proba
-from skunlearn._engine.restore import preserve_rng_and_modes
-from skunlearn._engine.rows import MarkedBatch, MarkedRows, cast_for, count_rows
+from skunlearn._engine.random import preserve_rng_and_modes
+from skunlearn._engine.rows import MarkedBatch, MarkedRows, cast_for
 
 
 class TrainingRun:
@@ -95,8 +96,9 @@ class TrainingRun:
                 self._run_epoch(loader, "train", self.train_step)
                 # The loader of held-out rows draws from the generator that shuffles the rows to
                 # train on: to watch must not change what is watched.
-                with preserve_rng_and_modes(net):
-                    self._run_epoch(valid_loader, "valid", net.validation_step)
+                if valid_loader is not None:
+                    with preserve_rng_and_modes(net):
+                        self._run_epoch(valid_loader, "valid", net.validation_step)
                 net.notify("on_epoch_end", **sets)
 
     def batches(self, rows):
@@ -399,3 +401,68 @@ def _check_converged(net, rows, name):
             f"{name} has diverged: its loss went from {first:.3g} to {last:.3g}, and the network's "
             "output is of no use. Nothing was changed; use a smaller lr for estimator."
         )
+
+
+class Cost:
+    """Counts samples: forwards and backwards as one, forwards alone as a third.
+
+    Attributes
+    ----------
+    samples : float
+        The count so far.
+    """
+
+    def __init__(self):
+        self.samples = 0.0
+        self._handles = {}
+
+    def watch(self, net):
+        """Count what goes through a network from now on."""
+        module = net.module_
+        if module not in self._handles:
+            hook = module.register_forward_pre_hook(self._count, with_kwargs=True)
+            self._handles[module] = hook
+
+    def close(self):
+        """Stop counting; return the count."""
+        while self._handles:
+            self._handles.popitem()[1].remove()
+        return self.samples
+
+    @contextlib.contextmanager
+    def counting(self, net):
+        """Count what goes through a network meanwhile, and no longer."""
+        self.watch(net)
+        try:
+            yield
+        finally:
+            self._unwatch(net.module_)
+
+    @contextlib.contextmanager
+    def unwatched(self, net):
+        """Leave a network alone meanwhile, as for copying it: a hook would be copied, too."""
+        was_watched = self._unwatch(net.module_)
+        try:
+            yield
+        finally:
+            if was_watched:
+                self.watch(net)
+
+    def _unwatch(self, module):
+        handle = self._handles.pop(module, None)
+        if handle is not None:
+            handle.remove()
+        return handle is not None
+
+    def _count(self, module, args, kwargs):
+        n_rows = count_rows(args[0] if args else kwargs)
+        self.samples += n_rows * (1 if torch.is_grad_enabled() else 1 / 3)
+
+
+def count_rows(X):
+    """The number of rows in a batch of inputs."""
+    if isinstance(X, PackedSequence):
+        return int(X.batch_sizes[0])
+    if isinstance(X, Mapping):
+        X = list(X.values())
+    return count_rows(X[0]) if isinstance(X, tuple | list) and len(X) else len(X)

@@ -8,11 +8,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from skunlearn._engine.inputs import encode_labels, is_lazy
-from skunlearn._engine.outputs import predicted
-from skunlearn._engine.predict import predict_proba
-from skunlearn._engine.rows import as_dataset
+from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.statistics import SMALLEST_FLOOR, jensen_shannon_divergences, repeated_attack
+from skunlearn._engine.validation import as_dataset, encode_labels, is_lazy
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import (
     Interval,

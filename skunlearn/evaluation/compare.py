@@ -16,9 +16,8 @@ from sklearn.utils.validation import check_memory
 from skunlearn._engine.cache import train_once
 from skunlearn._engine.files import nan_to_none, progress_bar, read_row, write_row
 from skunlearn._engine.hashing import cache_key, start_for_key
-from skunlearn._engine.inputs import encode_labels, given_labels
 from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import check_forget, check_number
+from skunlearn._engine.validation import check_forget, check_number, encode_labels, given_labels
 from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
 from skunlearn.features import FeatureExtractor

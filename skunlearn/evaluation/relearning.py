@@ -7,16 +7,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
-from skunlearn._engine.build import SIZES, assemble, parts_of
-from skunlearn._engine.checks import check_network_data
-from skunlearn._engine.inputs import encode_labels, unwrapped
-from skunlearn._engine.outputs import predicted
-from skunlearn._engine.predict import predict_proba
-from skunlearn._engine.restore import preserve_rng_and_modes, restore_accelerator, seeded
+from skunlearn._engine.build import SIZES, assemble, copy_parts, parts_of
+from skunlearn._engine.predict import predict_proba, predicted
+from skunlearn._engine.random import preserve_rng_and_modes, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import TrainingRun
-from skunlearn._engine.traces import copy_parts
-from skunlearn._engine.validation import check_number
+from skunlearn._engine.validation import check_network_data, check_number, encode_labels, unwrapped
 from skunlearn.base import BaseUnlearner
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.metrics import sample_log_loss, utility_score

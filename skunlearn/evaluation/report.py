@@ -17,12 +17,11 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skunlearn._engine.digests import canonical_bytes, each_row
 from skunlearn._engine.files import nan_to_none
-from skunlearn._engine.inputs import encode_labels, given_labels
-from skunlearn._engine.restore import preserve_modes
+from skunlearn._engine.hashing import canonical_bytes, each_row
+from skunlearn._engine.random import preserve_modes
 from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import check_forget, check_number
+from skunlearn._engine.validation import check_forget, check_number, encode_labels, given_labels
 from skunlearn.evaluation._figures import (
     FEATURE_ROWS,
     SIGNALS,

@@ -16,10 +16,15 @@ from sklearn.utils import check_consistent_length, check_random_state
 
 from skunlearn._engine.files import progress_bar, warn_of_file, write
 from skunlearn._engine.hashing import cache_key, start_for_key
-from skunlearn._engine.inputs import Whole, given_labels
-from skunlearn._engine.restore import seeded
+from skunlearn._engine.random import seeded
 from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import check_forget, check_groups, check_number
+from skunlearn._engine.validation import (
+    Whole,
+    check_forget,
+    check_groups,
+    check_number,
+    given_labels,
+)
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import attack_signal
 

@@ -9,9 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skunlearn._engine.inputs import given_labels
 from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import check_number, check_values
+from skunlearn._engine.validation import check_number, check_values, given_labels
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import SETS, by_network, by_network_and_set, check_mask

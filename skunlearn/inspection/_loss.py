@@ -5,8 +5,7 @@ import textwrap
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skunlearn._engine.inputs import given_labels
-from skunlearn._engine.validation import check_values
+from skunlearn._engine.validation import check_values, given_labels
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import (
     SETS,

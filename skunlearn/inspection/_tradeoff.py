@@ -3,9 +3,8 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skunlearn._engine.inputs import given_labels
 from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import check_values
+from skunlearn._engine.validation import check_values, given_labels
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
 from skunlearn.inspection._rows import by_network, check_mask, one_seed, row_losses
 from skunlearn.metrics import forgetting_score, utility_score

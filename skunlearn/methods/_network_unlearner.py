@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from copy import deepcopy
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -18,27 +19,28 @@ from skunlearn._engine.build import (
     assemble,
     check_fresh,
     compiled_as,
+    copy_parts,
+    drop_activations,
     parts_of,
     plain_parts,
     restored,
 )
 from skunlearn._engine.cache import train_once
-from skunlearn._engine.checks import (
+from skunlearn._engine.hashing import starting_point
+from skunlearn._engine.predict import count_columns, loss_and_accuracy, predict_proba, predicted
+from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
+from skunlearn._engine.rows import rows_for
+from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun, fit_network, split_rows
+from skunlearn._engine.validation import (
+    as_dataset,
     check_network,
     check_network_data,
     check_network_X,
+    check_number,
     distinct_classes,
+    is_multilabel,
+    warn,
 )
-from skunlearn._engine.cost import Cost
-from skunlearn._engine.hashing import starting_point
-from skunlearn._engine.outputs import is_multilabel, predicted
-from skunlearn._engine.predict import count_columns, predict_proba
-from skunlearn._engine.restore import restore_accelerator, seeded
-from skunlearn._engine.rows import as_dataset, rows_for
-from skunlearn._engine.run import CosineSchedule, TrainingRun, fit_network, split_rows
-from skunlearn._engine.traces import copy_parts, drop_activations
-from skunlearn._engine.validation import check_number
-from skunlearn._engine.warn import warn
 from skunlearn.base import BaseUnlearner, Request
 
 _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
@@ -169,7 +171,6 @@ class NetworkUnlearner(BaseUnlearner):
         return net
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         given = self._settings()
         if "lr" in given:
             check_number("lr", self.lr, 0, low_open=True)
@@ -250,12 +251,12 @@ class NetworkUnlearner(BaseUnlearner):
     # -- the run -----------------------------------------------------------------------------------
 
     def _fit_task(self, task):
-        template, seed = self._check_estimator(), self._draw_seed()
+        template, seed = self._check_estimator(), draw_seed(self.random_state)
         vars(self).pop("_best_accuracy", None)
         original = template if self._is_frozen() else None
-        if original is None and ("original" in self.needs or not task.unlearns):
+        if original is None and ("original" in self.needs or not task.mask.any()):
             original = self._fit_original(template, task, seed)
-        if task.unlearns:
+        if task.mask.any():
             self._run(template, original, task, seed)
         elif self._is_frozen():
             self.estimator_ = assemble(template, copy_parts(parts_of(template)), len(self.classes_))
@@ -265,13 +266,14 @@ class NetworkUnlearner(BaseUnlearner):
 
     def _unlearn_task(self, task):
         template = self._check_estimator()
-        self._run(template, getattr(self, "estimator_", template), task, self._draw_seed())
+        self._run(template, getattr(self, "estimator_", template), task)
 
-    def _run(self, template, original, task, seed):
+    def _run(self, template, original, task, seed=None):
         """Unlearn, and only then replace the network."""
         rows = rows_for(template, original, task.data, task.codes)
         retain, forget = rows.take(~task.mask), rows.take(task.mask)
         val = None if task.val is None else rows_for(template, original, *task.val)
+        seed = draw_seed(self.random_state) if seed is None else seed
         with seeded(seed, template.device):
             valid = val
             if valid is None and "original" in self.needs and template.train_split and len(retain):
@@ -287,19 +289,26 @@ class NetworkUnlearner(BaseUnlearner):
                 cost = vars(self).pop("_cost").close()
             if original is not None:
                 compiled_as(net, original)
-                if "original" in self.needs:
-                    self._check_changed(original, net, forget)
-                if len(retain):
-                    self._check_kept(original, net, retain)
             drop_activations(net, retain if len(retain) else forget)
+            if original is not None:
+                self._compare(original, net, retain, forget)
         self.estimator_ = net
         self.unlearning_history_ = net.history
         self.unlearning_cost_ = cost
 
-    def _check_changed(self, original, net, forget):
-        """Warn of a run that did nothing, on a few of the rows that it was to forget."""
-        few = forget.take(np.arange(min(len(forget), _FEW)))
-        moved = np.abs(predict_proba(net, few) - predict_proba(original, few)).max()
+    def _compare(self, original, net, retain, forget):
+        """Compare the networks before and after a run, on a few rows."""
+        few = [rows.take(np.arange(min(len(rows), _FEW))) for rows in (forget, retain)]
+        nets = original, net
+        if "original" in self.needs:
+            before, after = (predict_proba(model, few[0]) for model in nets)
+            self._check_changed(np.abs(after - before).max(), len(few[0]))
+        if len(retain):
+            before, after = (loss_and_accuracy(model, few[1]) for model in nets)
+            self._check_kept(net, before, after, len(few[1]))
+
+    def _check_changed(self, moved, n_rows):
+        """Warn of a run that did nothing to the rows that it was to forget."""
         if not np.isfinite(moved):
             raise ValueError(
                 f"{type(self).__name__} has diverged: the network's probabilities are not numbers "
@@ -308,16 +317,13 @@ class NetworkUnlearner(BaseUnlearner):
         if moved < 0.001:
             warn(
                 f"{type(self).__name__} has changed almost nothing: no class probability of "
-                f"{len(few)} rows to forget moved by more than {moved:.2g}. Use stronger "
-                "settings, such as a larger learning rate or more epochs where it has them.",
+                f"{n_rows} rows to forget moved by more than {moved:.2g}. Use stronger settings, "
+                "such as a larger learning rate or more epochs where it has them."
             )
 
-    def _check_kept(self, original, net, retain):
-        """Note what the run has cost, on a few retained rows, and warn if it has ruined them."""
-        few = retain.take(np.arange(min(len(retain), _FEW)))
-        (loss, accuracy), (loss_before, accuracy_before) = (
-            _loss_and_accuracy(model, few) for model in (net, original)
-        )
+    def _check_kept(self, net, before, after, n_rows):
+        """Note what the run has cost on retained rows, and warn if it has ruined them."""
+        (loss_before, accuracy_before), (loss, accuracy) = before, after
         if not net.history:
             net.history.new_epoch()
         for name, value in [
@@ -333,13 +339,13 @@ class NetworkUnlearner(BaseUnlearner):
         guess = np.log(2 if is_multilabel(net) else len(self.classes_))
         # Where a network is no better than a guess, its accuracy changes by chance.
         fell = loss_before < 0.95 * guess and (
-            self._best_accuracy - accuracy > max(self._usual_cost, 2 / len(few))
+            self._best_accuracy - accuracy > max(self._usual_cost, 2 / n_rows)
         )
         if fell or (loss > 1.5 * guess > 1.5 * loss_before):
             warn(
-                f"{type(self).__name__} has damaged the network: on {len(few)} retained rows the "
+                f"{type(self).__name__} has damaged the network: on {n_rows} retained rows the "
                 f"accuracy went from {self._best_accuracy:.2f} to {accuracy:.2f}, the loss from "
-                f"{loss_before:.2f} to {loss:.2f}. {self._remedy}",
+                f"{loss_before:.2f} to {loss:.2f}. {self._remedy}"
             )
 
     def _fit_original(self, template, task, seed):
@@ -377,17 +383,19 @@ class NetworkUnlearner(BaseUnlearner):
             check_is_fitted(self.estimator)
         return net
 
-    def _check_fitted(self):
-        first = not hasattr(self, "estimator_")
-        if first and not self._is_frozen():
-            raise NotFittedError(
-                f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
-                "network that is trained already in a FrozenEstimator."
-            )
-        return first
-
-    def _check_data(self, X, y, x_name, y_name, reset):
-        return check_network_data(self, self._check_estimator(), X, y, x_name, y_name, reset)
+    def _check_task(self, given, needs, reset=False):
+        unlearns = not reset
+        if unlearns and not hasattr(self, "estimator_"):
+            if not self._is_frozen():
+                raise NotFittedError(
+                    f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
+                    "network that is trained already in a FrozenEstimator."
+                )
+            reset = True
+        self._check_hyperparameters()
+        net = self._check_estimator()
+        check_data = partial(check_network_data, self, net)
+        return given.check(self, check_data, needs, reset=reset, unlearns=unlearns)
 
     def _check_X(self, X):
         return check_network_X(self, self.estimator_, X)
@@ -448,15 +456,3 @@ class NetworkUnlearner(BaseUnlearner):
         if self._is_frozen() and hasattr(self, "unlearning_history_"):
             state = {**state, "estimator": FrozenEstimator(self.estimator_)}
         return state
-
-
-def _loss_and_accuracy(net, rows):
-    """Mean cross-entropy and accuracy of a network's probabilities."""
-    proba, codes = predict_proba(net, rows), rows.y.numpy()
-    right = predicted(net, proba) == codes
-    if codes.ndim == 1:
-        proba = np.take_along_axis(proba, codes.astype(int)[:, None], axis=1)
-    else:
-        proba = np.where(codes > 0, proba, 1 - proba)
-    tiny = np.finfo(proba.dtype).tiny
-    return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())

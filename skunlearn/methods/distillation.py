@@ -12,18 +12,17 @@ from torch.nn.functional import kl_div, log_softmax
 
 from skunlearn._engine.build import (
     assemble,
+    copy_parts,
     fresh_network,
     parts_of,
     plain,
     plain_parts,
     reinitialise,
 )
-from skunlearn._engine.cost import Cost
-from skunlearn._engine.outputs import logits
-from skunlearn._engine.restore import preserve_rng_and_modes
+from skunlearn._engine.predict import logits
+from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
-from skunlearn._engine.run import RunCallback
-from skunlearn._engine.traces import copy_parts
+from skunlearn._engine.run import Cost, RunCallback
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 

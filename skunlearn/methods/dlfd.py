@@ -21,10 +21,9 @@ from skunlearn._engine.hooks import (
     layer_names,
     named_layer,
 )
-from skunlearn._engine.ranges import value_range
+from skunlearn._engine.rows import value_range
 from skunlearn._engine.run import RunCallback, backward, cycle, one_row_statistics
-from skunlearn._engine.validation import check_number
-from skunlearn._engine.warn import warn
+from skunlearn._engine.validation import check_number, warn
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.transport import METHODS, transport_distance

@@ -10,11 +10,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import StackDataset
 
 from skunlearn._engine.hooks import frozen_parameters
-from skunlearn._engine.outputs import logits
-from skunlearn._engine.ranges import check_batch, value_range
-from skunlearn._engine.rows import JoinedRows, Rows
-from skunlearn._engine.validation import check_number
-from skunlearn._engine.warn import warn
+from skunlearn._engine.predict import logits
+from skunlearn._engine.rows import JoinedRows, Rows, check_batch, value_range
+from skunlearn._engine.validation import check_number, warn
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 _SAMPLE = 256  # rows of each kind that the range of values is read from

@@ -7,8 +7,7 @@ from scipy.stats import loguniform
 from skorch.dataset import Dataset
 
 from skunlearn._engine.hooks import frozen_parameters
-from skunlearn._engine.ranges import check_batch
-from skunlearn._engine.rows import JoinedRows, Rows
+from skunlearn._engine.rows import JoinedRows, Rows, check_batch
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 

@@ -7,9 +7,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 from skorch.utils import is_dataset
 
-from skunlearn._engine.digests import canonical_bytes
-from skunlearn._engine.inputs import given_labels
-from skunlearn._engine.validation import check_forget, check_number
+from skunlearn._engine.hashing import canonical_bytes
+from skunlearn._engine.validation import check_forget, check_number, given_labels
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics._attacks import membership_inference_auc
 from skunlearn.metrics._closeness import overshoot_score

@@ -14,7 +14,7 @@ def all_unlearners():
     See Also
     --------
     skunlearn.BaseUnlearner : What all of them derive from.
-    skunlearn.evaluation.compare_unlearners : Runs them side by side.
+    skunlearn.compare_unlearners : Runs them side by side.
 
     Examples
     --------

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from torch import nn
 
 _SEEDING = threading.RLock()
@@ -78,3 +79,8 @@ def seeded(seed, device):
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
         yield
+
+
+def draw_seed(random_state):
+    """An int to seed a call with."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

@@ -31,23 +31,25 @@ from torch import nn
 
 from skunlearn._engine.build import check_fresh, parts_of, restored
 from skunlearn._engine.cache import train_once
-from skunlearn._engine.checks import (
+from skunlearn._engine.hashing import canonical_bytes, each_row, starting_point
+from skunlearn._engine.predict import predict_proba, predicted
+from skunlearn._engine.random import draw_seed, seeded
+from skunlearn._engine.rows import rows_for
+from skunlearn._engine.run import fit_network
+from skunlearn._engine.validation import (
+    Given,
+    as_dataset,
+    check_groups,
     check_network,
     check_network_data,
     check_network_X,
+    check_number,
     distinct_classes,
+    encode_labels,
+    is_multilabel,
 )
-from skunlearn._engine.digests import canonical_bytes, each_row
-from skunlearn._engine.hashing import starting_point
-from skunlearn._engine.inputs import encode_labels
-from skunlearn._engine.outputs import is_multilabel, predicted
-from skunlearn._engine.predict import predict_proba
-from skunlearn._engine.restore import seeded
-from skunlearn._engine.rows import as_dataset, rows_for
-from skunlearn._engine.run import fit_network
-from skunlearn._engine.validation import check_groups, check_number
 from skunlearn.base import BaseUnlearner
-from skunlearn.methods.sisa.checkpoints import Run, delete, is_whole, load
+from skunlearn.methods.sisa._checkpoints import Run, delete, is_whole, load
 
 
 class SISA(BaseUnlearner):
@@ -279,10 +281,7 @@ class SISA(BaseUnlearner):
             Rows times epochs that `unlearn` would train, divided by those of a training of every
             shard on the retained rows: 0 if there is nothing to do, 1 if all of it is repeated.
         """
-        check_is_fitted(self)
-        self._check_hyperparameters()
-        self._check_estimator()
-        task = self._check_request(X, y, forget, None, None, groups, reset=False)
+        task = self._check_task(Given(X, y, forget, None, None, groups), self._needs())
         deal, keep, first = self._plan(task)
         n_slices = self._fitted_slices()
         repeated = everything = 0
@@ -297,14 +296,14 @@ class SISA(BaseUnlearner):
 
     def _fit_task(self, task):
         stale = self._files()
-        self._seed = self._draw_seed()
+        self._seed = draw_seed(self.random_state)
         self._checkpoints = [[None] * (self.n_slices - 1)] * self.n_shards
         self.estimators_ = [None] * self.n_shards
         deal = self._assign_shards(task)
-        keep = np.ones(len(task.codes), dtype=bool) if task.mask is None else ~task.mask
+        keep = ~task.mask
         first = dict.fromkeys(np.unique(deal.shard[keep]).tolist(), 0)
         history = self._train_shards(task.data, deal, keep, first, stale)
-        if task.unlearns:
+        if task.mask.any():
             self._note(history)
 
     def _unlearn_task(self, task):
@@ -600,6 +599,13 @@ class SISA(BaseUnlearner):
         if isinstance(self.estimator, NeuralNet):
             return check_network_X(self, self.estimator, X)
         return self._check_raw(X, reset=False)
+
+    def _check_task(self, given, needs, reset=False):
+        if not reset:
+            check_is_fitted(self)
+        self._check_hyperparameters()
+        self._check_estimator()
+        return given.check(self, self._check_data, needs, reset=reset, unlearns=not reset)
 
     def _check_data(self, X, y, x_name, y_name, reset):
         if isinstance(self.estimator, NeuralNet):
