@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from skunlearn import SCRUB, BadTeacher
 from skunlearn._engine.build import reinitialise
-from skunlearn.methods.distillation import _divergence, _Rewind
+from skunlearn.methods.distillation import _Rewind, divergence
 
 from .networks import MLP, make_net
 
@@ -69,17 +69,17 @@ def descend(losses, start=(0.5, -1.0), lr=2.0):
     return weight.detach()
 
 
-def test_divergence_is_that_of_softened_probabilities_from_teacher_to_student():
+def testdivergence_is_that_of_softened_probabilities_from_teacher_to_student():
     even, skewed = torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log()  # (1/2, 1/2), (3/4, 1/4)
     right = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
     swapped = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
     on_raw_logits = F.kl_div(skewed, even.softmax(dim=1), reduction="batchmean")
-    assert _divergence(even, skewed, 1.0).item() == pytest.approx(right, rel=1e-5)
-    assert _divergence(skewed, even, 1.0).item() == pytest.approx(swapped, rel=1e-5)
+    assert divergence(even, skewed, 1.0).item() == pytest.approx(right, rel=1e-5)
+    assert divergence(skewed, even, 1.0).item() == pytest.approx(swapped, rel=1e-5)
     assert on_raw_logits.item() != pytest.approx(right, rel=0.1)
-    assert _divergence(2 * even, 2 * skewed, 2.0).item() == pytest.approx(4 * right, rel=1e-5)
+    assert divergence(2 * even, 2 * skewed, 2.0).item() == pytest.approx(4 * right, rel=1e-5)
     three = [scores.expand(3, 2) for scores in (even, skewed)]
-    assert _divergence(*three, 1.0).item() == pytest.approx(right, rel=1e-5)  # mean, not sum
+    assert divergence(*three, 1.0).item() == pytest.approx(right, rel=1e-5)  # mean, not sum
 
 
 @pytest.mark.parametrize("net", [{}, {"criterion": nn.NLLLoss, "module__softmax": True}])

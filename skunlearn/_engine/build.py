@@ -115,6 +115,20 @@ def fresh_network(template, rows, n_classes):
     return net
 
 
+def reinitialised(template, original, n_classes, *, keep_frozen=False):
+    """A copy of a network with its layers drawn again, each its own way; it is not compiled.
+
+    If `keep_frozen`, layers of which no parameter is trained stay as they are.
+    """
+    net = assemble(template, copy_parts(plain_parts(original)), n_classes, compile=False)
+    # From the inside: a module that also sets its children's weights has the last word.
+    for name, layer in reversed(list(net.module_.named_modules())):
+        own = list(layer.parameters(recurse=False))
+        if not (keep_frozen and own and not any(p.requires_grad for p in own)):
+            reinitialise(name, layer)
+    return net
+
+
 def plain(module):
     """A module without what ``torch.compile`` has wrapped it in, where hooks run too."""
     return getattr(module, "_orig_mod", module)

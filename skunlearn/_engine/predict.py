@@ -77,7 +77,8 @@ def logits(net, output):
         output, kind = net.predict_nonlinearity(output), "proba"
     if kind == "proba":
         eps = torch.finfo(output.dtype).eps
-        output = output.logit(eps) if output.ndim == 1 else (output + eps).log()
+        alone = output.ndim == 1 or is_multilabel(net)  # a column is a label of its own
+        output = output.logit(eps) if alone else (output + eps).log()
     if output.ndim == 1:
         return torch.stack([torch.zeros_like(output), output], dim=1)
     return output

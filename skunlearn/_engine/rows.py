@@ -60,7 +60,7 @@ class Rows(Dataset):
     def __getitems__(self, which):
         # A batch at once where rows are simply those of an array: row by row takes longer than a
         # small network does.
-        if self.dtype is None or not _holds_array(self.data):
+        if self.dtype is None or not holds_array(self.data):
             return [self[i] for i in which]
         x = self.data.X[self.index[which]]
         x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
@@ -145,6 +145,17 @@ class MarkedRows(JoinedRows):
         return list(zip(super().__getitems__(which), self.part_of(which).tolist()))
 
 
+class NumberedRows(MarkedRows):
+    """Rows of which a training step can tell the position of each: that is its mark."""
+
+    def part_of(self, which):
+        """The position of each of the given rows; all are of one part."""
+        return np.asarray(which)
+
+    def __getitems__(self, which):
+        return list(zip(self.parts[0].__getitems__(which), map(int, which)))
+
+
 class MarkedBatch:
     """Collate pairs as `collate` does, apart from their marks.
 
@@ -175,7 +186,7 @@ def take_rows(X, which):
     return Subset(X, which) if is_dataset(X) else multi_indexing(X, which)
 
 
-def _holds_array(data):
+def holds_array(data):
     """Whether the rows of a data set are simply those of an array."""
     return type(data) is Dataset and isinstance(data.X, np.ndarray | torch.Tensor)
 
@@ -187,7 +198,7 @@ def input_dtype(net, data):
     and a network takes exactly one floating-point type. Only plain arrays are cast: token ids for
     an embedding stay integers, and a data set of the user's own yields what the user meant.
     """
-    if not _holds_array(data):
+    if not holds_array(data):
         return None
     is_integer = np.asarray(data.X[:0]).dtype.kind in "iu"
     embeds = any(
@@ -261,3 +272,8 @@ def value_range(read, items):
     others = [axis for axis in range(batch.ndim) if axis != keep]
     low = torch.stack([part.amin(others, True) for part in parts]).amin(0)
     return low, torch.stack([part.amax(others, True) for part in parts]).amax(0)
+
+
+def is_static(rows):
+    """Whether rows are the same whenever they are read: those of arrays, batched by torch."""
+    return type(rows.data) is Dataset and rows.collate is default_collate

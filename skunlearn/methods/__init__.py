@@ -1,6 +1,7 @@
 """The unlearning methods, a class each. `__all__` is the list of them."""
 
 from skunlearn.methods.ascent import AdvancedNegGrad, NegGrad
+from skunlearn.methods.distill import Distill
 from skunlearn.methods.distillation import SCRUB, BadTeacher
 from skunlearn.methods.dlfd import DLFD
 from skunlearn.methods.finetune import CFk, EUk, FineTune, L1Sparse
@@ -20,6 +21,7 @@ __all__ = [
     "AdvancedNegGrad",
     "BadTeacher",
     "CFk",
+    "Distill",
     "EUk",
     "FineTune",
     "L1Sparse",

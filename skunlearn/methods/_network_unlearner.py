@@ -153,6 +153,13 @@ class NetworkUnlearner(BaseUnlearner):
         Where the unlearner has `lr`, `optimizer`, `batch_size` or `max_epochs` and they are not
         None, they replace the network's own. Batches are shuffled unless the network says not.
         """
+        cost = vars(self).setdefault("_cost", Cost())
+        with cost.unwatched(original):
+            parts = copy_parts(plain_parts(original))
+        return self._assemble(parts, original)
+
+    def _assemble(self, parts, original):
+        """A network of the given modules and criteria, otherwise as :meth:`_copy` makes one."""
         template = self._check_estimator()
         settings = self._settings()
         ways = ("shuffle", "sampler", "batch_sampler")
@@ -163,11 +170,8 @@ class NetworkUnlearner(BaseUnlearner):
                 settings[name] = getattr(original, name)
         if original.compile:
             settings["compile"] = False  # for the run: hooks of layers would not run
-        cost = vars(self).setdefault("_cost", Cost())
-        with cost.unwatched(original):
-            parts = copy_parts(plain_parts(original))
         net = assemble(template, parts, len(self.classes_), **settings)
-        cost.watch(net)
+        self._cost.watch(net)
         return net
 
     def _check_hyperparameters(self):

@@ -11,13 +11,10 @@ from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
 from skunlearn._engine.build import (
-    assemble,
-    copy_parts,
     fresh_network,
     parts_of,
     plain,
-    plain_parts,
-    reinitialise,
+    reinitialised,
 )
 from skunlearn._engine.predict import logits
 from skunlearn._engine.random import preserve_rng_and_modes
@@ -150,10 +147,10 @@ class BadTeacher(NetworkUnlearner):
         def step(net, X, y, progress):
             y_pred = net.infer(X)
             to_forget = rows.marks.bool().unsqueeze(1).to(y_pred.device)
-            taught = _answer(request.original, X)
-            unsure = torch.zeros_like(taught) if untrained is None else _answer(untrained, X)
+            taught = teacher_logits(request.original, X)
+            unsure = torch.zeros_like(taught) if untrained is None else teacher_logits(untrained, X)
             expected = torch.where(to_forget, unsure, taught)
-            return _divergence(expected, logits(net, y_pred), self.temperature), y_pred
+            return divergence(expected, logits(net, y_pred), self.temperature), y_pred
 
         rows = MarkedRows(request.retain, request.forget)
         return self._train(net, request, (rows, step, net.max_epochs))
@@ -164,11 +161,7 @@ class BadTeacher(NetworkUnlearner):
         net = fresh_network(template, request.retain, n_classes)
         if net is None:
             with self._cost.unwatched(request.original):
-                parts = copy_parts(plain_parts(request.original))
-            net = assemble(template, parts, n_classes, compile=False)
-            # From the inside: a module that also sets its children's weights has the last word.
-            for name, layer in reversed(list(net.module_.named_modules())):
-                reinitialise(name, layer)
+                net = reinitialised(template, request.original, n_classes)
         else:
             with preserve_rng_and_modes(net):
                 other = fresh_network(template, request.retain, n_classes)
@@ -187,7 +180,7 @@ def _given(net, other):
 def _is_unsure(net, rows):
     """Whether the mean entropy of a network's answers is at least half of the greatest."""
     X, _ = rows.batch(np.arange(min(len(rows), 256)))
-    proba = _answer(net, to_device(X, net.device)).double().softmax(dim=1)
+    proba = teacher_logits(net, to_device(X, net.device)).double().softmax(dim=1)
     return bool(torch.special.entr(proba).sum(dim=1).mean() >= np.log(proba.shape[1]) / 2)
 
 
@@ -337,18 +330,18 @@ class SCRUB(NetworkUnlearner):
         }
 
     def _unlearn(self, request):
-        def divergence(net, X, y_pred):
-            expected = _answer(request.original, X)
-            return _divergence(expected, logits(net, y_pred), self.temperature)
+        def distance(net, X, y_pred):
+            expected = teacher_logits(request.original, X)
+            return divergence(expected, logits(net, y_pred), self.temperature)
 
         def disobey(net, X, y, progress):
             y_pred = net.infer(X)
-            return -divergence(net, X, y_pred), y_pred
+            return -distance(net, X, y_pred), y_pred
 
         def obey(net, X, y, progress):
             y_pred = net.infer(X)
             loss = self.gamma * net.get_loss(y_pred, y, X=X, training=True)
-            return loss + self.alpha * divergence(net, X, y_pred), y_pred
+            return loss + self.alpha * distance(net, X, y_pred), y_pred
 
         net = self._copy(request.original)
         phases = []
@@ -427,12 +420,12 @@ def _states(net):
     return [part.state_dict() for part in _parts(net)]
 
 
-def _answer(teacher, X):
+def teacher_logits(teacher, X):
     """A teacher's logits, in evaluation mode and without gradient."""
     return logits(teacher, teacher.evaluation_step((X, None)))
 
 
-def _divergence(expected, scores, temperature):
+def divergence(expected, scores, temperature):
     """KL(expected || scores) of softened logits, the mean over rows, times temperature squared."""
     return temperature**2 * kl_div(
         log_softmax(scores / temperature, dim=1),

@@ -1,0 +1,233 @@
+"""Distillation of the original, on the retained rows, into a network that starts afresh."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from skorch.utils import to_device
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from skunlearn._engine.build import check_no_adapter, fresh_network, plain_parts, reinitialised
+from skunlearn._engine.predict import logits
+from skunlearn._engine.rows import NumberedRows, is_static
+from skunlearn._engine.validation import check_number, is_multilabel
+from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.distillation import divergence, teacher_logits
+
+
+class Distill(NetworkUnlearner):
+    """Distil the original into a fresh network, on the retained rows alone.
+
+    The student starts as a retraining would, or, with less `noise`, between that and the original.
+    For each batch of retained rows it imitates the original, whose outputs say more than labels do:
+    so it needs a fraction of the epochs of a training. The rows to forget pass through neither
+    network. It is the second and third step of UNDO [1]_.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The network to unlearn.
+    noise : float, default=1.0
+        How much of the student's start is fresh: ``(1 - noise) * original + noise * fresh``. At 1
+        nothing of the original's weights is in it, at 0 it is the original.
+    temperature : float, default=2.0
+        What logits are divided by before the divergence is taken, which is multiplied by its
+        square.
+    ce_weight : float, default=0.0
+        Weight of the criterion on the rows' own labels, which are not read at 0.
+    max_epochs : int, default=None
+        Passes over the retained rows; None for a twentieth of the network's own, 3 at least.
+    lr : float, default=None
+        Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
+        network's own.
+    optimizer : type, default=None
+        Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
+    batch_size : int, default=None
+        Rows in a batch; None for the network's own.
+    cache_teacher : "auto" or bool, default="auto"
+        Whether the original is asked once for each row, before the run, or for each batch of it.
+        "auto" asks once where rows are arrays, and each time where a data set or a ``collate_fn``
+        of the network's may augment them.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
+    random_state : int, RandomState or None, default=None
+        Seeds weights and batches.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The fitted network.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, in the order of the columns of `predict_proba`.
+    unlearning_history_ : skorch.History
+        The history of the last unlearning run; its ``train_loss`` is the divergence.
+    unlearning_cost_ : float
+        Samples that the last run sent through networks.
+
+    Raises
+    ------
+    ValueError
+        By `fit` and `unlearn`, if the network was built on a module instance in which some layer
+        cannot be re-initialised by a ``reset_parameters()`` of its own.
+
+    See Also
+    --------
+    Retrain : Starts from the same weights, and learns the labels.
+    FineTune : Starts from the original's weights.
+
+    Notes
+    -----
+    The divergence of a batch is the mean over rows of ``KL(teacher || student)`` of softened
+    probabilities, times the square of `temperature`; where a row may have several labels, the sum
+    over them of the divergences of their Bernoulli distributions. ``n`` epochs cost ``n + 1/3``
+    passes over the retained rows, or ``n * 4/3`` where the teacher is asked for each batch.
+
+    Where a training of a few epochs learns the task, the student is nearer to a retrained network
+    than a shorter training of the same cost. Where it does not, the student is as far away as that,
+    and less noise or more epochs are needed. What the student learns is the opinion of a network
+    that has seen the rows to forget, so something of them may leak, the more, the smaller the noise
+    and the longer the run. Attacks on each row with many models see it
+    (:func:`~skunlearn.shadow_margins`); the attack on losses and closeness do not. Held-out rows
+    are not used.
+
+    **Published settings.** UNDO unlearns the teacher before, which is
+    ``Distill(FrozenEstimator(unlearned.estimator_))`` with another unlearner that has forgotten the
+    rows.
+
+    References
+    ----------
+    .. [1] Distillation Robustifies Unlearning. arXiv:2506.06278.
+    .. [2] Distilling the Knowledge in a Neural Network. arXiv:1503.02531.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import Distill
+    >>> def small_network(n_features_in, n_classes):
+    ...     return nn.Sequential(nn.Linear(n_features_in, 8), nn.ReLU(), nn.Linear(8, n_classes))
+    >>> net = NeuralNetClassifier(
+    ...     small_network, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ...     lr=0.5, batch_size=20, max_epochs=30,
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "yes", "no")
+    >>> unlearner = Distill(net, random_state=0).fit(X, y, forget=np.arange(200) < 20)
+    >>> unlearner.score(X, y) > 0.9
+    True
+    """
+
+    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+    _usual_cost: ClassVar[float] = 0.4
+    _remedy: ClassVar[str] = "Use more epochs, a higher lr, or less noise."
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        noise=1.0,
+        temperature=2.0,
+        ce_weight=0.0,
+        max_epochs=None,
+        lr=None,
+        optimizer=None,
+        batch_size=None,
+        cache_teacher="auto",
+        memory=None,
+        random_state=None,
+    ):
+        super().__init__(estimator, memory=memory, random_state=random_state)
+        self.noise = noise
+        self.temperature = temperature
+        self.ce_weight = ce_weight
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.cache_teacher = cache_teacher
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        check_number("noise", self.noise, 0, 1)
+        check_number("temperature", self.temperature, 0, low_open=True)
+        check_number("ce_weight", self.ce_weight, 0)
+        if self.cache_teacher != "auto" and not isinstance(self.cache_teacher, bool | np.bool_):
+            raise ValueError(
+                f"cache_teacher must be 'auto', True or False; got {self.cache_teacher!r}."
+            )
+
+    def _search_space(self, common):
+        return {"noise": [0.7, 0.8, 0.9, 1.0], "temperature": [1.0, 2.0, 4.0]}
+
+    def _unlearn(self, request):
+        net = self._student(request)
+        n_epochs = net.max_epochs
+        if self.max_epochs is None:
+            n_epochs = max(3, math.ceil(n_epochs / 20))
+        rows, known = request.retain, None
+        is_cached = is_static(rows) if self.cache_teacher == "auto" else self.cache_teacher
+        if is_cached:
+            rows, known = NumberedRows(rows), _outputs(request.original, rows)
+
+        def step(net, X, y, progress):
+            y_pred = net.infer(X)
+            expected = teacher_logits(request.original, X) if known is None else known[rows.marks]
+            loss = self._divergence(net, expected, logits(net, y_pred))
+            if self.ce_weight:
+                loss = loss + self.ce_weight * net.get_loss(y_pred, y, X=X, training=True)
+            return loss, y_pred
+
+        return self._train(net, request, (rows, step, n_epochs))
+
+    def _student(self, request):
+        """The student as it starts."""
+        template, n_classes = self._check_estimator(), len(self.classes_)
+        fresh = fresh_network(template, request.retain, n_classes)
+        if fresh is None:
+            for name, layer in request.original.module_.named_modules():
+                if any(p.requires_grad for p in layer.parameters(recurse=False)):
+                    check_no_adapter(request.original.module_, name)
+            with self._cost.unwatched(request.original):
+                fresh = reinitialised(template, request.original, n_classes, keep_frozen=True)
+        parts = plain_parts(fresh)
+        with torch.no_grad():
+            for kind, originals in plain_parts(request.original).items():
+                for name, original in originals.items():
+                    if isinstance(original, torch.nn.Module):
+                        _mix(parts[kind][name], original, self.noise)
+        return self._assemble(parts, request.original)
+
+    def _divergence(self, net, expected, scores):
+        if is_multilabel(net):
+            return bernoulli_divergence(expected, scores, self.temperature)
+        return divergence(expected, scores, self.temperature)
+
+
+def bernoulli_divergence(expected, scores, temperature):
+    """Sum over labels of KL(expected || scores) of softened logits, as `divergence` otherwise."""
+    expected, scores = expected / temperature, scores / temperature
+    target = expected.sigmoid()
+    entropy = -(target * logsigmoid(expected) + (1 - target) * logsigmoid(-expected))
+    cross = binary_cross_entropy_with_logits(scores, target, reduction="none")
+    return temperature**2 * (cross - entropy).sum(dim=1).mean()
+
+
+def _mix(module, original, noise):
+    """Move the weights and buffers of a fresh module towards the original's, in place."""
+    theirs = original.state_dict()
+    for name, value in module.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(theirs[name].to(value), 1 - noise)
+        elif not noise:  # counts, which have no middle
+            value.copy_(theirs[name])
+
+
+def _outputs(net, rows):
+    """The logits of a network for all rows, in their order."""
+    size = net.batch_size if net.batch_size > 0 else len(rows)
+    parts = range(0, len(rows), max(size, 1))
+    batches = (rows.batch(range(i, min(i + size, len(rows)))) for i in parts)
+    return torch.cat([teacher_logits(net, to_device(X, net.device)) for X, _ in batches])
