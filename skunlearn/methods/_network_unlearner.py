@@ -293,9 +293,8 @@ class NetworkUnlearner(BaseUnlearner):
                 cost = vars(self).pop("_cost").close()
             if original is not None:
                 compiled_as(net, original)
-            drop_activations(net, retain if len(retain) else forget)
-            if original is not None:
                 self._compare(original, net, retain, forget)
+            drop_activations(net, retain if len(retain) else forget)
         self.estimator_ = net
         self.unlearning_history_ = net.history
         self.unlearning_cost_ = cost
