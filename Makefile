@@ -31,9 +31,11 @@ test-portable: $(VENV)/installed
 	done
 
 # What other versions could break: the common checks of every unlearner, numbers, splits, transport,
-# data, plots, and the code of the readme. PYTHON_OLDEST and PYTHON_NEWEST may be paths.
+# data, plots, the code of the readme, accelerate, dask and adapters. PYTHON_OLDEST and PYTHON_NEWEST
+# may be paths.
 SLICE = tests/test_common.py tests/metrics tests/test_model_selection.py tests/test_transport.py \
-	tests/test_data.py tests/datasets tests/inspection tests/test_package.py tests/test_readme.py
+	tests/test_data.py tests/datasets tests/inspection tests/test_package.py tests/test_readme.py \
+	tests/test_inputs.py tests/test_adapters.py
 PYTHON_OLDEST ?= python3.10
 PYTHON_NEWEST ?= python3.13
 
