@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 from sklearn.base import clone
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.utils import to_device, to_numpy
 from torch import nn
@@ -22,7 +22,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset, default_collate
 
-from ._data import MarkedBatch, MarkedRows, Rows, input_dtype
+from ._data import MarkedBatch, MarkedRows, Rows, as_pair, input_dtype
 
 SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
 _INDICATOR_LOSSES = (
@@ -92,7 +92,8 @@ class _Running:
         return split_rows(super().get_split_datasets, X, y, **fit_params)
 
     def train_step(self, batch, **fit_params):
-        result = super().train_step(batch, **fit_params)
+        with _sparse_gradients_told(self):
+            result = super().train_step(batch, **fit_params)
         if not torch.isfinite(result["loss"]):
             if len(self.history) == len(self.history[-1]["batches"]) == 1:
                 raise ValueError(
@@ -139,6 +140,27 @@ class _Running:
             (name, cb) for name, cb in self.callbacks_ if cb not in self._own_callbacks
         ]
         return object.__new__, (type(self).__mro__[2],), state
+
+
+@contextlib.contextmanager
+def _sparse_gradients_told(net):
+    """Say which gradients are sparse where a training stops at them."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "sparse" not in str(error).lower():
+            raise
+        kinds = {True: [], False: []}
+        for name, parameter in net.get_all_learnable_params():
+            if parameter.grad is not None:
+                kinds[parameter.grad.is_sparse].append(name)
+        raise ValueError(
+            f"optimizer={type(net.optimizer_).__name__}, with its settings and the callbacks of "
+            f"estimator, cannot train this module: the gradients of {kinds[True]} are sparse, "
+            f"those of {kinds[False]} are dense. ({str(error).partition('. ')[0]}) "
+            "torch.optim.SGD and Adagrad without weight_decay take both; any optimizer takes the "
+            "gradients of an embedding with sparse=False."
+        ) from error
 
 
 def _sampled_labels(dataset):
@@ -319,10 +341,12 @@ def fit_network(template, rows, n_classes, *, name="the training", state=None, *
         with training(net, rows, rows.y):
             n_columns = count_columns(net, rows)
             if n_columns != n_classes:
+                one = " For one output and two classes, use skorch.NeuralNetBinaryClassifier."
                 raise ValueError(
                     f"estimator's module returns {n_columns} columns, but y has {n_classes} "
                     "classes. Give the module as many outputs as there are classes, or pass "
                     "classes= to the network if y lacks some of them."
+                    + (one if n_columns == 1 and n_classes == 2 and rows.y.ndim == 1 else "")
                 )
             check_schedule(net, net.max_epochs * len(batches(net, rows)), net.max_epochs)
             net.fit_loop(rows, rows.y)
@@ -702,17 +726,93 @@ def cast_for(net, rows):
 
 
 def count_columns(net, rows):
-    """The number of classes that a network tells apart, from its output for one row."""
-    output_kind(net)
+    """The number of classes that a network tells apart, from its output for one row.
+
+    A `ValueError` names what is wrong with an output that the criterion was not made for.
+    """
+    kind, criterion = output_kind(net), plain(net.criterion_)
     # Not predict_proba: a data loader draws from the generator that the training starts from.
     output = net.evaluation_step((rows.batch([0, 0])[0], None))
-    output = output[0] if isinstance(output, tuple) else output
-    return output.shape[1] if output.ndim > 1 else 2
+    name, got = type(criterion).__name__, type(output).__name__
+    if isinstance(output, tuple):
+        as_skorch = type(net).get_loss in (NeuralNet.get_loss, NeuralNetClassifier.get_loss)
+        if as_skorch and type(criterion).__module__.startswith("torch.nn."):
+            raise ValueError(
+                f"estimator's module returns a tuple of {len(output)}, and criterion={name} takes "
+                "one tensor. Let the module return the first alone, or derive a class from "
+                f"{type(net).__name__} whose get_loss takes y_pred[0]."
+            )
+        output, *_ = output
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(
+            "estimator's module must return a tensor, or a tuple that begins with one; got "
+            f"{got}. Wrap it in a module that returns the logits alone."
+        )
+    if kind == "other":
+        output = net.predict_nonlinearity(output)
+    elif kind == "log_proba" and (abs(output.exp().sum(dim=-1) - 1) > 0.01).any():
+        raise ValueError(
+            f"criterion={name} takes log-probabilities in a {type(net).__name__}, but "
+            f"estimator's module returns values from {output.min():.3g} to {output.max():.3g}, "
+            "whose exponentials do not sum to 1. End it with log_softmax; or use "
+            "skorch.NeuralNetClassifier, and end it with softmax."
+        )
+    elif kind == "proba" and ((output < -0.01) | (output > 1.01)).any():
+        raise ValueError(
+            f"criterion={name} takes probabilities in a {type(net).__name__}, but "
+            f"estimator's module returns values from {output.min():.3g} to {output.max():.3g}. "
+            "End it with a softmax (for BCELoss, a sigmoid), or use CrossEntropyLoss "
+            "(BCEWithLogitsLoss), which takes logits."
+        )
+    if output.ndim == 1:
+        return 2 if isinstance(net, NeuralNetBinaryClassifier) else 1
+    return output.shape[1]
+
+
+def check_inputs(net, rows, others):
+    """Raise a ValueError for held-out rows of another shape that the network does not take."""
+    shapes = [_shapes(part[0][0]) for part in (rows, others)]
+    if shapes[0] == shapes[1]:
+        return
+    try:
+        with modes_kept(net):
+            count_columns(net, rows)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"X_val must have rows that the network takes. Those of X have shape {shapes[1]}, "
+            f"those of X_val {shapes[0]}: {error}"
+        ) from error
+
+
+def check_row_shapes(net, data, held_out):
+    """Refuse held-out rows with another first axis than rows that are stacked as they are."""
+    if "collate_fn" in net.get_params_for("iterator_train"):  # which may pad them
+        return
+    shapes = [tuple(getattr(as_pair(part[0])[0], "shape", ())) for part in (held_out, data)]
+    if all(shapes) and (shapes[0][0] != shapes[1][0] or len(shapes[0]) != len(shapes[1])):
+        raise ValueError(
+            f"X_val must have rows of the shape of those of X, {shapes[1]}; got {shapes[0]}."
+        )
+
+
+def _shapes(row):
+    """The shape of an input, or those of its parts."""
+    if isinstance(row, Mapping):
+        return {key: _shapes(part) for key, part in row.items()}
+    return list(map(_shapes, row)) if isinstance(row, tuple | list) else tuple(np.shape(row))
 
 
 def output_kind(net):
     """What the module returns: "logits", "log_proba", "proba", or "other" for the user to say."""
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)  # of a compiled one
+    criterion = plain(net.criterion_)
+    if isinstance(net, NeuralNetBinaryClassifier) and isinstance(
+        criterion, nn.CrossEntropyLoss | nn.NLLLoss
+    ):
+        raise ValueError(
+            f"criterion={type(criterion).__name__} takes an output for each class, and a "
+            "NeuralNetBinaryClassifier has one for both. Use torch.nn.BCEWithLogitsLoss, or "
+            "skorch.NeuralNetClassifier and a module with two outputs."
+        )
     if isinstance(criterion, _TAKE_LOGITS):
         return "logits"
     if isinstance(criterion, nn.BCELoss):
@@ -770,7 +870,8 @@ def predict_proba(net, data):
     net = quiet(net)
     rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
     if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
-        output = to_numpy(net.forward(rows))
+        output = net.forward(rows)
+        output = to_numpy(output[0] if isinstance(output, tuple) else output)
         return output if output_kind(net) == "proba" else expit(output)
     proba = net.predict_proba(rows)
     told = net.predict_nonlinearity == "auto" and output_kind(net) == "log_proba"

@@ -19,7 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory, validate_data
-from skorch import NeuralNet, NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
 from skorch.utils import is_dataset, to_device
 from torch import nn
@@ -42,6 +42,8 @@ from ._network import (
     assemble,
     batches,
     check_fresh,
+    check_inputs,
+    check_row_shapes,
     check_samplers,
     check_schedule,
     compiled_as,
@@ -626,6 +628,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             unseen = rows_for(
                 template, original, val[0], encode_labels(val[1], self.classes_, "y_val")
             )
+            if original is not None:
+                check_inputs(original, unseen, rows)
         with self._seeded(seed, template):
             valid = unseen
             if valid is None and "original" in self.needs and template.train_split and len(retain):
@@ -796,7 +800,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             is_lazy(net, X_val, "X_val")
             raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
         try:
-            return data, y, mask, check(X_val, y_val, False, "X_val", "y_val")
+            val = check(X_val, y_val, False, "X_val", "y_val")
+            check_row_shapes(net, data, val[0])
+            return data, y, mask, val
         except ValueError as error:
             if "_val" in str(error):
                 raise
@@ -858,15 +864,17 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             way = f"{y_name}.argmax(axis=1)"
             if hasattr(net, "classes") and net.classes is not None:
                 way = f"np.asarray(net.classes)[{way}]"
-            several = (
-                f"{type(self).__name__} works with one label per row"
-                if taken
-                else (f"the criterion of estimator, {name}, takes one label per row")
-            )
+            several = f"the criterion of estimator, {name}, takes"
+            remedy = "Use torch.nn.BCEWithLogitsLoss."
+            if taken:
+                several = f"{type(self).__name__} works with"
+                remedy = "Use a method whose attribute multilabel is True, such as DLFD."
+            elif isinstance(net, NeuralNetBinaryClassifier):
+                several = "a NeuralNetBinaryClassifier takes"
+                remedy = "Use skorch.NeuralNetClassifier with torch.nn.BCEWithLogitsLoss."
             raise ValueError(
-                f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several}. "
-                + (f"It is one-hot: pass {way}." if one_hot else "")
-                + ("" if one_hot or taken else "Use torch.nn.BCEWithLogitsLoss.")
+                f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several} "
+                f"one label per row. {f'It is one-hot: pass {way}.' if one_hot else remedy}"
             )
         if taken and not given:
             raise ValueError(

@@ -149,8 +149,8 @@ class BadTeacher(BaseUnlearner):
 
         def step(net, X, y, progress):
             y_pred = net.infer(X)
-            to_forget = rows.marks.bool().unsqueeze(1).to(y_pred.device)
             taught = _answer(request.original, X)
+            to_forget = rows.marks.bool().unsqueeze(1).to(taught.device)
             unsure = torch.zeros_like(taught) if untrained is None else _answer(untrained, X)
             expected = torch.where(to_forget, unsure, taught)
             return _divergence(expected, logits(net, y_pred), self.temperature), y_pred
