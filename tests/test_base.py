@@ -24,7 +24,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from skunlearn import DLFD, FineTune, NegGrad, Retrain
+from skunlearn import DLFD, FineTune, NegGrad, RandomLabel, Retrain
 
 from .networks import MLP, make_net
 
@@ -461,6 +461,36 @@ def test_a_run_does_not_depend_on_the_global_generators(problem):
             found.append(weights(model.fit(X, y, forget=forget)))
     np.random.set_state(state)  # noqa: NPY002
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("cls", [FineTune, RandomLabel])
+def test_a_request_is_as_random_as_random_state_says(problem, cls):
+    X, y, forget = problem
+    trained = FineTune(make_net(max_epochs=1), random_state=0).fit(X, y).estimator_
+
+    def unlearned(state):
+        model = cls(FrozenEstimator(trained), lr=0.5, random_state=state)
+        return weights(model.unlearn(X, y, forget=forget))
+
+    assert torch.equal(unlearned(1), unlearned(1))
+    assert not torch.equal(unlearned(1), unlearned(2))
+    assert not torch.equal(unlearned(None), unlearned(None))
+    state = np.random.RandomState(1)
+    first = unlearned(state)
+    assert not torch.equal(first, unlearned(state))
+    assert torch.equal(first, unlearned(np.random.RandomState(1)))
+
+
+def test_a_score_weighs_the_rows(problem):
+    X, y, _ = problem
+    model = FineTune(make_net(max_epochs=2), random_state=0).fit(X, y)
+    right = model.predict(X) == y
+    assert 0 < right.sum() < 200
+    weight = np.where(right, 1.0, 3.0)
+    expected = pytest.approx(right.sum() / weight.sum())
+    assert model.score(X, y, sample_weight=weight) == expected
+    data = TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
+    assert model.score(data, sample_weight=weight) == expected
 
 
 def test_rows_that_train_split_sets_aside_are_not_trained_on(problem):

@@ -5,13 +5,17 @@ import tempfile
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
+from scipy.special import entr
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
-from skunlearn import SCRUB, BadTeacher
+from skunlearn import SCRUB, BadTeacher, FineTune
+from skunlearn._data import Rows
 from skunlearn._network import reinitialise
-from skunlearn.distillation import _divergence, _Rewind
+from skunlearn.distillation import _answer, _divergence, _is_unsure, _Rewind
 
 from .networks import MLP, make_net
 
@@ -293,3 +297,39 @@ def test_error_of_held_out_rows_is_weighted():
 
     error = rewind._error(Says(), rewind.request.unseen, rewind.weights)
     assert error == pytest.approx((2 + 0.5) / 3)  # unweighted: 1 / 2
+
+
+def with_noise(n_features_in, n_classes):
+    return nn.Sequential(
+        nn.Linear(n_features_in, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, n_classes)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", [SCRUB, BadTeacher])
+def test_teachers_answer_in_evaluation_mode_and_without_gradient(method):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4)).astype(np.float32)
+    y, forget = (X[:, 0] > 0).astype(int), np.arange(60) < 12
+    net = FineTune(make_net(with_noise), random_state=0).fit(X, y).estimator_
+    before = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    net.module_.train()
+    answers = [_answer(net, torch.as_tensor(X)) for _ in range(2)]
+    with torch.no_grad():
+        assert torch.equal(answers[0], net.module_.eval()(torch.as_tensor(X)))
+    assert torch.equal(*answers)
+    assert not answers[0].requires_grad
+    method(FrozenEstimator(net), random_state=0).unlearn(X, y, forget=forget)
+    after = net.module_.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(("share", "unsure"), [(0.45, False), (0.55, True), (0.95, True)])
+def test_unsure_is_from_half_of_the_greatest_entropy_on(share, unsure):
+    # Of two classes with probabilities p and 1 - p, whose entropy is the given share of log 2.
+    p = brentq(lambda p: entr(p) + entr(1 - p) - share * np.log(2), 1e-9, 0.5)
+    net = two_weights()
+    with torch.no_grad():
+        net.module_.weight.copy_(torch.tensor([np.log(p), np.log(1 - p)]))
+    rows = Rows(TensorDataset(torch.ones(6, 1), torch.zeros(6)), torch.zeros(6))
+    assert _is_unsure(net, rows) == unsure
