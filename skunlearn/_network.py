@@ -758,11 +758,13 @@ def count_columns(net, rows):
             "skorch.NeuralNetClassifier, and end it with softmax."
         )
     elif kind == "proba" and ((output < -0.01) | (output > 1.01)).any():
+        wants = f"criterion={name} takes probabilities in a {type(net).__name__}"
+        if not isinstance(criterion, nn.BCELoss | nn.NLLLoss):
+            wants = "predict_nonlinearity=None is for a module that returns probabilities"
         raise ValueError(
-            f"criterion={name} takes probabilities in a {type(net).__name__}, but "
-            f"estimator's module returns values from {output.min():.3g} to {output.max():.3g}. "
-            "End it with a softmax (for BCELoss, a sigmoid), or use CrossEntropyLoss "
-            "(BCEWithLogitsLoss), which takes logits."
+            f"{wants}, but estimator's module returns values from {output.min():.3g} to "
+            f"{output.max():.3g}. End it with a softmax (for BCELoss, a sigmoid), or use "
+            "CrossEntropyLoss (BCEWithLogitsLoss), which takes logits."
         )
     if output.ndim == 1:
         return 2 if isinstance(net, NeuralNetBinaryClassifier) else 1

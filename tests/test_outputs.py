@@ -430,6 +430,12 @@ def test_outputs_that_the_criterion_does_not_take_are_refused(
             unlearned(cls, returning(kind, criterion, **module), rows)
 
 
+def test_logits_that_are_said_to_be_probabilities_are_refused(rows):
+    net = make_net(criterion=Focal, predict_nonlinearity=None)
+    with pytest.raises(ValueError, match=r"predict_nonlinearity=None is for .* returns values"):
+        unlearned(FineTune, net, rows)
+
+
 def test_several_labels_are_refused_with_the_right_remedy(rows):
     X, _, forget = rows
     Y = (X[:, :2] > 0).astype(int)
