@@ -239,6 +239,10 @@ def test_nothing_of_another_setting_is_taken_from_the_folder(problem, tmp_path):
     other = rows | {"forget": ~rows["forget"]}
     compare([FineTune(net(), max_epochs=1)], (X, y, other), folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == n + 1 + n
+    for setting in ({"n_resamples": 21}, {"n_splits": 39}, {"feature_layer": None}):
+        n = len(list(tmp_path.iterdir()))
+        compare([FineTune(net(), max_epochs=1)], problem, folder=tmp_path, **setting)
+        assert len(list(tmp_path.iterdir())) == n + 4
     for path in tmp_path.iterdir():
         assert set(map(type, json.loads(path.read_text()).values())) <= {
             str,

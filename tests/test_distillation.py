@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import entr
 from sklearn.frozen import FrozenEstimator
+from skorch import History
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
@@ -257,6 +258,20 @@ def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(noisy, tmp_pa
     assert 1 - model.score(X[forget], y[forget]) == pytest.approx(rewound["forget_error"])
     assert rewound is not history[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rewind_returns_to_the_last_of_equally_near_epochs(tmp_path, monkeypatch):
+    rewind = _Rewind(Requested([0, 0, 1, 3], [0, 1, 1, 2]), tmp_path, n_classes=4)
+    monkeypatch.setattr(rewind, "_error", lambda *args: 0.5)
+    net = two_weights()
+    net.history = History()
+    for epoch, error in enumerate([0.0, 0.25, None, 0.75, 0.25, None, 1.0], 1):
+        net.history.new_epoch()
+        if error is not None:
+            net.history.record("forget_error", error)
+            torch.save([{"weight": torch.full((2,), float(epoch))}, {}], tmp_path / str(epoch))
+    assert weight_of(rewind.apply(net)).tolist() == [5.0, 5.0]
+    assert net.history[:, "rewound"] == [epoch == 5 for epoch in range(1, 8)]
 
 
 def test_rewind_needs_held_out_rows_of_the_same_classes(noisy):

@@ -750,12 +750,15 @@ def test_a_shard_may_lack_classes(problem):
         fitted.fit(X, y, groups=groups)
         assert fitted.predict_proba(X).shape == (120, 3)
         assert np.allclose(fitted.predict_proba(X).sum(axis=1), 1, atol=1e-6)
-    rare = np.where(np.arange(120) == 5, 3, y)
-    fitted = SISA(LogisticRegression(), random_state=0).fit(X, rare)
-    shares = [m.predict_proba(X).shape[1] for m in fitted.estimators_]
-    assert sorted(shares) == [3, 3, 3, 3, 4]
-    (odd,) = (m for m in fitted.estimators_ if 3 in m.classes_)
-    assert np.allclose(fitted.predict_proba(X)[:, 3], odd.predict_proba(X)[:, 3] / 5)
+    for place, labels in ((3, y), (0, y + 1)):  # after the others, and before them
+        rare = np.where(np.arange(120) == 5, place, labels)
+        fitted = SISA(LogisticRegression(), random_state=0).fit(X, rare)
+        shares = [m.predict_proba(X).shape[1] for m in fitted.estimators_]
+        assert sorted(shares) == [3, 3, 3, 3, 4]
+        for label in range(4):
+            knowing = [m for m in fitted.estimators_ if label in m.classes_]
+            columns = [m.predict_proba(X)[:, m.classes_.tolist().index(label)] for m in knowing]
+            assert np.allclose(fitted.predict_proba(X)[:, label], np.sum(columns, axis=0) / 5)
 
 
 @kinds
