@@ -400,7 +400,7 @@ def test_klom_is_greater_on_forget_rows_that_are_remembered():
     weak = klom(*klom_margins(NegGrad(net, lr=0.03, max_epochs=1), X, y, **run), n_bins=5)
     exact = klom(*klom_margins(Retrain(net), X, y, **run), n_bins=5)
     assert np.median(weak[forget]) > 5
-    assert np.median(exact[forget]) < 3
+    assert np.median(exact[forget]) < np.median(weak[forget]) / 2
 
 
 def test_shadow_models_are_given_the_held_out_rows():
