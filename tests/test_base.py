@@ -24,7 +24,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from skunlearn import DLFD, FineTune, NegGrad, RandomLabel, Retrain
+from skunlearn import DLFD, BadTeacher, FineTune, NegGrad, RandomLabel, Retrain
 
 from .networks import MLP, make_net
 
@@ -196,6 +196,24 @@ def test_batch_size_counts_even_where_the_loader_has_its_own(problem):
     model = FineTune(make_net(iterator_train__batch_size=90), batch_size=30, random_state=0)
     model.fit(X, y, forget=forget)
     assert len(model.unlearning_history_[0]["batches"]) == 6
+
+
+def test_a_loader_whose_batches_cannot_be_marked_is_refused(problem):
+    X, y, forget = problem
+
+    class Plain:  # yields batches, and is no DataLoader
+        def __init__(self, dataset, batch_size, shuffle=False, **kwargs):
+            self.dataset, self.batch_size = dataset, batch_size
+
+        def __len__(self):
+            return -(-len(self.dataset) // self.batch_size)
+
+        def __iter__(self):
+            return iter(torch.utils.data.DataLoader(self.dataset, self.batch_size))
+
+    model = BadTeacher(make_net(max_epochs=1, iterator_train=Plain), random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"iterator_train.* got Plain, .* no collate_fn"):
+        model.unlearn(X, y, forget=forget)
 
 
 class Resize(Callback):

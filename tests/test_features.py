@@ -71,6 +71,11 @@ def test_unknown_names_are_answered_with_those_that_exist(net, name):
         feature_layer(net, name, X)
 
 
+def test_a_layer_that_does_not_run_is_named(net):
+    with pytest.raises(ValueError, match="Linear is a layer that does not run in this network"):
+        extract(net, X, (net.module_.unused, False))
+
+
 def test_reading_collects_each_pass_and_leaves_no_hook(net):
     with reading(net.module_.stem, False) as read:
         net.infer(X)

@@ -380,6 +380,7 @@ def test_what_drifts_a_little_is_accepted():
     heads = [
         (StandardScaler(), X[["age", "floor"]]),
         (Standard(), X[["age", "floor"]]),
+        (VarianceThreshold(), X[["age", "floor"]]),
         (PCA(2), X[["age", "floor"]]),
         (KBinsDiscretizer(4, strategy="uniform"), X[["age"]]),
         (TargetEncoder(), X[["city"]]),

@@ -21,6 +21,7 @@ from skunlearn import (
     klom_margins,
     shadow_margins,
 )
+from skunlearn._runs import write
 from skunlearn.metrics import klom, rmia, u_lira
 
 from .networks import MLP, make_net
@@ -300,6 +301,19 @@ def test_a_damaged_file_is_named_and_its_model_trained_again(problem, tmp_path, 
         again = shadow_margins(unlearner, X, y, **call)
     assert np.array_equal(again.margins, whole.margins)
     shadow_margins(unlearner, X, y, **call)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    write(tmp_path / "row", b"old")
+
+    def full(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("skunlearn._runs.os.replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write(tmp_path / "row", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["row"]
+    assert (tmp_path / "row").read_bytes() == b"old"
 
 
 def test_long_runs_show_their_progress_where_tqdm_is_installed(problem, monkeypatch, capsys):
