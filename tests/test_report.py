@@ -28,7 +28,7 @@ from torch.utils.data import TensorDataset
 from skunlearn import SISA, FineTune, Retrain, unlearning_report
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.features import FeatureExtractor
-from skunlearn.metrics import correlation_collapse, get_scorer, overshoot_score
+from skunlearn.metrics import correlation_collapse, get_scorer, linear_cka, overshoot_score
 from skunlearn.report import _described, _digests
 
 from .networks import make_net
@@ -258,6 +258,13 @@ def test_collapse_beside_the_retrained_network(report, models, data):
     # No more than a moment of a mean, but the same kind of number as that of a bootstrap.
     value, low, high = report.figures["linear_cka"]["original"]
     assert 0.01 < high - low < 0.3
+
+
+def test_features_are_those_of_the_layer_that_is_named(models, data):
+    _, _, X_test, y_test, _ = data
+    found = make_report(models, data, n_resamples=20, feature_layer="hidden.0").figures
+    Z = FeatureExtractor(models["unlearned"], layer="hidden.0").transform(X_test)
+    assert found["linear_cka"]["unlearned"].value == pytest.approx(linear_cka(Z, y_test))
 
 
 def test_without_others_there_are_the_figures_of_one_network(models, data):

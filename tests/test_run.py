@@ -208,6 +208,21 @@ def test_a_factory_of_samplers_is_called_with_the_labels_of_the_run(problem, nam
     assert sizes.get(name, 110) in {0, *map(len, called)}
 
 
+def test_a_factory_gets_the_labels_that_train_split_leaves(problem):
+    X, y, _ = problem
+    called = []
+
+    def factory(labels):
+        called.append(labels)
+        return balanced(labels)
+
+    net = make_net(max_epochs=1, train_split=ValidSplit(5, stratified=False))
+    del net.iterator_train__shuffle
+    net.set_params(iterator_train__sampler=factory)
+    FineTune(net, random_state=0).fit(X, y)
+    assert np.array_equal(called[-1], y[24:])  # the first fold is set aside
+
+
 def test_a_factory_balances_the_rows_of_a_run(problem):
     X, y, forget = problem
     y = (np.arange(120) % 12 == 0).astype(int)
