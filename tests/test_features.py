@@ -340,7 +340,8 @@ def test_names_and_frames_come_out(rows, unlearner):
         frame = frames.transform(pd.DataFrame(X, index=np.arange(75) + 5))
         assert frame.columns.tolist() == names
         assert frame.index[0] == 5
-        np.testing.assert_allclose(frame, by_hand(unlearner.estimator_.module_, X), rtol=1e-5, atol=1e-5)
+        expected = by_hand(unlearner.estimator_.module_, X)
+        np.testing.assert_allclose(frame, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_batches_are_collated_as_the_network_says(rows):
