@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skunlearn._engine.validation import check_forget
+from skunlearn._engine.validation import check_forget, unwrapped
 from skunlearn.base import BaseUnlearner
 
 
@@ -26,7 +26,8 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
     forget : array-like of bool of shape (n_samples,)
         True for the rows to forget.
     X_val : array-like, default=None
-        Held-out rows, as the pipeline takes them; they are transformed for the last step.
+        Held-out rows, as the pipeline takes them; they are transformed for the last step. They may
+        come in a :class:`~skunlearn.model_selection.Whole`.
     y_val : array-like, default=None
         Their labels.
 
@@ -104,7 +105,7 @@ def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
         retain = np.flatnonzero(~mask)
         transform, head = refit(head, _safe_indexing(X, retain), _safe_indexing(y, retain))
         X = transform(X)
-        X_val = None if X_val is None else transform(X_val)
+        X_val = None if X_val is None else transform(unwrapped(X_val))
         names = getattr(X, "columns", None)
         if names is not None and hasattr(unlearner, "feature_names_in_"):
             unlearner.feature_names_in_ = np.asarray(names, dtype=object)  # some of them neutral

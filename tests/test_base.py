@@ -24,7 +24,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from skunlearn import DLFD, FineTune, NegGrad, Retrain
+from skunlearn import DLFD, BadTeacher, FineTune, NegGrad, RandomLabel, Retrain
 
 from .networks import MLP, make_net
 
@@ -196,6 +196,24 @@ def test_batch_size_counts_even_where_the_loader_has_its_own(problem):
     model = FineTune(make_net(iterator_train__batch_size=90), batch_size=30, random_state=0)
     model.fit(X, y, forget=forget)
     assert len(model.unlearning_history_[0]["batches"]) == 6
+
+
+def test_a_loader_whose_batches_cannot_be_marked_is_refused(problem):
+    X, y, forget = problem
+
+    class Plain:  # yields batches, and is no DataLoader
+        def __init__(self, dataset, batch_size, shuffle=False, **kwargs):
+            self.dataset, self.batch_size = dataset, batch_size
+
+        def __len__(self):
+            return -(-len(self.dataset) // self.batch_size)
+
+        def __iter__(self):
+            return iter(torch.utils.data.DataLoader(self.dataset, self.batch_size))
+
+    model = BadTeacher(make_net(max_epochs=1, iterator_train=Plain), random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"iterator_train.* got Plain, .* no collate_fn"):
+        model.unlearn(X, y, forget=forget)
 
 
 class Resize(Callback):
@@ -461,6 +479,36 @@ def test_a_run_does_not_depend_on_the_global_generators(problem):
             found.append(weights(model.fit(X, y, forget=forget)))
     np.random.set_state(state)  # noqa: NPY002
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("cls", [FineTune, RandomLabel])
+def test_a_request_is_as_random_as_random_state_says(problem, cls):
+    X, y, forget = problem
+    trained = FineTune(make_net(max_epochs=1), random_state=0).fit(X, y).estimator_
+
+    def unlearned(state):
+        model = cls(FrozenEstimator(trained), lr=0.5, random_state=state)
+        return weights(model.unlearn(X, y, forget=forget))
+
+    assert torch.equal(unlearned(1), unlearned(1))
+    assert not torch.equal(unlearned(1), unlearned(2))
+    assert not torch.equal(unlearned(None), unlearned(None))
+    state = np.random.RandomState(1)
+    first = unlearned(state)
+    assert not torch.equal(first, unlearned(state))
+    assert torch.equal(first, unlearned(np.random.RandomState(1)))
+
+
+def test_a_score_weighs_the_rows(problem):
+    X, y, _ = problem
+    model = FineTune(make_net(max_epochs=2), random_state=0).fit(X, y)
+    right = model.predict(X) == y
+    assert 0 < right.sum() < 200
+    weight = np.where(right, 1.0, 3.0)
+    expected = pytest.approx(right.sum() / weight.sum())
+    assert model.score(X, y, sample_weight=weight) == expected
+    data = TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
+    assert model.score(data, sample_weight=weight) == expected
 
 
 def test_rows_that_train_split_sets_aside_are_not_trained_on(problem):

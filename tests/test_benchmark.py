@@ -1,6 +1,7 @@
 """Comparisons: the same originals and references for all, counted and written down."""
 
 import json
+from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -238,6 +239,10 @@ def test_nothing_of_another_setting_is_taken_from_the_folder(problem, tmp_path):
     other = rows | {"forget": ~rows["forget"]}
     compare([FineTune(net(), max_epochs=1)], (X, y, other), folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == n + 1 + n
+    for setting in ({"n_resamples": 21}, {"n_splits": 39}, {"feature_layer": None}):
+        n = len(list(tmp_path.iterdir()))
+        compare([FineTune(net(), max_epochs=1)], problem, folder=tmp_path, **setting)
+        assert len(list(tmp_path.iterdir())) == n + 4
     for path in tmp_path.iterdir():
         assert set(map(type, json.loads(path.read_text()).values())) <= {
             str,
@@ -272,6 +277,29 @@ def test_a_search_brings_the_parameters_it_finds(problem, wanted):
         {**rows[name], "method": "", "seconds": 0} for name in ("searched", str(wanted))
     )
     assert searched == found
+
+
+def test_a_search_is_seeded_anew_for_each_seed_of_a_comparison(problem):
+    class Watched(GridSearchCV):
+        seen: ClassVar = []
+
+        def fit(self, X, y=None, **params):
+            self.seen.append(self.estimator.random_state)
+            return super().fit(X, y, **params)
+
+    search = Watched(
+        FineTune(net(), max_epochs=1),
+        {"lr": [0.1]},
+        cv=ForgetKFold(2),
+        scoring=get_scorer("utility"),
+        refit=False,
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        for _ in range(2):
+            compare({"searched": search}, problem, seeds=[0, 1])
+    assert Watched.seen[:2] == Watched.seen[2:]
+    assert all(isinstance(state, int) for state in Watched.seen)
+    assert len(set(Watched.seen)) == 2
 
 
 @pytest.mark.parametrize("n_jobs", [2])

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -362,6 +363,13 @@ def test_key_has_the_versions_of_the_libraries(library, monkeypatch):
     assert cache_key(make_net()) != before
 
 
+def test_key_has_the_version_of_python(monkeypatch):
+    before = cache_key(make_net())
+    other = SimpleNamespace(version_info=(sys.version_info[0], 0, 0))
+    monkeypatch.setattr("skunlearn._cache.sys", other)
+    assert cache_key(make_net()) != before
+
+
 def test_key_has_the_code_of_a_users_network(problem):
     def derived(power):
         class Net(NeuralNetClassifier):
@@ -494,6 +502,24 @@ def test_weights_that_skorch_loads_count_with_their_content(problem, tmp_path):
         torch.manual_seed(seed)
         sizes = {"module__n_features_in": 4, "module__n_classes": 2}
         make_net(max_epochs=1, callbacks=[checkpoint], **sizes).fit(X, y)
+        found.append(original(net, problem, memory))
+        assert torch.equal(found[-1], original(net, problem, None))
+    assert not torch.equal(*found)
+
+
+def test_an_optimizer_that_skorch_loads_counts_with_its_state(problem, tmp_path):
+    memory = str(tmp_path / "cache")
+    X, y, _ = problem
+    checkpoint = Checkpoint(dirname=str(tmp_path / "state"), monitor=None)
+    net, found = make_net(max_epochs=1, callbacks=[LoadInitState(checkpoint)]), []
+    sizes = {"module__n_features_in": 4, "module__n_classes": 2}
+    make_net(max_epochs=1, callbacks=[checkpoint], **sizes).fit(X, y)
+    path = tmp_path / "state" / "optimizer.pt"
+    for factor in (1, -2):
+        state = torch.load(path, weights_only=True)
+        for values in state["state"].values():
+            values["momentum_buffer"] *= factor
+        torch.save(state, path)
         found.append(original(net, problem, memory))
         assert torch.equal(found[-1], original(net, problem, None))
     assert not torch.equal(*found)

@@ -5,13 +5,18 @@ import tempfile
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
+from scipy.special import entr
 from sklearn.frozen import FrozenEstimator
+from skorch import History
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
-from skunlearn import SCRUB, BadTeacher
+from skunlearn import SCRUB, BadTeacher, FineTune
 from skunlearn._engine.build import reinitialise
-from skunlearn.methods.distillation import _Rewind, divergence
+from skunlearn._engine.rows import Rows
+from skunlearn.methods.distillation import _is_unsure, _Rewind, divergence, teacher_logits
 
 from .networks import MLP, make_net
 
@@ -233,7 +238,10 @@ def noisy():
 
 
 @pytest.mark.filterwarnings("ignore:SCRUB has damaged")
-def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(noisy, tmp_path, monkeypatch):
+@pytest.mark.parametrize("held_out", ["all", "those that the last epoch gets right"])
+def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(
+    noisy, tmp_path, monkeypatch, held_out
+):
     original, X, y, X_val, y_val, forget = noisy
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     keep = ~forget | (y == 0)  # forget rows of one class only
@@ -241,6 +249,9 @@ def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(noisy, tmp_pa
     params = {"max_epochs": 8, "max_steps": 8, "batch_size": 4, "random_state": 0}
     last = SCRUB(FrozenEstimator(original), **params)
     last.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
+    if held_out != "all":
+        right = last.predict(X_val) == y_val
+        X_val, y_val = X_val[right], y_val[right]
     target = 1 - last.score(X_val[y_val == 0], y_val[y_val == 0])
     model = SCRUB(FrozenEstimator(original), rewind=True, **params)
     model.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
@@ -251,8 +262,24 @@ def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(noisy, tmp_pa
     (rewound,) = [epoch for epoch in history if epoch["rewound"]]
     assert abs(rewound["forget_error"] - target) == min(abs(e - target) for e in errors)
     assert 1 - model.score(X[forget], y[forget]) == pytest.approx(rewound["forget_error"])
-    assert rewound is not history[-1]
+    if held_out != "all":  # a target of 0, as in the first epochs, and the run has gone beyond
+        assert target == errors[0] == 0 < errors[-1]
+        assert rewound is not history[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rewind_returns_to_the_last_of_equally_near_epochs(tmp_path, monkeypatch):
+    rewind = _Rewind(Requested([0, 0, 1, 3], [0, 1, 1, 2]), tmp_path, n_classes=4)
+    monkeypatch.setattr(rewind, "_error", lambda *args: 0.5)
+    net = two_weights()
+    net.history = History()
+    for epoch, error in enumerate([0.0, 0.25, None, 0.75, 0.25, None, 1.0], 1):
+        net.history.new_epoch()
+        if error is not None:
+            net.history.record("forget_error", error)
+            torch.save([{"weight": torch.full((2,), float(epoch))}, {}], tmp_path / str(epoch))
+    assert weight_of(rewind.apply(net)).tolist() == [5.0, 5.0]
+    assert net.history[:, "rewound"] == [epoch == 5 for epoch in range(1, 8)]
 
 
 def test_rewind_needs_held_out_rows_of_the_same_classes(noisy):
@@ -293,3 +320,39 @@ def test_error_of_held_out_rows_is_weighted():
 
     error = rewind._error(Says(), rewind.request.val, rewind.weights)
     assert error == pytest.approx((2 + 0.5) / 3)  # unweighted: 1 / 2
+
+
+def with_noise(n_features_in, n_classes):
+    return nn.Sequential(
+        nn.Linear(n_features_in, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, n_classes)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", [SCRUB, BadTeacher])
+def test_teachers_answer_in_evaluation_mode_and_without_gradient(method):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4)).astype(np.float32)
+    y, forget = (X[:, 0] > 0).astype(int), np.arange(60) < 12
+    net = FineTune(make_net(with_noise), random_state=0).fit(X, y).estimator_
+    before = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    net.module_.train()
+    answers = [teacher_logits(net, torch.as_tensor(X)) for _ in range(2)]
+    with torch.no_grad():
+        assert torch.equal(answers[0], net.module_.eval()(torch.as_tensor(X)))
+    assert torch.equal(*answers)
+    assert not answers[0].requires_grad
+    method(FrozenEstimator(net), random_state=0).unlearn(X, y, forget=forget)
+    after = net.module_.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(("share", "unsure"), [(0.45, False), (0.55, True), (0.95, True)])
+def test_unsure_is_from_half_of_the_greatest_entropy_on(share, unsure):
+    # Of two classes with probabilities p and 1 - p, whose entropy is the given share of log 2.
+    p = brentq(lambda p: entr(p) + entr(1 - p) - share * np.log(2), 1e-9, 0.5)
+    net = two_weights()
+    with torch.no_grad():
+        net.module_.weight.copy_(torch.tensor([np.log(p), np.log(1 - p)]))
+    rows = Rows(TensorDataset(torch.ones(6, 1), torch.zeros(6)), torch.zeros(6))
+    assert _is_unsure(net, rows) == unsure

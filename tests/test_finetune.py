@@ -459,3 +459,16 @@ def test_euk_trains_parameters_that_a_reset_has_made():
     net = make_net(scaled(Replacing)).initialize()
     model = EUk(FrozenEstimator(net), k=2, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
     assert model.estimator_.module_[1].weight.tolist() != [2, 2, 2]
+
+
+def test_a_norm_without_weights_starts_again_in_an_instance():
+    X = np.random.default_rng(0).normal(3, 2, size=(40, 4)).astype(np.float32)
+    y, forget = (X[:, 0] > 3).astype(int), np.arange(40) < 8
+    module = nn.Sequential(
+        nn.Linear(4, 8), nn.Linear(8, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)
+    )
+    net = make_net(module, max_epochs=5, batch_size=8).fit(X, y)
+    assert net.module_[2].num_batches_tracked == 25
+    model = EUk(FrozenEstimator(net), k=2, max_epochs=2, random_state=0)
+    model.unlearn(X, y, forget=forget)
+    assert model.estimator_.module_[2].num_batches_tracked == 2 * 4

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skunlearn import DLFD, FineTune, unlearn_pipeline
 from skunlearn.metrics import get_scorer
-from skunlearn.model_selection import ForgetKFold
+from skunlearn.model_selection import ForgetKFold, Whole
 
 from .networks import make_net
 
@@ -58,6 +58,20 @@ def test_the_last_step_gets_rows_and_held_out_rows_transformed(problem, monkeypa
     assert np.allclose(given["X"], scaler.transform(X))
     assert np.allclose(given["X_val"], scaler.transform(X[:7]))
     assert given["y_val"].tolist() == y[:7].tolist()
+
+
+@pytest.mark.parametrize("head", [[], [StandardScaler()], [StandardScaler(), StandardScaler()]])
+def test_held_out_rows_may_come_whole(problem, head):
+    X, y, _ = problem
+    forget, probas = np.arange(100) >= 80, []
+    for wrap in (np.asarray, Whole, lambda rows: Whole(Whole(rows))):
+        pipeline = make_pipeline(*head, FineTune(make_net(), lr=0.5, random_state=0)).fit(X, y)
+        held_out = {"X_val": wrap(X[:7]), "y_val": wrap(y[:7])}
+        unlearn_pipeline(pipeline, X, y, forget=forget, **held_out)
+        assert len(pipeline[-1].unlearning_history_[:, "valid_loss"]) == 5
+        probas.append(pipeline.predict_proba(X))
+    assert np.array_equal(probas[0], probas[1])
+    assert np.array_equal(probas[0], probas[2])
 
 
 def test_fit_transforms_held_out_rows_on_their_way_to_the_last_step(problem, monkeypatch):

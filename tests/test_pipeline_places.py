@@ -335,6 +335,11 @@ def test_codes_of_ones_own_that_move_are_refused(scaled, gone):
             "a KBins.*gives other",
         ),
         (
+            KBinsDiscretizer(4, strategy="uniform", encode="ordinal"),
+            ["near"],  # of which three rows in ten change their bin
+            "a KBins.*gives other",
+        ),
+        (
             KBinsDiscretizer(40, strategy="quantile", quantile_method="linear", encode="ordinal"),
             ["flag"],
             "a KBinsDiscretizer, has other numbers of bins",
@@ -351,6 +356,7 @@ def test_columns_that_move_are_refused(head, columns, message):
     X, y = make_problem()
     X["flag"] = FORGET + 0.0
     X["far"] = X.age + 1000 * FORGET
+    X["near"] = np.where(FORGET, 1.2, np.linspace(0, 1, 120))
     X["empty"] = np.where(FORGET, 1, np.nan)
     y = np.where(FORGET, 1, y)
     X.loc[FORGET, "floor"] = 3
@@ -374,6 +380,7 @@ def test_what_drifts_a_little_is_accepted():
     heads = [
         (StandardScaler(), X[["age", "floor"]]),
         (Standard(), X[["age", "floor"]]),
+        (VarianceThreshold(), X[["age", "floor"]]),
         (PCA(2), X[["age", "floor"]]),
         (KBinsDiscretizer(4, strategy="uniform"), X[["age"]]),
         (TargetEncoder(), X[["city"]]),

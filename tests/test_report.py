@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import sys
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -21,13 +22,14 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier
+from skunlearn.report import _described, _digests
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from skunlearn import SISA, FineTune, Retrain, unlearning_report
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.features import FeatureExtractor
-from skunlearn.metrics import correlation_collapse, get_scorer, overshoot_score
+from skunlearn.metrics import correlation_collapse, get_scorer, linear_cka, overshoot_score
 
 from .networks import make_net
 
@@ -258,6 +260,13 @@ def test_collapse_beside_the_retrained_network(report, models, data):
     assert 0.01 < high - low < 0.3
 
 
+def test_features_are_those_of_the_layer_that_is_named(models, data):
+    _, _, X_test, y_test, _ = data
+    found = make_report(models, data, n_resamples=20, feature_layer="hidden.0").figures
+    Z = FeatureExtractor(models["unlearned"], layer="hidden.0").transform(X_test)
+    assert found["linear_cka"]["unlearned"].value == pytest.approx(linear_cka(Z, y_test))
+
+
 def test_without_others_there_are_the_figures_of_one_network(models, data):
     report = make_report({"unlearned": models["unlearned"]}, data)
     assert set(report.networks) == {"unlearned"}
@@ -339,6 +348,45 @@ def test_infinite_figures_and_parameters_are_null_in_json(models, data):
     content = json.loads(report.to_json())
     assert content["figures"]["scatter_ratio"]["original"]["value"] is None
     assert content["parameters"]["lr"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        (torch.float64, "torch.float64"),
+        (torch.device("cpu"), "cpu"),
+        ({"a": np.int64(3), 1: None}, {"a": 3, "1": None}),
+        (partial(print, end=""), {"partial": "builtins.print", "end": ""}),
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),
+        ([1.0, 2.0, 3.0, 4.0], "builtins.list of length 4"),  # which may be a row
+        ([("a", nn.ReLU)] * 4, [["a", "torch.nn.modules.activation.ReLU"]] * 4),
+        ("a" * 201, "builtins.str of length 201"),
+        (np.zeros((5, 2)), "numpy.ndarray of shape (5, 2)"),
+        (object(), "builtins.object"),
+    ],
+)
+def test_a_parameter_is_described_without_what_may_be_rows(value, said):
+    assert _described(value) == said
+
+
+def test_digests_are_those_of_the_rows_whatever_holds_them():
+    X, y, names = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0]), np.array(["a", "b", "a"])
+    plain = _digests(X, y, names)
+    assert {name: said["count"] for name, said in plain[0].items()} == {"a": 2, "b": 1}
+    assert _digests(torch.as_tensor(X), y, names) == plain
+    assert _digests(TensorDataset(torch.as_tensor(X), torch.as_tensor(y)), y, names) == plain
+    by_column = {"one": X[:, 0], "two": X[:, 1]}
+    swapped = {"two": X[:, 1], "one": X[:, 0]}
+    assert _digests(by_column, y, names) == _digests(swapped, y, names) != plain
+    other = {"one": X[:, 1], "two": X[:, 0]}
+    assert _digests(other, y, names) != _digests(by_column, y, names)
+    half = torch.as_tensor(X).bfloat16()  # of which numpy has no type
+    assert _digests(half, y, names) == _digests(half.clone(), y, names) != plain
+    words = np.array([["ab", "c"], ["a", "bc"], ["ab", "c"]])
+    _, (first, second, third) = _digests(words, y, names)
+    assert first == third != second
 
 
 def test_it_holds_no_rows(models, data):

@@ -821,3 +821,65 @@ def test_labels_that_are_given_come_before_those_of_the_data_set(rows):
     )
     model = FineTune(model.set_params(criterion=nn.CrossEntropyLoss, lr=1.0), random_state=0)
     assert model.fit(pairs(X, 1 - y), y).score(X, y) > 0.8
+
+
+@pytest.mark.parametrize("kind", ["lazy", "lazy rows", "lazy X", "lazy dict"])
+@pytest.mark.parametrize("cls", [FineTune, Retrain, SISA])
+def test_held_out_rows_of_another_width_are_refused(rows, kind, cls):
+    X, y = rows
+    net = make_net(max_epochs=1)
+    given, held_out = X, pairs(X[:, :3], y)
+    message = r"X_val must have rows of the shape of those of X, \(4,\); got \(3,\)"
+    if kind == "lazy rows":
+        given = pairs(X, y)
+    elif kind == "lazy X":
+        given, held_out = pairs(X, y), X[:, :3]
+    elif kind == "lazy dict":
+        if cls is not FineTune:
+            return  # the others read no held-out rows
+        net.set_params(module=OfDict, module__n_features_in=4)
+        given, held_out = {"x": X}, {"x": X[:, :3]}
+        message = r"X_val must have rows that .*'x': \(4,\).*'x': \(3,\).*cannot be multiplied"
+    model = cls(net, random_state=0).fit(given, y)
+    before = model.predict_proba(given)
+    with pytest.raises(ValueError, match=message):
+        model.unlearn(given, y, forget=FORGET, X_val=held_out, y_val=y)
+    with pytest.raises(ValueError, match=message):
+        model.fit(given, y, forget=FORGET, X_val=held_out, y_val=y)
+    assert np.array_equal(model.predict_proba(given), before)
+
+
+class OfDict(MLP):
+    def forward(self, x):
+        return super().forward(x)
+
+
+class OfSteps(nn.Module):
+    """Reads sequences of any length, whose steps have four values each."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.head = nn.Linear(4, n_classes)
+
+    def forward(self, X):
+        return self.head(X.mean(dim=1))
+
+
+def test_held_out_rows_of_another_shape_are_what_the_network_says(rows):
+    _, y = rows
+    X = np.random.default_rng(0).normal(size=(N, 5, 4)).astype(np.float32)
+    model = FineTune(make_net(OfSteps, max_epochs=1), lr=0.5, random_state=0).fit(pairs(X, y))
+    with pytest.raises(ValueError, match=r"shape \(5, 4\), those of X_val \(5, 3\): mat1 and mat2"):
+        model.unlearn(pairs(X, y), forget=FORGET, X_val=pairs(X[:, :, :3], y))
+    with pytest.raises(ValueError, match=r"shape \(5, 4\), those of X_val \(5, 3\): mat1 and mat2"):
+        model.unlearn(X, y, forget=FORGET, X_val=X[:, :, :3], y_val=y)
+    with pytest.raises(ValueError, match=r"of those of X, \(5, 4\); got \(3, 4\)"):
+        model.unlearn(pairs(X, y), forget=FORGET, X_val=pairs(X[:, :3], y))
+
+    def as_they_are(items):  # of one length, if not of that of others
+        return torch.utils.data.default_collate(items)
+
+    net = make_net(OfSteps, max_epochs=1, iterator_train__collate_fn=as_they_are)
+    model = FineTune(net, lr=0.5, random_state=0).fit(pairs(X, y))
+    model.unlearn(pairs(X, y), forget=FORGET, X_val=pairs(X[:, :3], y))
+    assert len(model.unlearning_history_[:, "valid_loss"]) == 5

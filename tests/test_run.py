@@ -131,6 +131,17 @@ def test_a_batch_of_one_row_leaves_the_statistics_of_batch_normalisation_alone(p
     )
 
 
+def test_batch_normalisation_learns_from_retained_rows_beside_one_forget_row(problem):
+    X, y, _ = problem
+    original = FineTune(make_net(WithNorm, max_epochs=1), random_state=0).fit(X, y).estimator_
+    unlearner = AdvancedNegGrad(FrozenEstimator(original), lr=1e-9, max_epochs=2, random_state=0)
+    unlearner.unlearn(X, y, forget=np.arange(120) == 3)
+    norm, before = (net.module_.body[1] for net in (unlearner.estimator_, original))
+    # Of two passes over 119 rows in batches of 16; those of the forget row do not count.
+    assert norm.num_batches_tracked - before.num_batches_tracked == 2 * 8
+    assert norm.training == before.training
+
+
 def test_a_last_batch_of_one_forget_row_is_not_dropped(problem):
     X, y, _ = problem
     net = make_net(WithNorm, max_epochs=1, batch_size=8, callbacks=[Sizes])
@@ -194,6 +205,21 @@ def test_a_factory_of_samplers_is_called_with_the_labels_of_the_run(problem, nam
     sizes = {"SSD": 0, "NegGrad": 10, "SISA": max(map(len, called), default=0)}
     sizes |= dict.fromkeys(["AMUN", "BadTeacher", "RandomLabel", "SalUn"], 120)
     assert sizes.get(name, 110) in {0, *map(len, called)}
+
+
+def test_a_factory_gets_the_labels_that_train_split_leaves(problem):
+    X, y, _ = problem
+    called = []
+
+    def factory(labels):
+        called.append(labels)
+        return balanced(labels)
+
+    net = make_net(max_epochs=1, train_split=ValidSplit(5, stratified=False))
+    del net.iterator_train__shuffle
+    net.set_params(iterator_train__sampler=factory)
+    FineTune(net, random_state=0).fit(X, y)
+    assert np.array_equal(called[-1], y[24:])  # the first fold is set aside
 
 
 def test_a_factory_balances_the_rows_of_a_run(problem):
@@ -435,6 +461,25 @@ def test_many_requests_that_cost_little_each_are_warned_of(problem):
         costs.append(last["retain_accuracy_before"] - last["retain_accuracy_after"])
         assert any("from 1.00 to" in str(w.message) for w in caught) == (sum(costs) > 0.2)
     assert max(costs) < 0.2 < sum(costs)
+
+
+def test_a_new_fit_forgets_how_good_the_network_was(problem):
+    X, y, forget = problem
+    net = make_net(nn.Linear, module__in_features=4, module__out_features=2, max_epochs=1)
+    net = FineTune(net, random_state=0).fit(X, y).estimator_
+    with torch.no_grad():
+        net.module_.weight[:] = torch.tensor([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]])
+        net.module_.bias[:] = 0
+    model = FineTune(FrozenEstimator(net), lr=1e-6, random_state=0).fit(X, y)
+    model.unlearn(X, y, forget=forget)
+    assert model.unlearning_history_[-1, "retain_accuracy_before"] == 1
+    wrong = np.argsort(np.abs(X[:, 0]))[:36]
+    y[wrong] = 1 - y[wrong]
+    model.fit(X, y)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*has damaged")
+        model.unlearn(X, y, forget=forget)
+    assert model.unlearning_history_[-1, "retain_accuracy_before"] < 0.8
 
 
 @pytest.mark.parametrize(

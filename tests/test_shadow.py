@@ -10,6 +10,7 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
+from skunlearn._runs import write
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -302,6 +303,19 @@ def test_a_damaged_file_is_named_and_its_model_trained_again(problem, tmp_path, 
     shadow_margins(unlearner, X, y, **call)
 
 
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    write(tmp_path / "row", b"old")
+
+    def full(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("skunlearn._runs.os.replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write(tmp_path / "row", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["row"]
+    assert (tmp_path / "row").read_bytes() == b"old"
+
+
 def test_long_runs_show_their_progress_where_tqdm_is_installed(problem, monkeypatch, capsys):
     X, y, forget = problem
     run = {"forget": forget, "n_models": 2, "random_state": 0}
@@ -400,7 +414,7 @@ def test_klom_is_greater_on_forget_rows_that_are_remembered():
     weak = klom(*klom_margins(NegGrad(net, lr=0.03, max_epochs=1), X, y, **run), n_bins=5)
     exact = klom(*klom_margins(Retrain(net), X, y, **run), n_bins=5)
     assert np.median(weak[forget]) > 5
-    assert np.median(exact[forget]) < 3
+    assert np.median(exact[forget]) < np.median(weak[forget]) / 2
 
 
 def test_shadow_models_are_given_the_held_out_rows():

@@ -551,16 +551,26 @@ def test_copies_share_files_and_do_not_delete_each_others(problem, tmp_path):
         ]
 
 
-def test_a_manifest_that_cannot_be_read_is_named(problem, tmp_path):
+@pytest.mark.parametrize("content", ['["sisa', '{"sisa": 1}'])
+def test_a_manifest_that_cannot_be_read_is_named(problem, tmp_path, content):
     X, y, forget = problem
     fitted = SISA(GaussianNB(), n_slices=2, random_state=0, checkpoint_dir=tmp_path).fit(X, y)
     files, before = checkpoints(tmp_path), vars(fitted).copy()
-    (tmp_path / "sisa-manifest.json").write_text('["sisa')
+    (tmp_path / "sisa-manifest.json").write_text(content)
     for call in (fitted.unlearn, fitted.fit):
         with pytest.raises(ValueError, match=r"manifest that cannot be read, .*manifest\.json"):
             call(X, y, forget=forget)
         assert checkpoints(tmp_path) == files
         assert vars(fitted) == before
+
+
+def test_a_manifest_that_was_half_written_is_deleted(problem, tmp_path):
+    X, y, forget = problem
+    fitted = SISA(GaussianNB(), n_slices=2, random_state=0, checkpoint_dir=tmp_path).fit(X, y)
+    half = tmp_path / "sisa-manifest.json.0123.tmp"
+    half.write_text('["sisa')
+    fitted.unlearn(X, y, forget=forget)
+    assert not half.exists()
 
 
 def test_checkpoints_may_move_to_another_folder_or_to_memory(problem, tmp_path):
@@ -750,12 +760,15 @@ def test_a_shard_may_lack_classes(problem):
         fitted.fit(X, y, groups=groups)
         assert fitted.predict_proba(X).shape == (120, 3)
         assert np.allclose(fitted.predict_proba(X).sum(axis=1), 1, atol=1e-6)
-    rare = np.where(np.arange(120) == 5, 3, y)
-    fitted = SISA(LogisticRegression(), random_state=0).fit(X, rare)
-    shares = [m.predict_proba(X).shape[1] for m in fitted.estimators_]
-    assert sorted(shares) == [3, 3, 3, 3, 4]
-    (odd,) = (m for m in fitted.estimators_ if 3 in m.classes_)
-    assert np.allclose(fitted.predict_proba(X)[:, 3], odd.predict_proba(X)[:, 3] / 5)
+    for place, labels in ((3, y), (0, y + 1)):  # after the others, and before them
+        rare = np.where(np.arange(120) == 5, place, labels)
+        fitted = SISA(LogisticRegression(), random_state=0).fit(X, rare)
+        shares = [m.predict_proba(X).shape[1] for m in fitted.estimators_]
+        assert sorted(shares) == [3, 3, 3, 3, 4]
+        for label in range(4):
+            knowing = [m for m in fitted.estimators_ if label in m.classes_]
+            columns = [m.predict_proba(X)[:, m.classes_.tolist().index(label)] for m in knowing]
+            assert np.allclose(fitted.predict_proba(X)[:, label], np.sum(columns, axis=0) / 5)
 
 
 @kinds

@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
-from skunlearn import FineTune, Retrain, all_unlearners
+from skunlearn import DLFD, FineTune, Retrain, all_unlearners
 from skunlearn.metrics import jensen_shannon_distance
 from skunlearn.transport import transport_distance
 
@@ -211,16 +211,19 @@ def test_every_unlearner_is_tuned(study):
         assert fewer.items() <= trials.items()
 
 
-def test_variants_start_where_they_say(study):
+@pytest.mark.filterwarnings("ignore:.*has damaged")
+def test_variants_start_where_they_say(study, monkeypatch):
+    monkeypatch.setattr(DLFD, "_unlearn", lambda self, request: request.original)
     smoke = study.domains.DOMAINS["smoke"]
-    (X, y, _), *_ = smoke.split(0)
+    (X, y, forget), *_ = smoke.split(0)
     original = FineTune(smoke.net, random_state=0).fit(X, y)
     before = [p.clone() for p in original.estimator_.module_.parameters()]
     kept = {}
     for cls, amount in [("AfterReset", 0.25), ("AfterShrinking", 0.5), ("AfterShrinking", 1.0)]:
-        variant = getattr(study.variants, cls)(smoke.net, amount=amount)
-        variant.classes_ = original.classes_
-        start = list(variant._copy(original.estimator_).module_.parameters())
+        frozen = FrozenEstimator(original.estimator_)
+        variant = getattr(study.variants, cls)(frozen, amount=amount, random_state=1)
+        variant.unlearn(X, y, forget=forget)
+        start = list(variant.estimator_.module_.parameters())
         kept[cls, amount] = [torch.equal(a, b) for a, b in zip(before, start)]
         weights = before[-2], start[-2]  # of the last layer
         if amount == 0.5:
@@ -235,6 +238,24 @@ def test_variants_start_where_they_say(study):
     assert kept["AfterReset", 0.25][0]
     assert abs(none) < 0.3 < half
     assert torch.equal(before[0], next(original.estimator_.module_.parameters()))
+
+
+@pytest.mark.filterwarnings("ignore:.*has damaged")
+@pytest.mark.parametrize(("cls", "amount"), [("AfterReset", 0.25), ("AfterShrinking", 1.0)])
+def test_variants_start_afresh_as_the_module_does(study, monkeypatch, cls, amount):
+    class Zeros(study.domains.Convolutions):  # where its layers' class draws numbers
+        def __init__(self, n_classes):
+            super().__init__(n_classes)
+            torch.nn.init.zeros_(self[-1].weight)
+
+    monkeypatch.setattr(DLFD, "_unlearn", lambda self, request: request.original)
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), *_ = smoke.split(0)
+    original = FineTune(clone(smoke.net).set_params(module=Zeros), random_state=0).fit(X, y)
+    assert original.estimator_.module_[-1].weight.all()
+    variant = getattr(study.variants, cls)(FrozenEstimator(original.estimator_), amount=amount)
+    variant.unlearn(X, y, forget=forget)
+    assert not variant.estimator_.module_[-1].weight.any()
 
 
 @pytest.mark.filterwarnings("ignore:.*has damaged")
@@ -446,6 +467,41 @@ def test_what_fails_is_a_row_that_says_why(study, tmp_path):
     (found,) = table.rows()
     assert found["params"] == {"alpha": 1000.0}
     assert np.isnan(found["nomus"])
+
+
+def test_half_a_line_that_a_killed_run_has_left_is_left_out(study, tmp_path):
+    table = study.tables.Table(tmp_path / "table.csv", ("method", "seed", "params"))
+    rows = [{"method": name, "seed": 1.0, "params": {"lr": 0.1}} for name in "abc"]
+    table.add(rows[:2])
+    whole = table.path.read_text()
+    table.path.write_text(whole[:-5])
+    with pytest.warns(UserWarning, match="table.csv ends in half a line"):
+        assert table.rows() == rows[:1]
+    with pytest.warns(UserWarning, match="table.csv ends in half a line"):
+        table.add(rows[1:2])
+    assert table.path.read_text() == whole
+    table.path.write_text(whole[:7])  # of the comment
+    with pytest.warns(UserWarning, match="table.csv ends in half a line"):
+        table.add(rows)
+    assert table.rows() == rows
+    table.add([])
+    assert table.path.read_text().count("#") == table.path.read_text().count("method,") == 1
+
+
+def test_rows_are_written_as_a_whole_or_not_at_all(study, tmp_path, monkeypatch):
+    table = study.tables.Table(tmp_path / "table.csv", ("method", "seed"))
+    table.add([{"method": "a", "seed": 1.0}])
+    before = table.path.read_text()
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    for change in (table.add, table.replace):
+        with pytest.raises(KeyboardInterrupt):
+            change([{"method": "b", "seed": 2.0}])
+        assert table.path.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_domains_without_their_data_are_skipped(study, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import functools
+import io
 import json
 import subprocess
 import warnings
@@ -17,6 +18,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 import skunlearn
 from skunlearn import FineTune, compare_unlearners
+from skunlearn._engine.files import write
 
 REFERENCES = ("Original", "Retrain", "Retrain again")
 KEYS = ("domain", "method", "seed", "trial")
@@ -46,30 +48,38 @@ class Table:
 
     def rows(self):
         """The rows, with numbers as numbers."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            lines = csv.DictReader(line for line in file if not line.startswith("#"))
-            return [{key: _value(key, text) for key, text in row.items()} for row in lines]
+        lines = csv.DictReader(line for line in self._lines() if not line.startswith("#"))
+        return [{key: _value(key, text) for key, text in row.items()} for row in lines]
 
     def add(self, rows):
-        """Write rows at the end, at once."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        made_with, before = f"# {_made_with()}\n", []
-        if self.path.exists():
-            before = self.path.read_text().splitlines(keepends=True)
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            if made_with != next((line for line in reversed(before) if line[0] == "#"), None):
-                file.write(made_with)  # of the rows below it
-            if not before:
-                writer.writeheader()
-            writer.writerows({key: _text(row.get(key)) for key in self.columns} for row in rows)
+        """Write rows at the end: all of them, or none if the run is killed meanwhile."""
+        self._write(self._lines(), rows)
 
     def replace(self, rows):
         """Write these rows alone."""
-        self.path.unlink(missing_ok=True)
-        self.add(rows)
+        self._write([], rows)
+
+    def _lines(self):
+        """The lines of the file, without one that a killed run has left half-written at the end."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            warnings.warn(f"{self.path} ends in half a line, which is left out.", stacklevel=3)
+            del lines[-1]
+        return lines
+
+    def _write(self, before, rows):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        made_with, file = f"# {_made_with()}\n", io.StringIO("".join(before))
+        file.seek(0, io.SEEK_END)
+        writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+        if made_with != next((line for line in reversed(before) if line[0] == "#"), None):
+            file.write(made_with)  # of the rows below it
+        if all(line[0] == "#" for line in before):
+            writer.writeheader()
+        writer.writerows({key: _text(row.get(key)) for key in self.columns} for row in rows)
+        write(self.path, file.getvalue().encode())
 
 
 def fill(table, n_jobs, function, tasks):

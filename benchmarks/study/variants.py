@@ -5,7 +5,7 @@ say of them; each also without the synthesised rows, as its control. They are tr
 with long training, and live here, not in the package.
 """
 
-from copy import deepcopy
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -15,10 +15,10 @@ from skorch.utils import to_device
 from torch.nn import functional as F
 
 from skunlearn import DLFD
-from skunlearn._engine.build import reinitialise
+from skunlearn._engine.build import fresh_network
 from skunlearn._engine.predict import logits
 from skunlearn._engine.run import cycle, fit_network
-from skunlearn.methods.finetune import _tail
+from skunlearn.methods.finetune import _start_tail, _tail
 
 _WITHOUT = {"perturb_steps": 0}
 
@@ -58,19 +58,30 @@ class _Variant(DLFD):
         return {"amount": self.amounts} | pushing
 
 
-class AfterReset(_Variant):
-    """DLFD after drawing a share `amount` of the layers anew, from the output on, as EU-k does."""
+class _Changed(_Variant):
+    """DLFD that starts from a changed original."""
+
+    def _change(self, net, fresh):
+        """Change a copy of the original, with the help of what a training would start from."""
+        raise NotImplementedError
+
+    def _unlearn(self, request):
+        net = self._copy(request.original)
+        fresh = fresh_network(self._check_estimator(), request.retain, len(self.classes_))
+        self._change(net, fresh)
+        return super()._unlearn(replace(request, original=net))
+
+
+class AfterReset(_Changed):
+    """DLFD after a fresh start of a share `amount` of the layers, from the output on, as in EUk."""
 
     amounts: ClassVar = [0.25, 0.5, 0.75, 1.0]
 
-    def _copy(self, original):
-        net = super()._copy(original)
-        for name, layer in _tail(net.module_, self.amount):
-            reinitialise(name, layer)
-        return net
+    def _change(self, net, fresh):
+        _start_tail(net, _tail(net.module_, self.amount), fresh)
 
 
-class AfterShrinking(_Variant):
+class AfterShrinking(_Changed):
     """DLFD from the original's weights mixed with a share `amount` of fresh ones.
 
     After shrink and perturb, arXiv:1910.08475, with which warm starts are made to generalise.
@@ -78,16 +89,10 @@ class AfterShrinking(_Variant):
 
     amounts: ClassVar = uniform(0.1, 0.8)
 
-    def _copy(self, original):
-        net = super()._copy(original)
-        fresh = deepcopy(net.module_)
-        for name, layer in fresh.named_modules():
-            if any(True for _ in layer.parameters(recurse=False)):
-                reinitialise(name, layer)
+    def _change(self, net, fresh):
         with torch.no_grad():
-            for ours, new in zip(net.module_.parameters(), fresh.parameters()):
+            for ours, new in zip(net.module_.parameters(), fresh.module_.parameters()):
                 ours.lerp_(new, self.amount)
-        return net
 
 
 class _OnForgetRows(_Variant):

@@ -15,7 +15,7 @@ from skorch.utils import to_device
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from skunlearn._engine.predict import count_columns, without_global_rng
+from skunlearn._engine.predict import count_columns, plain, without_global_rng
 from skunlearn._engine.random import preserve_rng_and_modes
 
 SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
@@ -127,11 +127,6 @@ def reinitialised(template, original, n_classes, *, keep_frozen=False):
         if not (keep_frozen and own and not any(p.requires_grad for p in own)):
             reinitialise(name, layer)
     return net
-
-
-def plain(module):
-    """A module without what ``torch.compile`` has wrapped it in, where hooks run too."""
-    return getattr(module, "_orig_mod", module)
 
 
 def parts_of(net):

@@ -1,13 +1,16 @@
 """Outputs of a network for rows, without a trace: no generator is drawn from."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from scipy.special import expit
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.utils import to_numpy
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skunlearn._engine.random import preserve_modes
 from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.validation import is_multilabel
 
@@ -15,12 +18,71 @@ _TAKE_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarg
 
 
 def count_columns(net, rows):
-    """The number of classes that a network tells apart, from its output for one row."""
-    output_kind(net)
+    """The number of classes that a network tells apart, from its output for one row.
+
+    A `ValueError` names what is wrong with an output that the criterion was not made for.
+    """
+    kind, criterion = output_kind(net), plain(net.criterion_)
     # Not predict_proba: a data loader draws from the generator that the training starts from.
     output = net.evaluation_step((rows.batch([0, 0])[0], None))
-    output = output[0] if isinstance(output, tuple) else output
-    return output.shape[1] if output.ndim > 1 else 2
+    name, got = type(criterion).__name__, type(output).__name__
+    if isinstance(output, tuple):
+        as_skorch = type(net).get_loss in (NeuralNet.get_loss, NeuralNetClassifier.get_loss)
+        if as_skorch and type(criterion).__module__.startswith("torch.nn."):
+            raise ValueError(
+                f"estimator's module returns a tuple of {len(output)}, and criterion={name} takes "
+                "one tensor. Let the module return the first alone, or derive a class from "
+                f"{type(net).__name__} whose get_loss takes y_pred[0]."
+            )
+        output, *_ = output
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(
+            "estimator's module must return a tensor, or a tuple that begins with one; got "
+            f"{got}. Wrap it in a module that returns the logits alone."
+        )
+    if kind == "other":
+        output = net.predict_nonlinearity(output)
+    elif kind == "log_proba" and (abs(output.exp().sum(dim=-1) - 1) > 0.01).any():
+        raise ValueError(
+            f"criterion={name} takes log-probabilities in a {type(net).__name__}, but "
+            f"estimator's module returns values from {output.min():.3g} to {output.max():.3g}, "
+            "whose exponentials do not sum to 1. End it with log_softmax; or use "
+            "skorch.NeuralNetClassifier, and end it with softmax."
+        )
+    elif kind == "proba" and ((output < -0.01) | (output > 1.01)).any():
+        wants = f"criterion={name} takes probabilities in a {type(net).__name__}"
+        if not isinstance(criterion, nn.BCELoss | nn.NLLLoss):
+            wants = "predict_nonlinearity=None is for a module that returns probabilities"
+        raise ValueError(
+            f"{wants}, but estimator's module returns values from {output.min():.3g} to "
+            f"{output.max():.3g}. End it with a softmax (for BCELoss, a sigmoid), or use "
+            "CrossEntropyLoss (BCEWithLogitsLoss), which takes logits."
+        )
+    if output.ndim == 1:
+        return 2 if isinstance(net, NeuralNetBinaryClassifier) else 1
+    return output.shape[1]
+
+
+def check_inputs(net, rows, others):
+    """Raise a ValueError for held-out rows of another shape that the network does not take."""
+    shapes = [_shapes(part[0][0]) for part in (rows, others)]
+    if shapes[0] == shapes[1]:
+        return
+    try:
+        with preserve_modes(net):
+            count_columns(net, rows)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"X_val must have rows that the network takes. Those of X have shape {shapes[1]}, "
+            f"those of X_val {shapes[0]}: {error}"
+        ) from error
+
+
+def _shapes(row):
+    """The shape of an input, or those of its parts."""
+    if isinstance(row, Mapping):
+        return {key: _shapes(part) for key, part in row.items()}
+    return list(map(_shapes, row)) if isinstance(row, tuple | list) else tuple(np.shape(row))
 
 
 def without_global_rng(net, **settings):
@@ -43,7 +105,8 @@ def predict_proba(net, data):
     if not isinstance(data, Rows):
         rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
     if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
-        output = to_numpy(net.forward(rows))
+        output = net.forward(rows)
+        output = to_numpy(output[0] if isinstance(output, tuple) else output)
         return output if output_kind(net) == "proba" else expit(output)
     proba = net.predict_proba(rows)
     told = net.predict_nonlinearity == "auto" and output_kind(net) == "log_proba"
@@ -52,7 +115,15 @@ def predict_proba(net, data):
 
 def output_kind(net):
     """What the module returns: "logits", "log_proba", "proba", or "other" for the user to say."""
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)  # of a compiled one
+    criterion = plain(net.criterion_)
+    if isinstance(net, NeuralNetBinaryClassifier) and isinstance(
+        criterion, nn.CrossEntropyLoss | nn.NLLLoss
+    ):
+        raise ValueError(
+            f"criterion={type(criterion).__name__} takes an output for each class, and a "
+            "NeuralNetBinaryClassifier has one for both. Use torch.nn.BCEWithLogitsLoss, or "
+            "skorch.NeuralNetClassifier and a module with two outputs."
+        )
     if isinstance(criterion, _TAKE_LOGITS):
         return "logits"
     if isinstance(criterion, nn.BCELoss):
@@ -103,3 +174,8 @@ def loss_and_accuracy(net, rows):
         proba = np.where(codes > 0, proba, 1 - proba)
     tiny = np.finfo(proba.dtype).tiny
     return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())
+
+
+def plain(module):
+    """A module without what ``torch.compile`` has wrapped it in, where hooks run too."""
+    return getattr(module, "_orig_mod", module)

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset
 
-from skunlearn._engine.build import attributes, configure, plain, sizes_from_data
-from skunlearn._engine.predict import count_columns, predict_proba
+from skunlearn._engine.build import attributes, configure, sizes_from_data
+from skunlearn._engine.predict import count_columns, plain, predict_proba
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedBatch, MarkedRows, cast_for
 
@@ -113,6 +113,7 @@ class TrainingRun:
             stack.enter_context(self.cost.counting(net))
             if self._guards_forget or count_rows(batch[0]) == 1:
                 stack.enter_context(one_row_statistics(net.module_))
+            stack.enter_context(_sparse_gradients_told(net))
             result = net.train_step(batch)
         if not self._is_reached:
             raise ValueError(
@@ -262,10 +263,12 @@ def fit_network(
     with run.training(rows):
         n_columns = count_columns(net, rows)  # a callback may have made the module just now
         if n_columns != n_classes:
+            one = " For one output and two classes, use skorch.NeuralNetBinaryClassifier."
             raise ValueError(
                 f"estimator's module returns {n_columns} columns, but y has {n_classes} "
                 "classes. Give the module as many outputs as there are classes, or pass "
                 "classes= to the network if y lacks some of them."
+                + (one if n_columns == 1 and n_classes == 2 and rows.y.ndim == 1 else "")
             )
         run.check_schedule(net.max_epochs * len(run.batches(rows)), net.max_epochs)
         net.check_data(rows, rows.y)
@@ -321,6 +324,27 @@ def cycle(net, rows, *, whole=False):
     """Training batches of `rows` without end."""
     while True:
         yield from batches(net, rows, whole=whole)
+
+
+@contextlib.contextmanager
+def _sparse_gradients_told(net):
+    """Say which gradients are sparse where a training stops at them."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "sparse" not in str(error).lower():
+            raise
+        kinds = {True: [], False: []}
+        for name, parameter in net.get_all_learnable_params():
+            if parameter.grad is not None:
+                kinds[parameter.grad.is_sparse].append(name)
+        raise ValueError(
+            f"optimizer={type(net.optimizer_).__name__}, with its settings and the callbacks of "
+            f"estimator, cannot train this module: the gradients of {kinds[True]} are sparse, "
+            f"those of {kinds[False]} are dense. ({str(error).partition('. ')[0]}) "
+            "torch.optim.SGD and Adagrad without weight_decay take both; any optimizer takes the "
+            "gradients of an embedding with sparse=False."
+        ) from error
 
 
 def _sampled_labels(dataset):

@@ -503,15 +503,17 @@ def check_targets(unlearner, net, y, y_name):
         way = f"{y_name}.argmax(axis=1)"
         if hasattr(net, "classes") and net.classes is not None:
             way = f"np.asarray(net.classes)[{way}]"
-        several = (
-            f"{type(unlearner).__name__} works with one label per row"
-            if taken
-            else (f"the criterion of estimator, {name}, takes one label per row")
-        )
+        several = f"the criterion of estimator, {name}, takes"
+        remedy = "Use torch.nn.BCEWithLogitsLoss."
+        if taken:
+            several = f"{type(unlearner).__name__} works with"
+            remedy = "Use a method whose attribute multilabel is True, such as DLFD."
+        elif isinstance(net, NeuralNetBinaryClassifier):
+            several = "a NeuralNetBinaryClassifier takes"
+            remedy = "Use skorch.NeuralNetClassifier with torch.nn.BCEWithLogitsLoss."
         raise ValueError(
-            f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several}. "
-            + (f"It is one-hot: pass {way}." if one_hot else "")
-            + ("" if one_hot or taken else "Use torch.nn.BCEWithLogitsLoss.")
+            f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several} "
+            f"one label per row. {f'It is one-hot: pass {way}.' if one_hot else remedy}"
         )
     if taken and not given:
         raise ValueError(
@@ -631,4 +633,15 @@ def _check_needs(needs, mask, val, name):
     if "val" in needs and val is None:
         raise ValueError(
             f"{name}, as it is set up, needs held-out rows; pass them as X_val and y_val."
+        )
+
+
+def check_row_shapes(net, data, held_out):
+    """Refuse held-out rows with another first axis than rows that are stacked as they are."""
+    if "collate_fn" in net.get_params_for("iterator_train"):  # which may pad them
+        return
+    shapes = [tuple(getattr(as_pair(part[0])[0], "shape", ())) for part in (held_out, data)]
+    if all(shapes) and (shapes[0][0] != shapes[1][0] or len(shapes[0]) != len(shapes[1])):
+        raise ValueError(
+            f"X_val must have rows of the shape of those of X, {shapes[1]}; got {shapes[0]}."
         )

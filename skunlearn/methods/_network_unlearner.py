@@ -27,7 +27,13 @@ from skunlearn._engine.build import (
 )
 from skunlearn._engine.cache import train_once
 from skunlearn._engine.hashing import starting_point
-from skunlearn._engine.predict import count_columns, loss_and_accuracy, predict_proba, predicted
+from skunlearn._engine.predict import (
+    check_inputs,
+    count_columns,
+    loss_and_accuracy,
+    predict_proba,
+    predicted,
+)
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun, fit_network, split_rows
@@ -37,6 +43,7 @@ from skunlearn._engine.validation import (
     check_network_data,
     check_network_X,
     check_number,
+    check_row_shapes,
     distinct_classes,
     is_multilabel,
     warn,
@@ -277,6 +284,8 @@ class NetworkUnlearner(BaseUnlearner):
         rows = rows_for(template, original, task.data, task.codes)
         retain, forget = rows.take(~task.mask), rows.take(task.mask)
         val = None if task.val is None else rows_for(template, original, *task.val)
+        if val is not None and original is not None:
+            check_inputs(original, val, rows)
         seed = draw_seed(self.random_state) if seed is None else seed
         with seeded(seed, template.device):
             valid = val
@@ -398,7 +407,10 @@ class NetworkUnlearner(BaseUnlearner):
         self._check_hyperparameters()
         net = self._check_estimator()
         check_data = partial(check_network_data, self, net)
-        return given.check(self, check_data, needs, reset=reset, unlearns=unlearns)
+        task = given.check(self, check_data, needs, reset=reset, unlearns=unlearns)
+        if task.val is not None:
+            check_row_shapes(net, task.data, task.val[0])
+        return task
 
     def _check_X(self, X):
         return check_network_X(self, self.estimator_, X)

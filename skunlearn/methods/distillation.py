@@ -10,13 +10,8 @@ from scipy.stats import loguniform
 from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
-from skunlearn._engine.build import (
-    fresh_network,
-    parts_of,
-    plain,
-    reinitialised,
-)
-from skunlearn._engine.predict import logits
+from skunlearn._engine.build import fresh_network, parts_of, reinitialised
+from skunlearn._engine.predict import logits, plain
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
 from skunlearn._engine.run import Cost, RunCallback
@@ -146,8 +141,8 @@ class BadTeacher(NetworkUnlearner):
 
         def step(net, X, y, progress):
             y_pred = net.infer(X)
-            to_forget = rows.marks.bool().unsqueeze(1).to(y_pred.device)
             taught = teacher_logits(request.original, X)
+            to_forget = rows.marks.bool().unsqueeze(1).to(taught.device)
             unsure = torch.zeros_like(taught) if untrained is None else teacher_logits(untrained, X)
             expected = torch.where(to_forget, unsure, taught)
             return divergence(expected, logits(net, y_pred), self.temperature), y_pred

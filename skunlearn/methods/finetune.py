@@ -11,8 +11,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from skunlearn._engine.build import check_no_adapter, fresh_network, plain, reinitialise
+from skunlearn._engine.build import check_no_adapter, fresh_network, reinitialise
 from skunlearn._engine.hooks import frozen_parameters
+from skunlearn._engine.predict import plain
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 
@@ -364,17 +365,7 @@ class EUk(CFk):
         net = self._copy(request.original)
         tail = _tail(net.module_, self.k)
         fresh = fresh_network(self._check_estimator(), request.retain, len(self.classes_))
-        starts = {} if fresh is None else dict(plain(fresh.module_).named_modules())
-        # From the output, so that a module that also sets its children's weights has the last word.
-        for name, layer in reversed(tail):
-            if _start_again(layer, starts.get(name)):
-                continue
-            if _is_trainable(layer):
-                check_no_adapter(net.module_, name)
-                reinitialise(name, layer)
-            elif isinstance(layer, _NormBase):
-                layer.reset_running_stats()
-        net.initialize_optimizer()  # a layer may have made itself new parameters
+        _start_tail(net, tail, fresh)
         return self._train_tail(net, request, tail)
 
 
@@ -514,6 +505,21 @@ def _is_layer(layer):
         return False
     parts = layer.parametrizations.values() if parametrize.is_parametrized(layer) else ()
     return any(_is_trainable(part) for part in (layer, *parts))
+
+
+def _start_tail(net, tail, fresh):
+    """Give the layers in `tail` what they start with in a fresh network, where there is one."""
+    starts = {} if fresh is None else dict(plain(fresh.module_).named_modules())
+    # From the output, so that a module that also sets its children's weights has the last word.
+    for name, layer in reversed(tail):
+        if _start_again(layer, starts.get(name)):
+            continue
+        if _is_trainable(layer):
+            check_no_adapter(net.module_, name)
+            reinitialise(name, layer)
+        elif isinstance(layer, _NormBase):
+            layer.reset_running_stats()
+    net.initialize_optimizer()  # a layer may have made itself new parameters
 
 
 @torch.no_grad()

@@ -44,6 +44,7 @@ from skunlearn._engine.validation import (
     check_network_data,
     check_network_X,
     check_number,
+    check_row_shapes,
     distinct_classes,
     encode_labels,
     is_multilabel,
@@ -605,7 +606,10 @@ class SISA(BaseUnlearner):
             check_is_fitted(self)
         self._check_hyperparameters()
         self._check_estimator()
-        return given.check(self, self._check_data, needs, reset=reset, unlearns=not reset)
+        task = given.check(self, self._check_data, needs, reset=reset, unlearns=not reset)
+        if task.val is not None and isinstance(self.estimator, NeuralNet):
+            check_row_shapes(self.estimator, task.data, task.val[0])
+        return task
 
     def _check_data(self, X, y, x_name, y_name, reset):
         if isinstance(self.estimator, NeuralNet):
