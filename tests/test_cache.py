@@ -366,7 +366,7 @@ def test_key_has_the_versions_of_the_libraries(library, monkeypatch):
 def test_key_has_the_version_of_python(monkeypatch):
     before = cache_key(make_net())
     other = SimpleNamespace(version_info=(sys.version_info[0], 0, 0))
-    monkeypatch.setattr("skunlearn._cache.sys", other)
+    monkeypatch.setattr("skunlearn._engine.hashing.sys", other)
     assert cache_key(make_net()) != before
 
 

@@ -22,12 +22,12 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier
-from skunlearn.report import _described, _digests
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from skunlearn import SISA, FineTune, Retrain, unlearning_report
 from skunlearn.callbacks import ForgettingMonitor
+from skunlearn.evaluation.report import _described, _digests
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics import correlation_collapse, get_scorer, linear_cka, overshoot_score
 
@@ -306,8 +306,8 @@ def test_json_is_strict_and_says_everything(report):
         raise AssertionError(constant)
 
     content = json.loads(text, parse_constant=refuse)
-    assert content["method"] == "skunlearn.finetune.FineTune"
-    assert content["networks"]["retrained"] == "skunlearn.exact.Retrain"
+    assert content["method"] == "skunlearn.methods.finetune.FineTune"
+    assert content["networks"]["retrained"] == "skunlearn.methods.retrain.Retrain"
     assert content["parameters"]["max_epochs"] == 8
     net = content["parameters"]["estimator"]
     assert net["class"] == "skorch.classifier.NeuralNetClassifier"
@@ -529,8 +529,8 @@ def test_networks_of_every_kind_are_compared(models, data):
     assert utility["retrained"].value == pytest.approx(shards.score(X_test, y_test))
     assert utility["retrained_2"].value == pytest.approx(other.score(X_test, y_test))
     assert set(report.figures["linear_cka"]) == {"unlearned", "original"}
-    assert report.method == "skunlearn.finetune.FineTune"
-    assert report.parameters["steps"][1][1]["class"] == "skunlearn.finetune.FineTune"
+    assert report.method == "skunlearn.methods.finetune.FineTune"
+    assert report.parameters["steps"][1][1]["class"] == "skunlearn.methods.finetune.FineTune"
     frozen = make_report({**models, "original": FrozenEstimator(models["original"])}, data)
     assert frozen.figures["utility"]["original"] == utility["original"]
 

@@ -10,7 +10,6 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
-from skunlearn._runs import write
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -22,6 +21,7 @@ from skunlearn import (
     klom_margins,
     shadow_margins,
 )
+from skunlearn._engine.files import write
 from skunlearn.metrics import klom, rmia, u_lira
 
 from .networks import MLP, make_net
@@ -309,7 +309,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     def full(source, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr("skunlearn._runs.os.replace", full)
+    monkeypatch.setattr("skunlearn._engine.files.os.replace", full)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path / "row", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["row"]

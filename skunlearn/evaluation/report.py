@@ -114,7 +114,7 @@ class UnlearningReport:
     ... )
     >>> filed = json.loads(report.to_json())
     >>> filed["method"], filed["rows"]["forget"]["count"], len(filed["rows"]["forget"]["sha256"])
-    ('skunlearn.finetune.FineTune', 30, 64)
+    ('skunlearn.methods.finetune.FineTune', 30, 64)
     """
 
     date: str
