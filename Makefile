@@ -23,11 +23,10 @@ test-slow: $(VENV)/installed
 
 # What depends on how a processor rounds: the networks and the figures of each method, with other
 # instruction sets and thread counts. Of scikit-learn's checks, those that compare orders of rows.
-PORTABLE = tests/test_common.py tests/test_sisa.py tests/test_shadow.py tests/test_pipeline.py \
-	tests/test_inputs.py tests/test_rows.py tests/test_base.py tests/test_run.py tests/test_dlfd.py \
-	tests/test_distillation.py tests/test_ascent.py tests/test_relabel.py tests/test_selective.py \
-	tests/test_unsir.py tests/test_finetune.py tests/test_features.py tests/test_outputs.py \
-	tests/test_report.py tests/metrics/test_collapse.py tests/metrics/test_relearning.py
+PORTABLE = tests/test_common.py tests/methods tests/evaluation/test_relearning.py \
+	tests/evaluation/test_report.py tests/evaluation/test_shadow.py tests/metrics/test_collapse.py \
+	tests/engine/test_inputs.py tests/engine/test_outputs.py tests/engine/test_rows.py \
+	tests/engine/test_run.py tests/test_base.py tests/test_features.py tests/test_pipeline.py
 test-portable: $(VENV)/installed
 	for setting in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE \
 			OMP_NUM_THREADS=2; do \
@@ -42,8 +41,9 @@ test-portable: $(VENV)/installed
 # data, plots, the code of the readme, accelerate, dask and adapters. PYTHON_OLDEST and PYTHON_NEWEST
 # may be paths.
 SLICE = tests/test_common.py tests/metrics tests/test_model_selection.py tests/test_transport.py \
-	tests/test_data.py tests/datasets tests/inspection tests/test_package.py tests/test_readme.py \
-	tests/test_inputs.py tests/test_adapters.py
+	tests/engine/test_data.py tests/datasets tests/inspection tests/test_package.py \
+	tests/test_readme.py tests/engine/test_inputs.py tests/engine/test_adapters.py \
+	tests/evaluation/test_relearning.py
 PYTHON_OLDEST ?= python3.10
 PYTHON_NEWEST ?= python3.13
 

@@ -25,8 +25,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from skunlearn import DLFD, BadTeacher, FineTune, NegGrad, RandomLabel, Retrain
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 
 @pytest.fixture(scope="module")

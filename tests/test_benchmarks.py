@@ -10,8 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
 from skunlearn import DLFD
-
-from .networks import make_net
+from tests.networks import make_net
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "bench_dlfd_batch.py"
 

@@ -18,8 +18,7 @@ from torch.utils.data import Dataset, TensorDataset
 from skunlearn import DLFD, FineTune
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.metrics import forgetting_score, get_scorer
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 
 @pytest.fixture

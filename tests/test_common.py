@@ -14,8 +14,7 @@ from torch import nn
 from skunlearn import SCRUB, AdvancedNegGrad, EUk, FineTune, Retrain, all_unlearners
 from skunlearn.metrics import forgetting_score, get_scorer, nomus_score, sample_log_loss
 from skunlearn.utils.estimator_checks import parametrize_with_unlearning_checks
-
-from .networks import MLP, DoubleMLP, make_net
+from tests.networks import MLP, DoubleMLP, make_net
 
 UNLEARNERS = dict(all_unlearners())
 

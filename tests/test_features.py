@@ -27,8 +27,7 @@ from skunlearn._engine.hooks import (
     frozen_parameters,
 )
 from skunlearn.features import FeatureExtractor
-
-from .networks import MLP, ConvNet, make_net
+from tests.networks import MLP, ConvNet, make_net
 
 
 class HeadFirst(nn.Module):

@@ -16,8 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from skunlearn import DLFD, FineTune, unlearn_pipeline
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold, Whole
-
-from .networks import make_net
+from tests.networks import make_net
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from sklearn.preprocessing import (
 from sklearn.random_projection import GaussianRandomProjection
 
 from skunlearn import FineTune, unlearn_pipeline
-
-from .networks import make_net
+from tests.networks import make_net
 
 CITIES = np.array(["Bonn", "Kyiv", "Oslo", "Rome"])
 FORGET = np.arange(120) % 40 == 0  # three rows

@@ -19,8 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from skunlearn import DLFD, FineTune
 from skunlearn.metrics import forgetting_score, get_scorer, nomus_score, sample_log_loss
 from skunlearn.model_selection import ForgetKFold, ForgetShuffleSplit
-
-from .networks import make_net
+from tests.networks import make_net
 
 NAMES = ("utility", "neg_forgetting_score", "nomus")
 

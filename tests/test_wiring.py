@@ -33,16 +33,15 @@ from skunlearn import (
     transport,
 )
 from skunlearn.features import FeatureExtractor
-
-from .networks import make_net
+from tests.networks import make_net
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
 UNCHANGING = {
-    "memory": "only saves time; tests/test_cache.py",
+    "memory": "only saves time; tests/engine/test_cache.py",
     "n_jobs": "only saves time",
     "folder": "only saves time",
-    "checkpoint_dir": "only where things are kept; tests/test_sisa.py",
+    "checkpoint_dir": "only where things are kept; tests/methods/test_sisa.py",
     "ax": "only where it is drawn",
     "data_home": "only where things are kept",
     "download_if_missing": "needs the network",
@@ -54,8 +53,8 @@ NOT_CALLED = {
     "Interval": "a result",
     "PerExampleAttack": "a result",
     "ForgetSplit": "a result",
-    "LabelledDataset": "tests/test_rows.py",
-    "Whole": "a holder; tests/test_rows.py",
+    "LabelledDataset": "tests/engine/test_rows.py",
+    "Whole": "a holder; tests/engine/test_rows.py",
     "all_unlearners": "no parameters",
     "get_scorer_names": "no parameters",
     "fetch_cmu_faces": "needs the network; tests/datasets/test_archives.py",

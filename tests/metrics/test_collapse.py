@@ -22,8 +22,7 @@ from skunlearn.metrics import (
     linear_probe_score,
     scatter_ratio,
 )
-
-from ..networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 
 @pytest.fixture(scope="module")

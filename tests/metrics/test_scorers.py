@@ -28,8 +28,7 @@ from skorch.helper import SliceDataset
 from skunlearn import FineTune
 from skunlearn.metrics import get_scorer, get_scorer_names, linear_cka
 from skunlearn.model_selection import ForgetKFold
-
-from ..networks import make_net
+from tests.networks import make_net
 
 NAMES = ["neg_auc_advantage", "neg_forgetting_score", "neg_overshoot", "nomus", "utility"]
 

@@ -7,8 +7,7 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skunlearn import AdvancedNegGrad, NegGrad
-
-from .test_finetune import column, prefit, two_weights, weights_of
+from tests.methods.test_finetune import column, prefit, two_weights, weights_of
 
 
 def loss_gradient(weights, X, y):

@@ -36,8 +36,7 @@ from skunlearn._engine.hashing import cache_key
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 
 class Log(Callback):
@@ -628,7 +627,7 @@ def test_a_damaged_entry_of_any_object_that_caches_is_not_used(problem):
 
 @pytest.mark.filterwarnings("ignore:DLFD has changed almost nothing")
 def test_benchmark_prints_its_table(monkeypatch, capsys):
-    path = str(Path(__file__).parents[1] / "benchmarks" / "bench_cache.py")
+    path = str(Path(__file__).parents[2] / "benchmarks" / "bench_cache.py")
     tiny = f"--rows 600 --epochs 1 --digest-rows 40 --threads {torch.get_num_threads()}"
     monkeypatch.setattr("sys.argv", [path, *tiny.split()])
     runpy.run_path(path, run_name="__main__")

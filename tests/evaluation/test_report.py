@@ -30,8 +30,7 @@ from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.evaluation.report import _described, _digests
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics import correlation_collapse, get_scorer, linear_cka, overshoot_score
-
-from .networks import make_net
+from tests.networks import make_net
 
 N_TRAIN = 160
 

@@ -25,8 +25,7 @@ from skunlearn import (
     all_unlearners,
 )
 from skunlearn._engine.predict import logits
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 METHODS = [pytest.param(cls, id=name) for name, cls in all_unlearners()]
 

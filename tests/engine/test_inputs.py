@@ -35,8 +35,7 @@ from skunlearn import (
 from skunlearn._engine.validation import labels_of
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
-
-from .networks import MLP, ConvNet, make_net
+from tests.networks import MLP, ConvNet, make_net
 
 N = 80
 every_unlearner = pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skunlearn import BadTeacher, EUk, all_unlearners
-
-from .networks import make_net
+from tests.networks import make_net
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")

@@ -38,8 +38,7 @@ from torch import nn
 from skunlearn.methods.sisa import _ensemble as sisa
 from skunlearn.methods.sisa._ensemble import SISA
 from skunlearn.model_selection import ForgetKFold
-
-from .networks import MLP, ConvNet, DoubleMLP, make_net
+from tests.networks import MLP, ConvNet, DoubleMLP, make_net
 
 SETUPS = {
     "network": (make_net(), {}),
@@ -460,7 +459,7 @@ def start(folder, n_epochs, kept):
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(folder), str(n_epochs), str(kept)],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert process.stdout.readline() == b"here\n"
     return process

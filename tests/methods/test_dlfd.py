@@ -17,8 +17,7 @@ from skunlearn.base import Request
 from skunlearn.methods import dlfd as module
 from skunlearn.methods.dlfd import _Perturbation
 from skunlearn.transport import transport_distance
-
-from .networks import ConvNet, make_net
+from tests.networks import ConvNet, make_net
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from skunlearn import SCRUB, BadTeacher, FineTune
 from skunlearn._engine.build import reinitialise
 from skunlearn._engine.rows import Rows
 from skunlearn.methods.distillation import _is_unsure, _Rewind, divergence, teacher_logits
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 X_RETAIN = torch.tensor([[1.0], [-0.5], [2.0], [-1.5]])
 Y_RETAIN = torch.tensor([0, 1, 0, 1])

@@ -12,8 +12,7 @@ from torch.nn.functional import cross_entropy
 from skunlearn import UNSIR, FineTune
 from skunlearn._engine.rows import Rows
 from skunlearn.base import Request
-
-from .networks import ConvNet, make_net
+from tests.networks import ConvNet, make_net
 
 
 @pytest.fixture(scope="module")

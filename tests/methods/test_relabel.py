@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from skunlearn import AMUN, FineTune, RandomLabel
 from skunlearn.methods import relabel
 from skunlearn.methods.relabel import draw_wrong, nearest_adversarial
-
-from .networks import ConvNet, make_net
+from tests.networks import ConvNet, make_net
 
 
 class Seen(Callback):

@@ -11,8 +11,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skunlearn import CFk, EUk, FineTune, L1Sparse
-
-from .networks import make_net
+from tests.networks import make_net
 
 CLASSES = [0, 1]
 

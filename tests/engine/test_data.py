@@ -8,8 +8,7 @@ from torch import nn
 
 from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.validation import encode_labels
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 
 class Counting(torch.utils.data.Dataset):

@@ -40,8 +40,7 @@ from skunlearn.features import FeatureExtractor
 from skunlearn.inspection import LossDistributionDisplay
 from skunlearn.metrics import get_scorer, get_scorer_names
 from skunlearn.model_selection import ForgetKFold, ForgetShuffleSplit, Whole
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 N = 120
 FORGET = np.arange(N) < 20

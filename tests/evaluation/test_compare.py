@@ -24,8 +24,7 @@ from skunlearn import (
 from skunlearn.evaluation import compare_unlearners, pareto_front
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
-
-from .networks import make_net
+from tests.networks import make_net
 
 EPOCHS, N_FORGET, N = 8, 48, 160
 

@@ -13,8 +13,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_sequence
 from skunlearn import AMUN, DLFD, UNSIR
 from skunlearn._engine.rows import value_range
 from skunlearn.base import Request
-
-from .networks import make_net
+from tests.networks import make_net
 
 LENGTHS = np.random.default_rng(0).integers(3, 12, size=64)
 

@@ -9,8 +9,7 @@ from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
 from skunlearn import DLFD, SISA, SSD, EUk, FineTune, NegGrad, Retrain, all_unlearners
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
-
-from .networks import make_net
+from tests.networks import make_net
 
 UNLEARNERS = dict(all_unlearners())
 every_unlearner = pytest.mark.parametrize("unlearner", UNLEARNERS.values(), ids=UNLEARNERS.keys())

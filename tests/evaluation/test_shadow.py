@@ -23,8 +23,7 @@ from skunlearn import (
 )
 from skunlearn._engine.files import write
 from skunlearn.metrics import klom, rmia, u_lira
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 # Quick runs on tiny problems; what they do to the network is of no interest.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has changed almost nothing")

@@ -11,8 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skunlearn import all_unlearners
-
-from .networks import MLP, make_net
+from tests.networks import MLP, make_net
 
 METHODS = [pytest.param(cls, id=name) for name, cls in all_unlearners()]
 

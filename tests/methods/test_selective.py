@@ -14,8 +14,7 @@ from torch.nn.functional import cross_entropy
 from skunlearn import SSD, FineTune, SalUn
 from skunlearn._engine.rows import Rows
 from skunlearn.methods.selective import _importances, _salient
-
-from .networks import MLP, ConvNet, make_net
+from tests.networks import MLP, ConvNet, make_net
 
 
 @pytest.fixture(scope="module")
