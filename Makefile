@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-DOCUMENTED = $(wildcard skunlearn/*.py skunlearn/*/*.py)
+DOCUMENTED = $(wildcard skunlearn/*.py skunlearn/*/*.py skunlearn/*/*/*.py)
 
 .PHONY: demo test test-slow test-oldest test-newest test-portable coverage lint format bench benchmark questions benchmark-smoke docs clean
 
