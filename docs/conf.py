@@ -46,15 +46,27 @@ html_sidebars = {"index": [], "start": [], "api": [], "contributing": [], "chang
 numpydoc_show_class_members = False
 
 
+#: What a method of one's own defines or calls, shown with the class that it derives from.
+PROTECTED = (
+    "_unlearn",
+    "_copy",
+    "_train",
+    "_needs",
+    "_check_hyperparameters",
+    "_search_space",
+)
+
+
 def methods_of(cls):
     """Names of the methods that a class's page describes: this package's own, and `score`."""
-    return [
+    names = [
         name
         for name, method in inspect.getmembers(cls, inspect.isroutine)
-        if (name[0] != "_" or name in getattr(cls, "__abstractmethods__", ()))
+        if name[0] != "_"
         and method.__doc__
         and (name == "score" or str(getattr(method, "__module__", None)).startswith("skunlearn."))
     ]
+    return [*PROTECTED, *names] if cls is skunlearn.NetworkUnlearner else names
 
 
 modules = ["skunlearn"] + [

@@ -11,7 +11,11 @@ from skunlearn._engine.validation import as_pair, is_multilabel
 
 
 class Rows(Dataset):
-    """A view of some rows of a data set, read only when asked for.
+    """Rows of a request: a lazy view of some rows of the data, with encoded labels.
+
+    A method is given two of them, ``request.retain`` and ``request.forget``, and trains on them as
+    on any torch data set. An item is a pair of an input and its target; nothing is read before it
+    is asked for. No method changes a view: what the methods below return is another one.
 
     Parameters
     ----------
@@ -19,12 +23,43 @@ class Rows(Dataset):
         Yields pairs whose first element is one row; the second is ignored.
     y : torch.Tensor of shape (n_rows,) or (n_rows, n_labels)
         What the criterion takes as the target of each row of this view.
-    index : ndarray of shape (n_rows,), optional
+    index : ndarray of shape (n_rows,), default=None
         Positions in `data`; all of them by default.
-    dtype : torch.dtype, optional
+    dtype : torch.dtype, default=None
         What arrays are cast to; they are left as they are by default.
-    collate : callable, optional
+    collate : callable, default=torch.utils.data.default_collate
         Makes a batch of a list of pairs, as a data loader's ``collate_fn`` does.
+
+    Attributes
+    ----------
+    y : torch.Tensor of shape (n_rows,) or (n_rows, n_labels)
+        The targets: positions in `classes_` of the unlearner (floats for a criterion that takes
+        floats), or indicators of several labels.
+    X : skorch.helper.SliceDataset
+        The inputs alone, as lazy as the rows.
+    shape : tuple of int
+        The number of rows, then the shape of one input.
+
+    See Also
+    --------
+    Request : Holds the rows to retain and to forget, and held-out rows.
+    skunlearn.NetworkUnlearner : Its `_train` takes rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skorch.dataset import Dataset
+    >>> from skunlearn.base import Rows
+    >>> rows = Rows(Dataset(torch.eye(4).numpy()), torch.tensor([0, 1, 1, 0]))
+    >>> few = rows.take([1, 3])
+    >>> len(few), few.shape, few.y
+    (2, (2, 4), tensor([1, 0]))
+    >>> X, y = few.relabel(1 - few.y).batch()
+    >>> X
+    tensor([[0., 1., 0., 0.],
+            [0., 0., 0., 1.]])
+    >>> y
+    tensor([0, 1])
     """
 
     def __init__(self, data, y, index=None, dtype=None, collate=default_collate):
@@ -67,25 +102,82 @@ class Rows(Dataset):
         return list(zip(x, self.y[which]))
 
     def take(self, which):
-        """The rows at the given positions, or where a mask is True, as another view."""
+        """The rows at the given positions, or where a mask is True.
+
+        Parameters
+        ----------
+        which : array-like of int or of bool
+            Positions, or a mask of as many rows as there are.
+
+        Returns
+        -------
+        rows : Rows
+            Another view of the same data.
+        """
         which = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which)
         return Rows(self.data, self.y[which], self.index[which], self.dtype, self.collate)
 
     def relabel(self, y):
-        """The same rows with other targets."""
+        """The same rows with other targets.
+
+        Parameters
+        ----------
+        y : torch.Tensor of shape (n_rows,) or (n_rows, n_labels)
+            The targets.
+
+        Returns
+        -------
+        rows : Rows
+            Another view of the same data.
+        """
         return Rows(self.data, y, self.index, self.dtype, self.collate)
 
     def cast(self, dtype):
-        """The same rows, their inputs of the given dtype."""
+        """The same rows, their inputs of another type.
+
+        Parameters
+        ----------
+        dtype : torch.dtype or None
+            The type; None leaves inputs as they are.
+
+        Returns
+        -------
+        rows : Rows
+            Another view of the same data.
+        """
         return Rows(self.data, self.y, self.index, dtype, self.collate)
 
     def join(self, other):
-        """These rows, followed by others of the same data set."""
+        """These rows, followed by others of the same data set.
+
+        Parameters
+        ----------
+        other : Rows
+            The others.
+
+        Returns
+        -------
+        rows : Rows
+            Another view of the same data.
+        """
         y, index = torch.cat([self.y, other.y]), np.concatenate([self.index, other.index])
         return Rows(self.data, y, index, self.dtype, self.collate)
 
     def batch(self, which=None):
-        """Load the rows at the given positions (all by default) as one batch ``(X, y)``."""
+        """Load some rows as one batch.
+
+        Parameters
+        ----------
+        which : iterable of int, default=None
+            Positions; all of them by default.
+
+        Returns
+        -------
+        X : torch.Tensor or what the network's ``collate_fn`` makes
+            The inputs.
+        y : torch.Tensor
+            The targets.
+        """
         which = range(len(self)) if which is None else which
         return self.collate(self.__getitems__(list(which)))
 

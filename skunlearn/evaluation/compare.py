@@ -41,7 +41,7 @@ class UnlearnerComparison:
 
     See Also
     --------
-    compare_unlearners : Runs the methods and measures them.
+    skunlearn.compare_unlearners : Runs the methods and measures them.
     pareto_front : What no other is at once cheaper than and as good as.
 
     Examples

@@ -78,7 +78,7 @@ def relearning_time(
 
     See Also
     --------
-    forgetting_score : What an attacker sees without training anything.
+    skunlearn.metrics.forgetting_score : What an attacker sees without training anything.
 
     Notes
     -----
