@@ -115,6 +115,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     skunlearn.SISA : An ensemble.
     skunlearn.all_unlearners : The methods of the package.
     skunlearn.utils.estimator_checks.check_unlearner : Holds a method to this contract.
+
+    Examples
+    --------
+    >>> from skunlearn import BaseUnlearner, all_unlearners
+    >>> all(issubclass(method, BaseUnlearner) for _, method in all_unlearners())
+    True
     """
 
     __metadata_request__fit: ClassVar = {"forget": True, "X_val": True, "y_val": True}

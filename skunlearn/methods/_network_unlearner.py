@@ -55,7 +55,7 @@ _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 _FEW = 256  # rows, at most, that are compared before and after a run
 
 
-class NetworkUnlearner(BaseUnlearner):
+class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
     """Base class of unlearners that turn one network into another, in one training run.
 
     A subclass names its hyperparameters in ``__init__`` and implements one hook, :meth:`_unlearn`,
