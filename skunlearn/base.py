@@ -1,10 +1,12 @@
 """The contract of an unlearner, whatever it is that it unlearns."""
 
+from __future__ import annotations
+
 import contextlib
 from abc import ABCMeta, abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
@@ -20,6 +22,24 @@ from skunlearn._engine.validation import (
     given_labels,
     warn,
 )
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+    from skorch.history import History
+    from typing_extensions import Self
+
+    from skunlearn._engine.typing import (
+        Array,
+        HeldOutLabels,
+        HeldOutRows,
+        MaskLike,
+        Memory,
+        Network,
+        RandomState,
+        RowsLike,
+    )
 
 __all__ = ["BaseUnlearner", "Request", "Rows"]
 
@@ -127,12 +147,20 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     #: What a method cannot work without, out of ``original``, ``retain``, ``forget`` (the rows),
     #: ``forget_labels`` and ``val``; what the error messages are made from.
-    needs: ClassVar[frozenset] = frozenset({"retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"retain"})
 
     #: Whether the method also works where a row may have several labels (an indicator matrix).
     multilabel: ClassVar[bool] = True
 
-    def __init__(self, estimator, *, memory=None, random_state=None):
+    classes_: Array
+    n_features_in_: int
+    feature_names_in_: Array
+    unlearning_history_: History
+    unlearning_cost_: float
+
+    def __init__(
+        self, estimator: Network, *, memory: Memory = None, random_state: RandomState = None
+    ) -> None:
         self.estimator = estimator
         self.memory = memory
         self.random_state = random_state
@@ -181,7 +209,15 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     # -- what a user calls -------------------------------------------------------------------------
 
-    def fit(self, X, y=None, *, forget=None, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: MaskLike | None = None,
+        X_val: HeldOutRows = None,
+        y_val: HeldOutLabels = None,
+    ) -> Self:
         """Train a clone of the network on all rows, then unlearn those that `forget` marks.
 
         Parameters
@@ -211,7 +247,15 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
         return self._fit(X, y, forget, X_val, y_val)
 
-    def unlearn(self, X, y=None, *, forget, X_val=None, y_val=None):
+    def unlearn(
+        self,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: MaskLike,
+        X_val: HeldOutRows = None,
+        y_val: HeldOutLabels = None,
+    ) -> Self:
         """Make the fitted network forget the rows that `forget` marks.
 
         Can be called again for the next request, with the rows that are left: a row that was
@@ -246,7 +290,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
         return self._forget(X, y, forget, X_val, y_val)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: RowsLike) -> Array:
         """Class probabilities.
 
         Parameters
@@ -262,7 +306,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         check_is_fitted(self)
         return self._predict_proba(self._check_X(X))
 
-    def predict(self, X):
+    def predict(self, X: RowsLike) -> Array:
         """Predicted labels.
 
         Parameters
@@ -279,7 +323,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         codes = self._to_codes(self.predict_proba(X))
         return codes if codes.ndim == 2 else self.classes_[codes]
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(
+        self, X: RowsLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Accuracy: the share of rows whose labels are predicted.
 
         Parameters
@@ -298,7 +344,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
         return super().score(X, given_labels("y", X, y), sample_weight)
 
-    def search_space(self):
+    def search_space(self) -> dict[str, Any]:
         """Where a search over the parameters of this unlearner starts.
 
         The space is about the network at hand. Learning rates are log-uniform, for most methods

@@ -1,5 +1,9 @@
 """Callbacks for skorch that watch forgetting while it happens."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from sklearn.utils import check_random_state, column_or_1d
@@ -19,6 +23,14 @@ from skunlearn._engine.validation import (
     labels_of,
 )
 from skunlearn.metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+    from skorch import NeuralNet
+
+    from skunlearn._engine.typing import RandomState, RowsLike
 
 _SMALLER_IS_BETTER = {"forgetting_score": True, "nomus": False, "utility": False}
 
@@ -132,16 +144,16 @@ class ForgettingMonitor(Callback):
 
     def __init__(
         self,
-        X_forget,
-        y_forget,
-        X_unseen,
-        y_unseen,
+        X_forget: RowsLike,
+        y_forget: ArrayLike | None,
+        X_unseen: RowsLike,
+        y_unseen: ArrayLike | None,
         *,
-        classes=None,
-        every=None,
-        n_rows=200,
-        random_state=0,
-    ):
+        classes: ArrayLike | None = None,
+        every: int | None = None,
+        n_rows: int = 200,
+        random_state: RandomState = 0,
+    ) -> None:
         self.X_forget = X_forget
         self.y_forget = y_forget
         self.X_unseen = X_unseen
@@ -154,7 +166,7 @@ class ForgettingMonitor(Callback):
     #: What it does changes nothing of the training, so that a cached network is as good.
     only_scores = True
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         check_number("n_rows", self.n_rows, 2, integer=True)
         if self.every is not None:
             check_number("every", self.every, 1, integer=True)
@@ -170,12 +182,16 @@ class ForgettingMonitor(Callback):
         self._rows = None
         self._n_batches = 0
 
-    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+    def on_epoch_begin(
+        self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
         if self._rows is None:  # not before other callbacks have set the module's sizes
             with preserve_rng_and_modes(net):
                 self._rows = self._load(net)
 
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+    def on_batch_begin(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
         if not training or self.every is None:
             return
         if self._n_batches % self.every == 0:
@@ -184,7 +200,9 @@ class ForgettingMonitor(Callback):
         for name, value in self.scores_.items():
             net.history.record_batch(name, value)
 
-    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+    def on_epoch_end(
+        self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
         if self.every is None or not self._n_batches:
             self.scores_ = self._measure(net)
         for name, value in self.scores_.items():
@@ -196,7 +214,7 @@ class ForgettingMonitor(Callback):
             net.history.record(name, value)
             net.history.record(f"{name}_best", bool(is_best))
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self._rows = None
 
     def __getstate__(self):

@@ -1,5 +1,9 @@
 """The activations of a network as a transformer of scikit-learn."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from sklearn.base import (
@@ -19,6 +23,12 @@ from skunlearn._engine.predict import plain, without_global_rng
 from skunlearn._engine.random import preserve_modes, restore_accelerator
 from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.validation import as_dataset, check_number, is_lazy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from skunlearn._engine.typing import RowsLike
 
 
 class FeatureExtractor(
@@ -81,12 +91,18 @@ class FeatureExtractor(
     True
     """
 
-    def __init__(self, estimator, *, layer="auto", batch_size=None):
+    def __init__(
+        self,
+        estimator: BaseEstimator | NeuralNet,
+        *,
+        layer: str = "auto",
+        batch_size: int | None = None,
+    ) -> None:
         self.estimator = estimator
         self.layer = layer
         self.batch_size = batch_size
 
-    def fit(self, X, y=None):
+    def fit(self, X: RowsLike, y: object = None) -> Self:
         """Check that the network is fitted, and note how many features the layer has.
 
         Parameters
@@ -111,7 +127,7 @@ class FeatureExtractor(
         self._read(X, one_row=True)
         return self
 
-    def transform(self, X):
+    def transform(self, X: RowsLike) -> NDArray[np.float32]:
         """Read the activations.
 
         Parameters

@@ -1,7 +1,9 @@
 """Splitters that know which rows are to be forgotten, and helpers that make the mask."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.metrics.cluster import contingency_matrix
@@ -19,6 +21,13 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, check_consistent_length
 
 from skunlearn._engine.validation import Whole, check_forget, check_groups, check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from skunlearn._engine.typing import MaskLike, RandomState, RowsLike
 
 __all__ = [
     "ForgetKFold",
@@ -42,7 +51,13 @@ class _ForgetSplitter(BaseCrossValidator):
 
     __metadata_request__split = {"forget": True, "groups": True}  # noqa: RUF012
 
-    def split(self, X, y=None, groups=None, forget=None):
+    def split(
+        self,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        forget: MaskLike | None = None,
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Generate row indices of training and test parts.
 
         Parameters
@@ -98,7 +113,9 @@ class _ForgetSplitter(BaseCrossValidator):
                 test |= mask
             yield np.flatnonzero(train), np.flatnonzero(test)
 
-    def get_n_splits(self, X=None, y=None, groups=None, forget=None):
+    def get_n_splits(
+        self, X: object = None, y: object = None, groups: object = None, forget: object = None
+    ) -> int:
         """Return the number of splits; no argument is looked at.
 
         Parameters
@@ -211,8 +228,14 @@ class ForgetKFold(_ForgetSplitter):
     """
 
     def __init__(
-        self, n_splits=5, *, shuffle=False, random_state=None, forget=None, forget_in_test=True
-    ):
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = False,
+        random_state: RandomState = None,
+        forget: MaskLike | None = None,
+        forget_in_test: bool = True,
+    ) -> None:
         self.n_splits = n_splits
         self.shuffle = shuffle
         self.random_state = random_state
@@ -301,14 +324,14 @@ class ForgetShuffleSplit(_ForgetSplitter):
 
     def __init__(
         self,
-        n_splits=10,
+        n_splits: int = 10,
         *,
-        test_size=None,
-        train_size=None,
-        random_state=None,
-        forget=None,
-        forget_in_test=True,
-    ):
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: RandomState = None,
+        forget: MaskLike | None = None,
+        forget_in_test: bool = True,
+    ) -> None:
         check_number("n_splits", n_splits, 1, integer=True)
         self.n_splits = n_splits
         self.test_size = test_size
@@ -358,7 +381,7 @@ def _are_classes(y):
     return type_of_target(y) in ("binary", "multiclass")
 
 
-def forget_mask(groups, identities):
+def forget_mask(groups: ArrayLike, identities: Hashable | Iterable[Hashable]) -> NDArray[np.bool_]:
     """Return the mask of the rows that belong to given people.
 
     Parameters
@@ -432,20 +455,26 @@ class ForgetSplit(NamedTuple):
     >>> mask = split.forget[split.train]  # as `fit` and `unlearn` take it, with X[split.train]
     """
 
-    retain: np.ndarray
-    forget: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
+    retain: NDArray[np.bool_]
+    forget: NDArray[np.bool_]
+    val: NDArray[np.bool_]
+    test: NDArray[np.bool_]
 
     @property
-    def train(self):  # numpydoc ignore=RT01
+    def train(self) -> NDArray[np.bool_]:  # numpydoc ignore=RT01
         """The rows to train on, `retain` and `forget` together."""
         return self.retain | self.forget
 
 
 def forget_split(
-    groups, *, forget_size=0.1, val_size=0.2, test_size=0.2, stratify=None, random_state=None
-):
+    groups: ArrayLike,
+    *,
+    forget_size: float = 0.1,
+    val_size: float = 0.2,
+    test_size: float = 0.2,
+    stratify: ArrayLike | None = None,
+    random_state: RandomState = None,
+) -> ForgetSplit:
     """Split a data set by people into rows to retain, to forget, for tuning and for reporting.
 
     Nobody is in two parts. The people for reporting are drawn first, then those for tuning, then

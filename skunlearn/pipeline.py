@@ -1,5 +1,9 @@
 """Unlearning in a pipeline, whose earlier steps have seen the rows to forget too."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -7,8 +11,22 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from skunlearn._engine.validation import check_forget, unwrapped
 from skunlearn.base import BaseUnlearner
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
 
-def unlearn_pipeline(pipeline, X, y, *, forget, X_val=None, y_val=None):
+    from skunlearn._engine.typing import HeldOutLabels, HeldOutRows, MaskLike, RowsLike
+
+
+def unlearn_pipeline(
+    pipeline: Pipeline,
+    X: RowsLike,
+    y: ArrayLike,
+    *,
+    forget: MaskLike,
+    X_val: HeldOutRows = None,
+    y_val: HeldOutLabels = None,
+) -> Pipeline:
     """Make a whole pipeline forget: refit its transformers on retained rows, unlearn its last step.
 
     A scaler keeps means, an encoder categories, a vocabulary words of the rows it was fitted on. An

@@ -1,10 +1,19 @@
 """Optimal-transport distance between two batches of features, solved by POT."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from torch import Tensor
 
 __all__ = ["transport_distance"]
 
@@ -12,16 +21,17 @@ METHODS = ("sinkhorn", "exact", "sliced")
 
 
 def transport_distance(
-    u,
-    v,
+    u: Tensor,
+    v: Tensor,
     *,
-    method="sinkhorn",
-    reg=0.05,
-    tol=0.01,
-    max_iter=1000,
-    n_projections=64,
-    generator=None,
-):
+    method: Literal["sinkhorn", "exact", "sliced"]
+    | Callable[[Tensor, Tensor], Tensor] = "sinkhorn",
+    reg: float = 0.05,
+    tol: float = 0.01,
+    max_iter: int = 1000,
+    n_projections: int = 64,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Optimal-transport distance between two batches, with ground cost 1 − cosine.
 
     All rows weigh the same. The value is the cost of the transport plan alone, without the

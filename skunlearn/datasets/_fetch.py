@@ -1,11 +1,19 @@
 """Loaders of real data with identities, from public archives."""
 
+from __future__ import annotations
+
 from io import BytesIO
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from skunlearn.datasets._archives import Archive, load_members
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from skunlearn._engine.typing import Array, Folder
 
 _FACES = Archive(
     filename="CMUFaceImages-f4a6b37f86809e79d1975fba10b5b248f3e24b10.zip",
@@ -57,9 +65,33 @@ Source: Z. Jackson et al., https://github.com/Jakobovski/free-spoken-digit-datas
 """
 
 
+@overload
+def fetch_cmu_faces(  # numpydoc ignore=GL08
+    *,
+    target: Literal["sunglasses", "pose", "expression"] = "sunglasses",
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[False] = False,
+) -> Bunch: ...
+
+
+@overload
+def fetch_cmu_faces(  # numpydoc ignore=GL08
+    *,
+    target: Literal["sunglasses", "pose", "expression"] = "sunglasses",
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[True],
+) -> tuple[Array, Array]: ...
+
+
 def fetch_cmu_faces(
-    *, target="sunglasses", data_home=None, download_if_missing=True, return_X_y=False
-):
+    *,
+    target: Literal["sunglasses", "pose", "expression"] = "sunglasses",
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Bunch | tuple[Array, Array]:
     """Load the CMU face images: 20 people, each in many poses.
 
     Parameters
@@ -130,7 +162,27 @@ def fetch_cmu_faces(
     )
 
 
-def fetch_spoken_digits(*, data_home=None, download_if_missing=True, return_X_y=False):
+@overload
+def fetch_spoken_digits(  # numpydoc ignore=GL08
+    *,
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[False] = False,
+) -> Bunch: ...
+
+
+@overload
+def fetch_spoken_digits(  # numpydoc ignore=GL08
+    *,
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[True],
+) -> tuple[Array, Array]: ...
+
+
+def fetch_spoken_digits(
+    *, data_home: Folder | None = None, download_if_missing: bool = True, return_X_y: bool = False
+) -> Bunch | tuple[Array, Array]:
     """Load the free spoken digits: 6 speakers, 500 recordings each, as log-mel spectrograms.
 
     Parameters

@@ -1,9 +1,17 @@
 """Generated data in which every row belongs to someone."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from skunlearn._engine.typing import Array, RandomState
 
 _DESCR = """\
 Generated identity images
@@ -20,17 +28,45 @@ has them all right. Identity: the person.
 """
 
 
-def make_identity_images(
-    n_identities=100,
-    images_per_identity=12,
+@overload
+def make_identity_images(  # numpydoc ignore=GL08
+    n_identities: int = 100,
+    images_per_identity: int = 12,
     *,
-    image_size=32,
-    n_channels=3,
-    n_classes=8,
-    label_noise=0.1,
-    random_state=None,
-    return_X_y=False,
-):
+    image_size: int = 32,
+    n_channels: Literal[1, 3] = 3,
+    n_classes: int = 8,
+    label_noise: float = 0.1,
+    random_state: RandomState = None,
+    return_X_y: Literal[False] = False,
+) -> Bunch: ...
+
+
+@overload
+def make_identity_images(  # numpydoc ignore=GL08
+    n_identities: int = 100,
+    images_per_identity: int = 12,
+    *,
+    image_size: int = 32,
+    n_channels: Literal[1, 3] = 3,
+    n_classes: int = 8,
+    label_noise: float = 0.1,
+    random_state: RandomState = None,
+    return_X_y: Literal[True],
+) -> tuple[Array, Array]: ...
+
+
+def make_identity_images(
+    n_identities: int = 100,
+    images_per_identity: int = 12,
+    *,
+    image_size: int = 32,
+    n_channels: Literal[1, 3] = 3,
+    n_classes: int = 8,
+    label_noise: float = 0.1,
+    random_state: RandomState = None,
+    return_X_y: bool = False,
+) -> Bunch | tuple[Array, Array]:
     """Generate small faces of many people, to be classified by age.
 
     The label is not the identity: people of all kinds share an age class, and a person's images

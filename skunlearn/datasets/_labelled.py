@@ -1,9 +1,17 @@
 """Pairs of rows and labels, out of data sets whose items are anything else."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skunlearn._engine.typing import SizedItems
 
 
 class LabelledDataset(torch.utils.data.Dataset):
@@ -57,15 +65,20 @@ class LabelledDataset(torch.utils.data.Dataset):
     ('row', 1)
     """
 
-    def __init__(self, data, label="label", inputs=None):
+    def __init__(
+        self,
+        data: SizedItems,
+        label: str | int | None = "label",
+        inputs: str | int | list[str] | None = None,
+    ) -> None:
         self.data = data
         self.label = label
         self.inputs = inputs
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
         item = self.data[i]
         label = 0 if self.label is None else self._part(item, "label", self.label)
         if isinstance(self.inputs, list):

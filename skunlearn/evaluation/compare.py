@@ -1,10 +1,13 @@
 """Compare unlearners side by side: the same originals, references and rows, one table."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
@@ -23,6 +26,24 @@ from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
 from skunlearn.features import FeatureExtractor
 from skunlearn.methods.finetune import FineTune
 from skunlearn.methods.retrain import Retrain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.base import BaseEstimator
+
+    from skunlearn._engine.typing import (
+        Folder,
+        HeldOutLabels,
+        HeldOutRows,
+        MaskLike,
+        Memory,
+        RowsLike,
+    )
+    from skunlearn.inspection import TradeoffDisplay
 
 ORIGINAL, REFERENCE, REFERENCE_2 = "Original", "Retrain", "Retrain again"
 
@@ -56,10 +77,10 @@ class UnlearnerComparison:
     0.50 ± 0.35
     """
 
-    records: list
+    records: list[dict[str, Any]]
 
     @property
-    def table(self):  # numpydoc ignore=RT01
+    def table(self) -> Any:  # numpydoc ignore=RT01
         """The rows as a pandas DataFrame, or as they are where pandas is not installed."""
         try:
             from pandas import DataFrame
@@ -67,7 +88,9 @@ class UnlearnerComparison:
             return self.records
         return DataFrame(self.records)
 
-    def summary(self, columns=_FIRST[2:]):
+    def summary(
+        self, columns: Sequence[str] = _FIRST[2:]
+    ) -> dict[str, dict[str, tuple[float, float]]]:
         """Mean and standard deviation over seeds of each method.
 
         Parameters
@@ -108,7 +131,7 @@ class UnlearnerComparison:
             lines.append(f"{name:{width}}" + "".join(f"{cell:>22}" for cell in cells))
         return "\n".join(lines)
 
-    def plot_tradeoff(self, *, ax=None, **kwargs):
+    def plot_tradeoff(self, *, ax: Axes | None = None, **kwargs: Any) -> TradeoffDisplay:
         """Draw utility against forgetting, with lines of equal NoMUS.
 
         Parameters
@@ -125,7 +148,7 @@ class UnlearnerComparison:
         """
         return self._display("forgetting_score", "utility", ax, kwargs)
 
-    def plot_closeness(self, *, ax=None, **kwargs):
+    def plot_closeness(self, *, ax: Axes | None = None, **kwargs: Any) -> TradeoffDisplay:
         """Draw NoMUS against closeness to the retrained network.
 
         Closeness is the Jensen-Shannon distance of predictions on forget rows to the retrained
@@ -145,7 +168,7 @@ class UnlearnerComparison:
         """
         return self._display("relative_js_distance", "nomus", ax, kwargs)
 
-    def plot_front(self, *, ax=None, **kwargs):
+    def plot_front(self, *, ax: Axes | None = None, **kwargs: Any) -> TradeoffDisplay:
         """Draw closeness to the retrained network against cost, and the front of both.
 
         A method is on the front if no other is at once cheaper and closer.
@@ -199,7 +222,7 @@ class UnlearnerComparison:
         return TradeoffDisplay.from_predictions(rows, x=x, y=y, **kwargs)
 
 
-def pareto_front(cost, loss):
+def pareto_front(cost: ArrayLike, loss: ArrayLike) -> NDArray[np.intp]:
     """Find what no other is at once cheaper than and as good as.
 
     Parameters
@@ -238,24 +261,24 @@ def pareto_front(cost, loss):
 
 
 def compare_unlearners(
-    unlearners,
-    X,
-    y=None,
+    unlearners: Sequence[BaseEstimator] | Mapping[str, BaseEstimator],
+    X: RowsLike,
+    y: ArrayLike | None = None,
     *,
-    forget,
-    X_unseen,
-    y_unseen=None,
-    X_val=None,
-    y_val=None,
-    seeds=(0, 1, 2, 3, 4),
-    folder=None,
-    memory=None,
-    n_jobs=None,
-    feature_layer="auto",
-    n_splits=40,
-    n_resamples=200,
-    error_score="raise",
-):
+    forget: MaskLike,
+    X_unseen: RowsLike,
+    y_unseen: ArrayLike | None = None,
+    X_val: HeldOutRows = None,
+    y_val: HeldOutLabels = None,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    folder: Folder | None = None,
+    memory: Memory = None,
+    n_jobs: int | None = None,
+    feature_layer: str | None = "auto",
+    n_splits: int = 40,
+    n_resamples: int = 200,
+    error_score: float | Literal["raise"] = "raise",
+) -> UnlearnerComparison:
     """Run unlearners on the same networks and rows, beside networks that never saw the rows.
 
     For each seed an original network is trained on all rows, and two references on the retained

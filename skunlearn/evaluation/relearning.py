@@ -1,6 +1,9 @@
 """How soon a network learns again what it has unlearned."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -17,21 +20,28 @@ from skunlearn.base import BaseUnlearner
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.metrics import sample_log_loss, utility_score
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike
+
+    from skunlearn._engine.typing import RandomState, RowsLike
+
 _SCORINGS = ("accuracy", "neg_log_loss")
 
 
 def relearning_time(
-    unlearner,
-    X,
-    y=None,
+    unlearner: BaseUnlearner,
+    X: RowsLike,
+    y: ArrayLike | None = None,
     *,
-    target,
-    scoring="accuracy",
-    max_epochs=20,
-    every=None,
-    lr=None,
-    random_state=0,
-):
+    target: float,
+    scoring: Literal["accuracy", "neg_log_loss"] = "accuracy",
+    max_epochs: int = 20,
+    every: int | None = None,
+    lr: float | None = None,
+    random_state: RandomState = 0,
+) -> float:
     """Count epochs on the forget rows until a network is as good on them as it once was.
 
     Ranges from 0 to `max_epochs`, or is infinite. Neither smaller nor greater is better: ideal is

@@ -1,5 +1,7 @@
 """One call, one object: all that is to be said of a network that has unlearned, fit to be filed."""
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import html
@@ -11,6 +13,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from numbers import Integral
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,6 +34,14 @@ from skunlearn.evaluation._figures import (
     network_of,
 )
 from skunlearn.features import FeatureExtractor
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+
+    from skunlearn._engine.typing import MaskLike, Predictor, RandomState, RowsLike
+    from skunlearn.metrics import Interval
 
 _LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
 
@@ -119,15 +130,15 @@ class UnlearningReport:
 
     date: str
     method: str
-    parameters: dict
-    networks: dict
-    versions: dict
-    rows: dict
-    settings: dict
-    figures: dict
+    parameters: dict[str, Any]
+    networks: dict[str, str]
+    versions: dict[str, str]
+    rows: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+    figures: dict[str, dict[str, Interval]]
 
     @property
-    def table(self):  # numpydoc ignore=RT01
+    def table(self) -> Any:  # numpydoc ignore=RT01
         """Every figure of every network, one a row: a DataFrame, or a list of dicts.
 
         The columns are ``figure``, ``network``, ``value``, ``low``, ``high`` and ``meaning``. It is
@@ -144,7 +155,7 @@ class UnlearningReport:
             return records
         return DataFrame(records)
 
-    def to_json(self, *, indent=2):
+    def to_json(self, *, indent: int | None = 2) -> str:
         """Everything as JSON.
 
         Parameters
@@ -236,22 +247,22 @@ class UnlearningReport:
 
 
 def unlearning_report(
-    unlearner,
-    X,
-    y=None,
+    unlearner: Predictor,
+    X: RowsLike,
+    y: ArrayLike | None = None,
     *,
-    forget,
-    X_unseen,
-    y_unseen=None,
-    original=None,
-    reference=None,
-    reference_2=None,
-    feature_layer="auto",
-    n_splits=10,
-    n_resamples=1000,
-    confidence_level=0.95,
-    random_state=0,
-):
+    forget: MaskLike,
+    X_unseen: RowsLike,
+    y_unseen: ArrayLike | None = None,
+    original: Predictor | None = None,
+    reference: Predictor | None = None,
+    reference_2: Predictor | None = None,
+    feature_layer: str = "auto",
+    n_splits: int = 10,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: RandomState = 0,
+) -> UnlearningReport:
     r"""Say in one object how well a network has unlearned, beside the networks it should resemble.
 
     Parameters

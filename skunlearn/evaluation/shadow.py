@@ -1,11 +1,13 @@
 """The many networks that attacks on each row need: trained, unlearned, and reduced to margins."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import io
 import numbers
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import joblib
 import numpy as np
@@ -27,6 +29,18 @@ from skunlearn._engine.validation import (
 )
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import attack_signal
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from skunlearn._engine.typing import (
+        Folder,
+        HeldOutLabels,
+        HeldOutRows,
+        MaskLike,
+        RandomState,
+        RowsLike,
+    )
 
 _DIGEST = 16  # bytes
 
@@ -61,9 +75,9 @@ class ShadowMargins(NamedTuple):
     True
     """
 
-    margins: np.ndarray
-    member: np.ndarray
-    margins_population: np.ndarray | None
+    margins: NDArray[np.float64]
+    member: NDArray[np.bool_]
+    margins_population: NDArray[np.float64] | None
 
 
 class KlomMargins(NamedTuple):
@@ -91,26 +105,26 @@ class KlomMargins(NamedTuple):
     array([0., 0., 0.])
     """
 
-    unlearned: np.ndarray
-    retrained: np.ndarray
+    unlearned: NDArray[np.float64]
+    retrained: NDArray[np.float64]
 
 
 def shadow_margins(
-    unlearner,
-    X,
-    y=None,
+    unlearner: BaseUnlearner,
+    X: RowsLike,
+    y: ArrayLike | None = None,
     *,
-    forget,
-    X_unseen=None,
-    y_unseen=None,
-    groups=None,
-    X_val=None,
-    y_val=None,
-    n_models=16,
-    folder=None,
-    n_jobs=None,
-    random_state=None,
-):
+    forget: MaskLike,
+    X_unseen: RowsLike | None = None,
+    y_unseen: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    X_val: HeldOutRows = None,
+    y_val: HeldOutLabels = None,
+    n_models: int = 16,
+    folder: Folder | None = None,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+) -> ShadowMargins:
     """Train and unlearn the models that `u_lira` and `rmia` need.
 
     Of the candidate rows, those that `forget` marks, each model is trained on a random half along
@@ -230,20 +244,20 @@ def shadow_margins(
 
 
 def klom_margins(
-    unlearner,
-    X,
-    y=None,
+    unlearner: BaseUnlearner,
+    X: RowsLike,
+    y: ArrayLike | None = None,
     *,
-    forget,
-    X_unseen=None,
-    y_unseen=None,
-    X_val=None,
-    y_val=None,
-    n_models=20,
-    folder=None,
-    n_jobs=None,
-    random_state=None,
-):
+    forget: MaskLike,
+    X_unseen: RowsLike | None = None,
+    y_unseen: ArrayLike | None = None,
+    X_val: HeldOutRows = None,
+    y_val: HeldOutLabels = None,
+    n_models: int = 20,
+    folder: Folder | None = None,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+) -> KlomMargins:
     """Train, unlearn and retrain the models that `klom` needs.
 
     Half of the models are trained on all rows and unlearn those that `forget` marks; the other half

@@ -1,6 +1,9 @@
 """Any figure against epochs, batches, or the share of rows that are forgotten."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -8,6 +11,21 @@ from skorch.history import History
 
 from skunlearn._engine.validation import check_values
 from skunlearn.inspection._drawing import COLORS, GREY, label_ends, panels, style
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Annotation
+    from numpy.typing import ArrayLike
+    from typing_extensions import Self
+
+    from skunlearn._engine.typing import Array
+    from skunlearn.base import BaseUnlearner
 
 _STYLES = ("-", "--", "-.", (0, (1, 1)))
 
@@ -76,7 +94,21 @@ class UnlearningCurveDisplay:
     ['SISA']
     """
 
-    def __init__(self, *, curves, x_name, y_name, references=None):
+    ax_: Axes
+    figure_: Figure
+    lines_: dict[str, Line2D]
+    bands_: dict[str, PolyCollection]
+    references_: dict[str, Line2D]
+    labels_: list[Annotation]
+
+    def __init__(
+        self,
+        *,
+        curves: Mapping[str, tuple[Array, Array]],
+        x_name: str,
+        y_name: str,
+        references: Mapping[str, float] | None = None,
+    ) -> None:
         self.curves = curves
         self.x_name = x_name
         self.y_name = y_name
@@ -84,8 +116,18 @@ class UnlearningCurveDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, keys, *, level=None, y_name=None, references=None, ax=None, **kwargs
-    ):
+        cls,
+        estimator: BaseUnlearner
+        | Sequence[BaseUnlearner]
+        | Mapping[str, BaseUnlearner | Sequence[BaseUnlearner]],
+        keys: str | Sequence[str],
+        *,
+        level: Literal["epoch", "batch"] | None = None,
+        y_name: str | None = None,
+        references: Mapping[str, float] | None = None,
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the last unlearning run of fitted unlearners.
 
         Parameters
@@ -143,8 +185,16 @@ class UnlearningCurveDisplay:
 
     @classmethod
     def from_history(
-        cls, history, keys, *, level=None, y_name=None, references=None, ax=None, **kwargs
-    ):
+        cls,
+        history: History | Sequence[History] | Mapping[str, History | Sequence[History]],
+        keys: str | Sequence[str],
+        *,
+        level: Literal["epoch", "batch"] | None = None,
+        y_name: str | None = None,
+        references: Mapping[str, float] | None = None,
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw what skorch has recorded during training or unlearning.
 
         Parameters
@@ -228,7 +278,17 @@ class UnlearningCurveDisplay:
         )
 
     @classmethod
-    def from_predictions(cls, x, y, *, x_name, y_name, references=None, ax=None, **kwargs):
+    def from_predictions(
+        cls,
+        x: ArrayLike,
+        y: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        x_name: str,
+        y_name: str,
+        references: Mapping[str, float] | None = None,
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw values that are known already.
 
         Parameters
@@ -278,7 +338,7 @@ class UnlearningCurveDisplay:
             ax=ax, **kwargs
         )
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw the curves.
 
         Parameters

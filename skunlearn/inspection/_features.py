@@ -1,7 +1,10 @@
 """The features of retained, forget and unseen rows in two dimensions."""
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
@@ -14,6 +17,20 @@ from skunlearn._engine.validation import check_number, check_values, given_label
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import SETS, by_network, by_network_and_set, check_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from typing_extensions import Self
+
+    from skunlearn._engine.typing import Array, BySet, MaskLike, RandomState, RowsLike
 
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
@@ -91,7 +108,19 @@ class FeatureDistributionDisplay:
     ['retain (n = 50)', 'forget (n = 10)']
     """
 
-    def __init__(self, *, projections, y, axis_names=None, shared=False):
+    axes_: Array
+    figure_: Figure
+    points_: dict[str, dict[str, dict[Any, PathCollection]]]
+    legend_: Legend
+
+    def __init__(
+        self,
+        *,
+        projections: Mapping[str, Mapping[str, Array]],
+        y: Mapping[str, Array],
+        axis_names: Mapping[str, tuple[str, str]] | None = None,
+        shared: bool = False,
+    ) -> None:
         self.projections = projections
         self.y = y
         self.axis_names = axis_names
@@ -100,21 +129,21 @@ class FeatureDistributionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: BaseEstimator | Mapping[str, BaseEstimator],
+        X: RowsLike,
+        y: ArrayLike | None,
         *,
-        forget,
-        X_unseen,
-        y_unseen,
-        layer="auto",
-        projection="pca",
-        shared=False,
-        n_rows=500,
-        random_state=None,
-        ax=None,
-        **kwargs,
-    ):
+        forget: MaskLike,
+        X_unseen: RowsLike,
+        y_unseen: ArrayLike | None,
+        layer: str = "auto",
+        projection: Literal["pca", "tsne", "umap"] | TransformerMixin = "pca",
+        shared: bool = False,
+        n_rows: int = 500,
+        random_state: RandomState = None,
+        ax: Axes | Sequence[Axes] | Array | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the features of fitted networks.
 
         Parameters
@@ -199,16 +228,16 @@ class FeatureDistributionDisplay:
     @classmethod
     def from_predictions(
         cls,
-        features,
-        y,
+        features: BySet,
+        y: Mapping[str, ArrayLike],
         *,
-        projection="pca",
-        shared=False,
-        n_rows=500,
-        random_state=None,
-        ax=None,
-        **kwargs,
-    ):
+        projection: Literal["pca", "tsne", "umap"] | TransformerMixin = "pca",
+        shared: bool = False,
+        n_rows: int = 500,
+        random_state: RandomState = None,
+        ax: Axes | Sequence[Axes] | Array | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw features that are known already.
 
         Parameters
@@ -305,7 +334,7 @@ class FeatureDistributionDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Axes | Sequence[Axes] | Array | None = None, **kwargs: Any) -> Self:
         """Draw the points.
 
         Parameters

@@ -1,6 +1,9 @@
 """The losses that a membership inference attack looks at, as a picture."""
 
+from __future__ import annotations
+
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -16,6 +19,19 @@ from skunlearn.inspection._rows import (
     row_losses,
 )
 from skunlearn.metrics import membership_inference_accuracy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
+    from numpy.typing import ArrayLike
+    from typing_extensions import Self
+
+    from skunlearn._engine.typing import Array, BySet, MaskLike, Predictor, RandomState, RowsLike
 
 _LINES = {
     "retain": {"color": "black", "linestyle": ":", "linewidth": 1.3},
@@ -87,25 +103,35 @@ class LossDistributionDisplay:
     ['Original\nMIA accuracy 0.85', 'Retrained\nMIA accuracy 0.51']
     """
 
-    def __init__(self, *, losses, mia_accuracy=None):
+    axes_: Array
+    figure_: Figure
+    lines_: dict[str, dict[str, Line2D]]
+    legend_: Legend
+
+    def __init__(
+        self,
+        *,
+        losses: Mapping[str, Mapping[str, Array]],
+        mia_accuracy: Mapping[str, float] | None = None,
+    ) -> None:
         self.losses = losses
         self.mia_accuracy = mia_accuracy
 
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Predictor | Mapping[str, Predictor],
+        X: RowsLike,
+        y: ArrayLike | None,
         *,
-        forget,
-        X_unseen,
-        y_unseen,
-        n_splits=10,
-        random_state=None,
-        ax=None,
-        **kwargs,
-    ):
+        forget: MaskLike,
+        X_unseen: RowsLike,
+        y_unseen: ArrayLike | None,
+        n_splits: int = 10,
+        random_state: RandomState = None,
+        ax: Axes | Sequence[Axes] | Array | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the losses of fitted classifiers.
 
         Parameters
@@ -177,7 +203,15 @@ class LossDistributionDisplay:
         )
 
     @classmethod
-    def from_predictions(cls, losses, *, n_splits=10, random_state=None, ax=None, **kwargs):
+    def from_predictions(
+        cls,
+        losses: BySet,
+        *,
+        n_splits: int = 10,
+        random_state: RandomState = None,
+        ax: Axes | Sequence[Axes] | Array | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw losses that are known already.
 
         Parameters
@@ -227,7 +261,7 @@ class LossDistributionDisplay:
         }
         return cls(losses=losses, mia_accuracy=mia_accuracy).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Axes | Sequence[Axes] | Array | None = None, **kwargs: Any) -> Self:
         """Draw the curves.
 
         Parameters

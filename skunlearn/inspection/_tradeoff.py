@@ -1,5 +1,9 @@
 """What methods cost and what they reach, as points of a plane."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
@@ -8,6 +12,21 @@ from skunlearn._engine.validation import check_values, given_labels
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
 from skunlearn.inspection._rows import by_network, check_mask, one_seed, row_losses
 from skunlearn.metrics import forgetting_score, utility_score
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from matplotlib.axes import Axes
+    from matplotlib.container import ErrorbarContainer
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Annotation
+    from numpy.typing import ArrayLike
+    from pandas import DataFrame
+    from typing_extensions import Self
+
+    from skunlearn._engine.typing import Array, MaskLike, Predictor, RandomState, RowsLike
 
 _NAMES = {
     "forgetting_score": "forgetting score (|MIA accuracy − 0.5|; right is better)",
@@ -77,17 +96,23 @@ class TradeoffDisplay:
     array([0.2 , 0.02, 0.04])
     """
 
+    ax_: Axes
+    figure_: Figure
+    points_: dict[str, ErrorbarContainer]
+    labels_: list[Annotation]
+    iso_lines_: dict[float, Line2D]
+
     def __init__(
         self,
         *,
-        methods,
-        x,
-        y,
-        x_interval=None,
-        y_interval=None,
-        x_name="forgetting_score",
-        y_name="utility",
-    ):
+        methods: Sequence[str],
+        x: Array,
+        y: Array,
+        x_interval: Array | None = None,
+        y_interval: Array | None = None,
+        x_name: str = "forgetting_score",
+        y_name: str = "utility",
+    ) -> None:
         self.methods = methods
         self.x = x
         self.y = y
@@ -99,20 +124,20 @@ class TradeoffDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Predictor | Mapping[str, Predictor],
+        X: RowsLike,
+        y: ArrayLike | None,
         *,
-        forget,
-        X_unseen,
-        y_unseen,
-        n_splits=10,
-        random_state=None,
-        original="Original",
-        retrained="Retrain",
-        ax=None,
-        **kwargs,
-    ):
+        forget: MaskLike,
+        X_unseen: RowsLike,
+        y_unseen: ArrayLike | None,
+        n_splits: int = 10,
+        random_state: RandomState = None,
+        original: str = "Original",
+        retrained: str = "Retrain",
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Measure fitted classifiers and draw their utility against their forgetting score.
 
         Parameters
@@ -174,16 +199,16 @@ class TradeoffDisplay:
     @classmethod
     def from_predictions(
         cls,
-        table,
+        table: DataFrame | Iterable[Mapping[str, Any]],
         *,
-        x="forgetting_score",
-        y="utility",
-        method="method",
-        original="Original",
-        retrained="Retrain",
-        ax=None,
-        **kwargs,
-    ):
+        x: str = "forgetting_score",
+        y: str = "utility",
+        method: str = "method",
+        original: str = "Original",
+        retrained: str = "Retrain",
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw a table of figures that are known already.
 
         Parameters
@@ -259,7 +284,14 @@ class TradeoffDisplay:
         )
         return display.plot(ax=ax, original=original, retrained=retrained, **kwargs)
 
-    def plot(self, ax=None, *, original="Original", retrained="Retrain", **kwargs):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        original: str = "Original",
+        retrained: str = "Retrain",
+        **kwargs: Any,
+    ) -> Self:
         """Draw the points.
 
         Parameters

@@ -1,6 +1,8 @@
 """Membership inference on one network: what an attacker looks at, and how well it serves him."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -9,10 +11,23 @@ from skunlearn._engine.statistics import repeated_attack
 from skunlearn._engine.validation import check_number
 from skunlearn.metrics._scores import _check_proba, _check_sides, _clip, _proba_of_truth
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from skunlearn._engine.typing import RandomState
+
 _SIGNALS = ("loss", "confidence", "entropy", "modified_entropy", "logit")
 
 
-def attack_signal(y_true, y_proba, *, signal, labels=None):
+def attack_signal(
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    signal: Literal["loss", "confidence", "entropy", "modified_entropy", "logit"],
+    labels: ArrayLike | None = None,
+) -> NDArray[np.float64]:
     """What a membership inference attack looks at, for each row.
 
     Every signal is oriented as the loss is: the greater it is, the more the row looks like one the
@@ -110,7 +125,13 @@ def _signal(signal, y_true, y_proba, column):
     return -((1 - p) * np.log(p) + (q * np.log1p(-q)).sum(axis=2)).mean(axis=1)
 
 
-def calibrated_signal(y_true, y_proba, y_proba_reference, *, labels=None):
+def calibrated_signal(
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    y_proba_reference: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+) -> NDArray[np.float64]:
     """The logit signal of a network, less that of one which never saw any of the rows.
 
     Greater values look more like a row the network has never seen; members have small values. A
@@ -174,7 +195,7 @@ def calibrated_signal(y_true, y_proba, y_proba_reference, *, labels=None):
     return signals[0] - signals[1]
 
 
-def membership_inference_auc(signal_forget, signal_unseen):
+def membership_inference_auc(signal_forget: ArrayLike, signal_unseen: ArrayLike) -> float:
     """Probability that a forget row looks more like a member than an unseen row does.
 
     Ranges from 0 to 1; 0.5 is ideal. Above it the network remembers forget rows; below it forget
@@ -230,7 +251,9 @@ def _auc(forget, unseen):
     return float(1 - below.mean() / (2 * len(unseen)))
 
 
-def membership_inference_tpr(signal_forget, signal_unseen, *, max_fpr=0.01):
+def membership_inference_tpr(
+    signal_forget: ArrayLike, signal_unseen: ArrayLike, *, max_fpr: float = 0.01
+) -> float:
     """Share of forget rows recognised by an attack that takes hardly any unseen row for one.
 
     Ranges from 0 to 1; `max_fpr` is ideal. An attack that recognises few rows, but those with
@@ -322,15 +345,15 @@ class Interval(NamedTuple):
 
 
 def membership_inference_report(
-    signal_forget,
-    signal_unseen,
+    signal_forget: ArrayLike,
+    signal_unseen: ArrayLike,
     *,
-    max_fpr=0.01,
-    n_splits=10,
-    n_resamples=1000,
-    confidence_level=0.95,
-    random_state=None,
-):
+    max_fpr: float = 0.01,
+    n_splits: int = 10,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: RandomState = None,
+) -> dict[str, Interval]:
     """Accuracy, AUC and TPR of a membership inference attack, with confidence intervals.
 
     Parameters

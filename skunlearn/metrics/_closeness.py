@@ -1,6 +1,9 @@
 """How close an unlearned network is to one retrained without the rows: functions of arrays."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import wasserstein_distance
@@ -8,6 +11,9 @@ from scipy.stats import wasserstein_distance
 from skunlearn._engine.statistics import SMALLEST_FLOOR, jensen_shannon_divergences
 from skunlearn._engine.validation import check_values
 from skunlearn.metrics._scores import _check_labels, _check_sides, utility_score
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def _paired(scores, reference):
@@ -36,7 +42,10 @@ def _paired(scores, reference):
     return arrays
 
 
-def average_gap(scores, reference_scores):
+def average_gap(
+    scores: Mapping[str, float] | ArrayLike,
+    reference_scores: Mapping[str, float] | ArrayLike,
+) -> float:
     """Mean absolute difference from the scores of a retrained network.
 
     0 or greater, at most 1 for scores that are shares; smaller is better, 0 is ideal.
@@ -88,7 +97,10 @@ def average_gap(scores, reference_scores):
     return float(np.mean(np.abs(ours - reference)))
 
 
-def tug_of_war_score(scores, reference_scores):
+def tug_of_war_score(
+    scores: Mapping[str, float] | ArrayLike,
+    reference_scores: Mapping[str, float] | ArrayLike,
+) -> float:
     """Product of one minus the distance of each accuracy from the retrained network's.
 
     Ranges from 0 to 1; greater is better, 1 is ideal. A single accuracy that is far off spoils
@@ -143,7 +155,7 @@ def tug_of_war_score(scores, reference_scores):
     return float(np.prod(1 - np.abs(ours - reference)))
 
 
-def prediction_agreement(y_pred, y_pred_reference):
+def prediction_agreement(y_pred: ArrayLike, y_pred_reference: ArrayLike) -> float:
     """Share of rows for which two networks predict the same.
 
     Ranges from 0 to 1; greater is better. Ideal is the agreement of two retrained networks with
@@ -186,7 +198,9 @@ def prediction_agreement(y_pred, y_pred_reference):
     return utility_score(reference, ours)
 
 
-def jensen_shannon_distance(y_proba, y_proba_reference, *, multilabel=False):
+def jensen_shannon_distance(
+    y_proba: ArrayLike, y_proba_reference: ArrayLike, *, multilabel: bool = False
+) -> float:
     """Mean Jensen–Shannon distance of the probabilities that two networks give to the same rows.
 
     Ranges from 0 to 1; smaller is better. Ideal is the distance of two retrained networks from
@@ -237,8 +251,12 @@ def jensen_shannon_distance(y_proba, y_proba_reference, *, multilabel=False):
 
 
 def relative_jensen_shannon_distance(
-    y_proba, y_proba_reference, y_proba_reference_2, *, multilabel=False
-):
+    y_proba: ArrayLike,
+    y_proba_reference: ArrayLike,
+    y_proba_reference_2: ArrayLike,
+    *,
+    multilabel: bool = False,
+) -> float:
     """Distance from a retrained network, in units of the distance between two retrained networks.
 
     0 or greater; smaller is better down to 1, which is ideal: the unlearned network is as close as
@@ -298,7 +316,9 @@ def relative_jensen_shannon_distance(
     return float(distance / floor)
 
 
-def zero_retrain_forgetting_score(y_proba, y_proba_random, *, multilabel=False):
+def zero_retrain_forgetting_score(
+    y_proba: ArrayLike, y_proba_random: ArrayLike, *, multilabel: bool = False
+) -> float:
     """How much a network's answers on forget rows resemble those of one that never learnt (ZRF).
 
     Ranges from 0 to 1. Ideal is the retrained network's own value, for which greater is not better:
@@ -349,7 +369,7 @@ def zero_retrain_forgetting_score(y_proba, y_proba_random, *, multilabel=False):
     return float(1 - rows.mean())
 
 
-def overshoot_score(loss_forget, loss_unseen):
+def overshoot_score(loss_forget: ArrayLike, loss_unseen: ArrayLike) -> float:
     """How far the losses of forget rows lie above those of unseen rows.
 
     In nats, 0 or greater; smaller is better, 0 is ideal on average: no quantile of the forget

@@ -1,8 +1,11 @@
 """Correlation collapse: whether a network's features still tell the classes apart."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +16,14 @@ from sklearn.utils import check_random_state
 from skunlearn._engine.validation import check_number, check_values
 from skunlearn.metrics._scores import _check_labels
 from skunlearn.transport import transport_distance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike
+    from sklearn.model_selection import BaseCrossValidator
+
+    from skunlearn._engine.typing import Array, RandomState
 
 _ALARM = 0.8  # share of the original's CKA below which a collapse is reported
 
@@ -69,7 +80,13 @@ def _folds(cv, random_state):
     return StratifiedKFold(cv, shuffle=True, random_state=random_state)
 
 
-def linear_probe_score(Z, y, *, cv=5, random_state=None):
+def linear_probe_score(
+    Z: ArrayLike,
+    y: ArrayLike,
+    *,
+    cv: int | BaseCrossValidator | Iterable[tuple[Array, Array]] = 5,
+    random_state: RandomState = None,
+) -> float:
     """Accuracy with which a linear classifier reads the labels off the features.
 
     Ranges from 0 to 1; greater is better. Ideal is the retrained network's own value.
@@ -136,7 +153,7 @@ def linear_probe_score(Z, y, *, cv=5, random_state=None):
     return float(np.mean(scores))
 
 
-def linear_cka(Z, y):
+def linear_cka(Z: ArrayLike, y: ArrayLike) -> float:
     """Debiased centred kernel alignment of features and labels: how much variation they share.
 
     Ranges from 0 to 1, about 0 for features that know nothing; greater is better. Ideal is the
@@ -204,7 +221,7 @@ def linear_cka(Z, y):
     return float(min(_hsic(Z, Y) / math.sqrt(own), 1)) if own else 0.0
 
 
-def scatter_ratio(Z, y):
+def scatter_ratio(Z: ArrayLike, y: ArrayLike) -> float:
     """Scatter of the features between classes over that within classes.
 
     0 or greater, infinite where each class is a single point; greater is better. Ideal is the
@@ -283,22 +300,22 @@ class CorrelationCollapse:
     True
     """
 
-    original: dict
-    unlearned: dict
-    retrained: dict | None = None
+    original: dict[str, float]
+    unlearned: dict[str, float]
+    retrained: dict[str, float] | None = None
 
     @property
-    def kept(self):  # numpydoc ignore=RT01
+    def kept(self) -> dict[str, float]:  # numpydoc ignore=RT01
         """Share of each of the original's numbers that the unlearned network has, a dict."""
         return self._share(self.unlearned)
 
     @property
-    def collapsed(self):  # numpydoc ignore=RT01
+    def collapsed(self) -> bool:  # numpydoc ignore=RT01
         """Whether CKA has fallen below 0.8 of the original's; False if that one is 0."""
         return self.kept["linear_cka"] < _ALARM
 
     @property
-    def table(self):  # numpydoc ignore=RT01
+    def table(self) -> dict[str, dict[str, float]]:  # numpydoc ignore=RT01
         """All numbers, a dict of dicts: ``pandas.DataFrame(table)`` has a row for each measure."""
         columns = {"original": self.original, "unlearned": self.unlearned, "kept": self.kept}
         if self.retrained is not None:
@@ -324,7 +341,15 @@ class CorrelationCollapse:
         return "\n".join(lines)
 
 
-def correlation_collapse(Z_original, Z_unlearned, y, *, Z_retrained=None, cv=5, random_state=None):
+def correlation_collapse(
+    Z_original: ArrayLike,
+    Z_unlearned: ArrayLike,
+    y: ArrayLike,
+    *,
+    Z_retrained: ArrayLike | None = None,
+    cv: int | BaseCrossValidator | Iterable[tuple[Array, Array]] = 5,
+    random_state: RandomState = None,
+) -> CorrelationCollapse:
     """How much of the correlation between features and labels was lost in unlearning.
 
     Unlearning that pushes a network too far takes from its features what they had in common with
@@ -404,7 +429,9 @@ def correlation_collapse(Z_original, Z_unlearned, y, *, Z_retrained=None, cv=5, 
     return CorrelationCollapse(*measures)
 
 
-def feature_transport_distance(Z_1, Z_2, *, n_rows=1000, random_state=None):
+def feature_transport_distance(
+    Z_1: ArrayLike, Z_2: ArrayLike, *, n_rows: int = 1000, random_state: RandomState = None
+) -> float:
     """Optimal-transport distance between two sets of features, with ground cost 1 − cosine.
 
     Ranges from 0 to 2, to 1 for features that are not negative, as after a ReLU. What is ideal

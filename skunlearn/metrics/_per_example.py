@@ -4,7 +4,10 @@ The margin of a row is its logit-scaled confidence phi = log p_y - log sum_{j !=
 minus the signal "logit" of `attack_signal`. Arrays of margins have a row for each network.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import expit
@@ -13,6 +16,9 @@ from sklearn.metrics import balanced_accuracy_score, roc_curve
 
 from skunlearn._engine.validation import check_number, check_values
 from skunlearn.metrics._attacks import membership_inference_auc, membership_inference_tpr
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 # With fewer models a variance for each row is too noisy (Carlini et al., arXiv 2112.03570).
 _ENOUGH_FOR_A_VARIANCE = 64
@@ -55,10 +61,10 @@ class PerExampleAttack:
     accuracy: float
     auc: float
     tpr: float
-    signal: np.ndarray = field(repr=False)
+    signal: NDArray[np.float64] = field(repr=False)
 
 
-def u_lira(margins, member, *, max_fpr=0.01):
+def u_lira(margins: ArrayLike, member: ArrayLike, *, max_fpr: float = 0.01) -> PerExampleAttack:
     """Likelihood-ratio attack on unlearning, with an attacker of its own for each row.
 
     For each row, one Gaussian is fitted to its margins in the models that were trained on it and
@@ -150,7 +156,14 @@ def u_lira(margins, member, *, max_fpr=0.01):
     return _judge(signal, member, signal < 0, max_fpr)
 
 
-def rmia(margins, member, margins_population, *, gamma=2.0, max_fpr=0.01):
+def rmia(
+    margins: ArrayLike,
+    member: ArrayLike,
+    margins_population: ArrayLike,
+    *,
+    gamma: float = 2.0,
+    max_fpr: float = 0.01,
+) -> PerExampleAttack:
     """Robust membership inference on unlearning: each row against rows of the population.
 
     A row x is taken for one that the model has been trained on the more, the more population rows z
@@ -248,7 +261,13 @@ def rmia(margins, member, margins_population, *, gamma=2.0, max_fpr=0.01):
     return _judge(signal, member, guess, max_fpr)
 
 
-def klom(margins_unlearned, margins_retrained, *, n_bins=20, eps=1e-5):
+def klom(
+    margins_unlearned: ArrayLike,
+    margins_retrained: ArrayLike,
+    *,
+    n_bins: int = 20,
+    eps: float = 1e-5,
+) -> NDArray[np.float64]:
     """KL divergence of margins: how far unlearned models are from retrained ones, for each row.
 
     Each value ranges from 0 to ``-log(eps)`` (11.5 by default), or a little more; smaller is

@@ -1,6 +1,9 @@
 """Scorers: what a search calls with an estimator, made from the functions of the other modules."""
 
+from __future__ import annotations
+
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -14,6 +17,13 @@ from skunlearn.metrics._attacks import membership_inference_auc
 from skunlearn.metrics._closeness import overshoot_score
 from skunlearn.metrics._collapse import linear_cka
 from skunlearn.metrics._scores import forgetting_score, nomus_score, sample_log_loss, utility_score
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike
+
+    from skunlearn._engine.typing import MaskLike, Predictor, RandomState, RowsLike
 
 
 class _Rows:
@@ -95,7 +105,14 @@ class _RoutedScorer(_Scorer):
 
     _requests_forget = True
 
-    def __call__(self, estimator, X, y=None, *, forget=None):
+    def __call__(
+        self,
+        estimator: Predictor,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: MaskLike | None = None,
+    ) -> float:
         """Score a fitted classifier on unseen and forget rows, told apart by `forget`."""
         if forget is None:
             raise ValueError(
@@ -131,12 +148,28 @@ class _BoundScorer(_Scorer):
 
     _requests_forget = False  # no error either, when a search passes a mask on to others
 
-    def __init__(self, name, *, X_forget, y_forget, n_splits=10, random_state=0, weight=0.5):
+    def __init__(
+        self,
+        name,
+        *,
+        X_forget,
+        y_forget,
+        n_splits=10,
+        random_state=0,
+        weight=0.5,
+    ):
         super().__init__(name, n_splits=n_splits, random_state=random_state, weight=weight)
         self.X_forget = X_forget
         self.y_forget = y_forget
 
-    def __call__(self, estimator, X, y=None, *, forget=None):
+    def __call__(
+        self,
+        estimator: Predictor,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: None = None,
+    ) -> float:
         """Score a fitted classifier on X, all unseen, and on the bound forget rows."""
         if forget is not None:
             raise ValueError(
@@ -206,7 +239,7 @@ def _holds_every_row(X, X_forget):
     return all(canonical_bytes(row) in seen for row in forget_rows)
 
 
-def get_scorer_names():
+def get_scorer_names() -> list[str]:
     """Return the names that `get_scorer` knows.
 
     Returns
@@ -227,7 +260,22 @@ def get_scorer_names():
     return sorted(_SCORES)
 
 
-def get_scorer(name, *, X_forget=None, y_forget=None, n_splits=10, random_state=0, weight=0.5):
+def get_scorer(
+    name: Literal[
+        "utility",
+        "neg_forgetting_score",
+        "nomus",
+        "neg_auc_advantage",
+        "neg_overshoot",
+        "linear_cka",
+    ],
+    *,
+    X_forget: RowsLike | None = None,
+    y_forget: ArrayLike | None = None,
+    n_splits: int = 10,
+    random_state: RandomState = 0,
+    weight: float = 0.5,
+) -> _RoutedScorer | _BoundScorer:
     """Make a scorer for `cross_validate`, the searches, or a call of your own.
 
     A scorer works for every fitted classifier with `predict`, `predict_proba` and

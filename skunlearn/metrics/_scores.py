@@ -3,11 +3,20 @@
 None of them knows what an estimator is; the scorers next door do.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils import check_random_state
 
 from skunlearn._engine.statistics import repeated_attack
 from skunlearn._engine.validation import check_number, check_values
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from skunlearn._engine.typing import RandomState
 
 
 def _check_indicator(name, array):
@@ -33,7 +42,7 @@ def _check_labels(name, value):
     return array
 
 
-def utility_score(y_true, y_pred):
+def utility_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Accuracy on rows the network never saw.
 
     Ranges from 0 to 1; greater is better, 1 is ideal.
@@ -88,7 +97,9 @@ def utility_score(y_true, y_pred):
     return float(np.mean(y_true == y_pred))
 
 
-def sample_log_loss(y_true, y_proba, *, labels=None):
+def sample_log_loss(
+    y_true: ArrayLike, y_proba: ArrayLike, *, labels: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Cross-entropy of each row: what the membership inference attack looks at.
 
     Each value is 0 or greater; 0 means that the true class was predicted with
@@ -207,7 +218,13 @@ def _clip(proba):
     return np.clip(proba, eps, 1 - eps).astype(float)
 
 
-def membership_inference_accuracy(loss_forget, loss_unseen, *, n_splits=10, random_state=None):
+def membership_inference_accuracy(
+    loss_forget: ArrayLike,
+    loss_unseen: ArrayLike,
+    *,
+    n_splits: int = 10,
+    random_state: RandomState = None,
+) -> float:
     """Accuracy of an attack that tells forget rows from unseen rows by their loss.
 
     Ranges from 0 to 1; 0.5 is ideal: the attacker does no better than a coin. Above
@@ -290,7 +307,13 @@ def _check_sides(**sides):
     return arrays
 
 
-def forgetting_score(loss_forget, loss_unseen, *, n_splits=10, random_state=None):
+def forgetting_score(
+    loss_forget: ArrayLike,
+    loss_unseen: ArrayLike,
+    *,
+    n_splits: int = 10,
+    random_state: RandomState = None,
+) -> float:
     """How far the membership inference attack is from a coin toss.
 
     Ranges from 0 to 0.5; smaller is better, 0 is ideal on average. It is
@@ -340,7 +363,7 @@ def forgetting_score(loss_forget, loss_unseen, *, n_splits=10, random_state=None
     return abs(accuracy - 0.5)
 
 
-def nomus_score(utility, forgetting_score, *, weight=0.5):
+def nomus_score(utility: float, forgetting_score: float, *, weight: float = 0.5) -> float:
     """Normalised machine unlearning score: utility and forgetting in one number.
 
     Ranges from 0 to 1; greater is better, 1 is ideal. It is

@@ -1,9 +1,16 @@
 """The list of unlearners."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from skunlearn import methods
 
+if TYPE_CHECKING:
+    from skunlearn.base import BaseUnlearner
 
-def all_unlearners():
+
+def all_unlearners() -> list[tuple[str, type[BaseUnlearner]]]:
     """List every unlearner of the package, as :func:`sklearn.utils.all_estimators` does.
 
     Returns

@@ -1,5 +1,7 @@
 """What to say of an installation in a report of a fault."""
 
+from __future__ import annotations
+
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -7,7 +9,7 @@ _LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", 
 _OPTIONAL = ("accelerate", "distributed", "matplotlib", "pandas", "peft", "pooch", "transformers")
 
 
-def show_versions():
+def show_versions() -> None:
     """Print the versions of Python, the system and the libraries, as for a report of a fault.
 
     See Also

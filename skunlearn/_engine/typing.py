@@ -1,0 +1,79 @@
+"""What public functions take, as names for annotations. Only type checkers import it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.frozen import FrozenEstimator
+from skorch import NeuralNet
+from torch.utils.data import Dataset
+
+from skunlearn._engine.validation import Whole
+
+
+class _AnyArray(Protocol):
+    def __array__(self) -> NDArray[Any]: ...
+
+
+class _BoolArray(Protocol):
+    def __array__(self) -> NDArray[np.bool_]: ...
+
+
+class _Frame(Protocol):
+    @property
+    def iloc(self) -> Any: ...
+
+
+class _Sparse(Protocol):
+    def tocsr(self) -> Any: ...
+
+
+class SizedItems(Protocol):
+    """What yields an item for each row, and has a length, such as a list or a data set."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> Any: ...
+
+
+class Predictor(Protocol):
+    """A fitted classifier."""
+
+    def predict(self, X: Any, /) -> Any: ...
+
+    def predict_proba(self, X: Any, /) -> Any: ...
+
+
+Array: TypeAlias = NDArray[Any]
+
+#: Rows: arrays, data frames, tensors, lists, dicts of them, and data sets.
+RowsLike: TypeAlias = (
+    _AnyArray | _Frame | _Sparse | Sequence[Any] | Mapping[str, Any] | Dataset[Any]
+)
+
+#: A boolean mask: an array, a list of bools, a series or a tensor. Never a string, nor indices.
+MaskLike: TypeAlias = _BoolArray | _Frame | Sequence[bool]
+
+#: What `fit` and `unlearn` take as `X_val` and `y_val`.
+HeldOutRows: TypeAlias = RowsLike | Whole | None
+HeldOutLabels: TypeAlias = ArrayLike | Whole | None
+
+Network: TypeAlias = NeuralNet | FrozenEstimator
+
+#: A class of optimisers, or a ``functools.partial`` of one.
+Optimizer: TypeAlias = Callable[..., torch.optim.Optimizer]
+
+RandomState: TypeAlias = int | np.integer[Any] | np.random.RandomState | None
+
+Memory: TypeAlias = str | joblib.Memory | None
+
+Folder: TypeAlias = str | os.PathLike[str]
+
+#: Values of sets of rows ("retain", "forget", "unseen"), or such mappings by name of a network.
+BySet: TypeAlias = Mapping[str, ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]
