@@ -478,7 +478,7 @@ def test_a_search_on_a_dask_cluster_is_the_same(processes, pairs):
             n_workers=2,
             threads_per_worker=1,
             processes=processes,
-            memory_limit="1GiB",
+            memory_limit=0,  # threads share this process, which other tests have filled
             dashboard_address=None,
         )
         with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
