@@ -118,7 +118,7 @@ def relearning_time(
     >>> from skorch import NeuralNetClassifier
     >>> from torch import nn
     >>> from skunlearn import FineTune, Retrain
-    >>> from skunlearn.metrics import relearning_time
+    >>> from skunlearn.evaluation import relearning_time
     >>> def small_network(n_features_in, n_classes):
     ...     return nn.Sequential(nn.Linear(n_features_in, 64), nn.ReLU(), nn.Linear(64, n_classes))
     >>> net = NeuralNetClassifier(

@@ -340,11 +340,12 @@ def unlearning_report(
     fewer than five, or not two unseen rows each of at least two classes, or where a network is not
     a single one.
 
-    *Digests.* A set has one SHA-256, fed row by row, in order, with the row and then its label. An
-    array is fed as ``f"{dtype.str} {shape}\n"`` in UTF-8 followed by its bytes in C order, a
-    string as ``f"str {n_bytes}\n"`` followed by its UTF-8 bytes; a mapping as its sorted keys, each
-    as a string followed by its value; a tuple or list as its items. So the same rows in the same
-    order and of the same type have the same digest. The digest of few rows of which little is
+    *Digests.* A set has one SHA-256, fed row by row, in order, with the row and then its label.
+    Numbers are fed as ``f"{shape} True {n_bytes}\n"`` in UTF-8 followed by their bytes as float64
+    in C order, a string as ``f"() False {n_bytes}\n"`` followed by its UTF-8 bytes; a tuple, a list
+    or an array of strings as its length, ``f"{length}\n"``, and its items; a mapping as the list of
+    its sorted keys, each followed by its value. So the same rows in the same order have the same
+    digest, whatever holds them. The digest of few rows of which little is
     unknown can be found out by trying: a report is about persons as the rows are. Data sets that
     draw their rows at random have a new digest each time.
 

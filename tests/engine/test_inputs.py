@@ -26,6 +26,7 @@ from skunlearn import (
     DLFD,
     UNSIR,
     AdvancedNegGrad,
+    Distill,
     FineTune,
     NegGrad,
     RandomLabel,
@@ -400,6 +401,8 @@ def test_weights_in_a_dict_count_in_fit_and_unlearn(unlearner):
     model = unlearner(net, random_state=0)
     if unlearner is DLFD:
         model.set_params(perturb_at="hidden")
+    if unlearner is Distill:  # which starts afresh
+        model.set_params(max_epochs=20)
     model.fit(X, y)
     assert model.score(X, truth) > 0.9
     model.unlearn(X, y, forget=np.arange(200) < 20)

@@ -191,7 +191,7 @@ def test_only_what_was_hit_is_trained_again(setup, problem):
     forget = np.arange(120) == 7
     fitted = SISA(base, random_state=0, **params).fit(X, y)
     models, checkpoints = fitted.estimators_, fitted._checkpoints
-    deal = fitted._deal(X, y, None)
+    deal = fitted._assign_shards(X, y, None)
     shard, first = int(deal.shard[7]), int(deal.slice[7])
     fitted.unlearn(X, y, forget=forget)
     log = fitted.unlearning_history_
@@ -270,7 +270,7 @@ def test_deal_is_of_even_size_and_differs_between_seeds(n_shards, n_slices, most
     deals = []
     for seed in range(2):
         model = SISA(GaussianNB(), n_shards=n_shards, n_slices=n_slices, random_state=seed)
-        deal = model.fit(X, y)._deal(X, y, None)
+        deal = model.fit(X, y)._assign_shards(X, y, None)
         n_cells = n_shards * n_slices
         counts = np.bincount(deal.shard * n_slices + deal.slice, minlength=n_cells)
         expected = 4000 / n_cells
@@ -288,7 +288,7 @@ def test_a_persons_request_hits_one_slice_of_one_shard(problem, names):
     groups = np.arange(120) % 20
     if names != "numbers":
         groups = np.array([f"person {i}" for i in groups])
-    forget = groups == groups[4]
+    forget = groups == groups[5]
     if names == "series":
         groups = pd.Series(groups)
     fitted = SISA(GaussianNB(), n_slices=3, random_state=0).fit(X, y, groups=groups)
@@ -298,7 +298,7 @@ def test_a_persons_request_hits_one_slice_of_one_shard(problem, names):
     kept = np.flatnonzero(~forget)
     fresh = clone(fitted).fit(X[kept], y[kept], groups=np.asarray(groups)[kept])
     assert everything(fitted) == everything(fresh)
-    deal = fitted._deal(X, y, groups)
+    deal = fitted._assign_shards(X, y, groups)
     assert len(set(zip(deal.shard[forget], deal.slice[forget]))) == 1
     assert len(np.unique(deal.shard)) > 1
 
@@ -647,7 +647,7 @@ def test_pickle_holds_nothing_of_forgotten_rows(problem, checkpoints, tmp_path):
     fitted = SISA(make_net(), n_shards=3, n_slices=3, random_state=0, checkpoint_dir=folder)
     fitted.fit(X, y)
     digest = set(fitted._members.tolist())
-    deal = fitted._deal(X, y, None)
+    deal = fitted._assign_shards(X, y, None)
     hit, first = deal.shard[7], deal.slice[7]
     stale = list(weights(fitted.estimators_[hit]).values())
     for s in range(first, 2):
@@ -786,7 +786,7 @@ def test_shards_may_be_empty(base, problem):
     assert None in fitted.estimators_
     assert fitted.predict(X).shape == (120,)
     some = SISA(base, n_shards=4, random_state=0).fit(X, y)
-    emptied = some._deal(X, y, None).shard == 2
+    emptied = some._assign_shards(X, y, None).shard == 2
     some.unlearn(X, y, forget=emptied)
     assert [m is None for m in some.estimators_] == [False, False, True, False]
     assert everything(some) == everything(clone(some).fit(X, y, forget=emptied))
@@ -1143,7 +1143,7 @@ def test_an_error_in_a_shard_names_it_and_nothing_is_lost(problem, monkeypatch, 
     X, y, _ = problem
     fitted = SISA(make_net(), n_slices=2, random_state=0, checkpoint_dir=tmp_path).fit(X, y)
     before, files = vars(fitted).copy(), checkpoints(tmp_path)
-    n_rows, train = np.bincount(fitted._deal(X, y, None).shard), sisa.fit_network
+    n_rows, train = np.bincount(fitted._assign_shards(X, y, None).shard), sisa.fit_network
 
     def diverge(template, rows, *args, **kwargs):
         if 2 * len(rows) > n_rows[0]:

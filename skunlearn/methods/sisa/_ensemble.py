@@ -157,7 +157,7 @@ class SISA(BaseUnlearner):
     >>> forget = np.arange(200) == 7
     >>> unlearner = SISA(DecisionTreeClassifier(), random_state=0).fit(X, y)
     >>> round(unlearner.expected_cost(X, y, forget=forget), 2)
-    0.22
+    0.21
     >>> unlearner.unlearn(X, y, forget=forget).predict(X[:3]).tolist()
     ['yes', 'no', 'no']
     """
@@ -300,7 +300,7 @@ class SISA(BaseUnlearner):
         self._seed = draw_seed(self.random_state)
         self._checkpoints = [[None] * (self.n_slices - 1)] * self.n_shards
         self.estimators_ = [None] * self.n_shards
-        deal = self._assign_shards(task)
+        deal = self._assign_shards(task.data, task.codes, task.groups)
         keep = ~task.mask
         first = dict.fromkeys(np.unique(deal.shard[keep]).tolist(), 0)
         history = self._train_shards(task.data, deal, keep, first, stale)
@@ -358,7 +358,7 @@ class SISA(BaseUnlearner):
 
     def _plan(self, task):
         """Where rows belong, which to keep, and from which slice on each shard is trained again."""
-        mask, deal = task.mask, self._assign_shards(task)
+        mask, deal = task.mask, self._assign_shards(task.data, task.codes, task.groups)
         trained = Counter(self._members.tolist())
         kept = Counter(deal.digest[~mask].tolist())
         unknown = (kept - trained).total()
@@ -382,9 +382,8 @@ class SISA(BaseUnlearner):
             first[shard] = start
         return deal, ~mask, first
 
-    def _assign_shards(self, task):
+    def _assign_shards(self, data, codes, groups):
         """Where each row belongs, by its contents or its group alone."""
-        data, codes, groups = task.data, task.codes, task.groups
         n_shards, n_slices = len(self.estimators_), self._fitted_slices()
         key = self._seed.to_bytes(8, "little")
 

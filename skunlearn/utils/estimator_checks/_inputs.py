@@ -88,7 +88,8 @@ def check_images_and_data_sets(name, unlearner):
     assert fitted.predict(X).shape == (120,), f"{name} must predict a label per image"
     data = TensorDataset(torch.as_tensor(X, dtype=torch.float32), torch.as_tensor(y))
     lazily = set_up(unlearner, net).fit(data, **request)
-    assert np.array_equal(lazily.predict_proba(data), fitted.predict_proba(X)), (
+    # Up to rounding, which depends on how many rows go through the network at a time.
+    assert np.allclose(lazily.predict_proba(data), fitted.predict_proba(X), atol=1e-3), (
         f"{name} must give the same whether rows come as arrays or as a data set"
     )
 
