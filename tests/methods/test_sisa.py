@@ -142,7 +142,10 @@ def places(X, codes, seed, n_shards, n_slices):
         [
             int.from_bytes(
                 hashlib.blake2b(
-                    row.astype(float).tobytes() + np.float64(code).tobytes(),
+                    f"{row.shape} True {8 * row.size}\n".encode()
+                    + row.astype(float).tobytes()
+                    + b"() True 8\n"
+                    + np.float64(code).tobytes(),
                     digest_size=8,
                     key=int(seed).to_bytes(8, "little"),
                 ).digest(),
