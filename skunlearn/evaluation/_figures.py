@@ -10,6 +10,7 @@ from skorch import NeuralNet
 
 from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.statistics import SMALLEST_FLOOR, jensen_shannon_divergences, repeated_attack
+from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import as_dataset, encode_labels, is_lazy
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import (
@@ -300,21 +301,6 @@ def _distance(value, low, high):
 def _mean_over_labels(values):
     values = values.astype(float)
     return values if values.ndim == 1 else values.mean(axis=1)
-
-
-def innermost(model):
-    """The estimator that a FrozenEstimator or a Pipeline is about."""
-    from sklearn.pipeline import Pipeline  # not loaded by skorch
-
-    while isinstance(model, FrozenEstimator | Pipeline):
-        model = model.estimator if isinstance(model, FrozenEstimator) else model[-1]
-    return model
-
-
-def network_of(model):
-    """The one network of an estimator, or None."""
-    net = getattr(innermost(model), "estimator_", innermost(model))
-    return net if isinstance(net, NeuralNet) else None
 
 
 def _proba(name, model, X, classes):
