@@ -206,8 +206,8 @@ TRAINING = {
     "random_state": 1,
 }
 HYPERPARAMETERS = {
-    "AMUN": {"radius": 1.5, "perturb_steps": 2, "with_forget": True},
-    "AdvancedNegGrad": {"alpha": 0.9, "ceiling": "val"},
+    "AMUN": {"radius": 1.5, "perturb_steps": 2, "include_forget": True},
+    "AdvancedNegGrad": {"forget_weight": 0.9, "loss_cap": "val"},
     "BadTeacher": {"temperature": 3.0},
     "CFk": {"k": 1},
     "EUk": {"k": 1},
@@ -226,29 +226,31 @@ HYPERPARAMETERS = {
         "bn_batches": 0,
         # The score is always below one half, and then the rows are not perturbed.
         "forgetting_threshold": 0.5,
-        "check_every": Other(3, forgetting_threshold=0.05, batch_size=6),
-        "check_rows": Other(20, forgetting_threshold=0.05, batch_size=6),
     },
     "FineTune": {},
-    "L1Sparse": {"gamma": 0.3},
+    "L1Sparse": {"l1_weight": 0.3},
     "NegGrad": {},
     "RandomLabel": {},
     "Retrain": {"estimator": "only its parameters count, not its weights"},
-    "SCRUB": {"max_steps": 0, "alpha": 3.0, "gamma": 0.1, "temperature": 1.0, "rewind": True},
+    "SCRUB": {
+        "ascent_epochs": 0,
+        "forget_batch_size": 5,
+        "kl_weight": 3.0,
+        "ce_weight": 0.1,
+        "temperature": 1.0,
+        "restore_best": True,
+    },
     "SISA": {"n_shards": 2, "n_slices": 2, "aggregate": "vote"},
     "SSD": {
-        "alpha": 2.0,
+        "threshold": 2.0,
         "dampening": 0.2,
-        "max_rows": 5,
-        "random_state": Other(1, max_rows=5),  # which rows are drawn
+        "random_state": "decides which rows are read where there are more than 1,000",
     },
     "SalUn": {"weight_share": 0.1},
     "UNSIR": {
         "noise_rows": 5,
         "noise_ratio": 1.0,
         "noise_steps": 3,
-        "noise_lr": 0.01,
-        "noise_penalty": 5.0,
     },
 }
 # What a method takes, as every method does, and does not read.
@@ -437,7 +439,7 @@ FUNCTIONS = {
         {"utility": 0.8, "forgetting_score": 0.2},
         {"utility": 0.7, "forgetting_score": 0.1, "weight": 0.9},
     ),
-    metrics.overshoot_score: (LOSSES, LOSSES_OTHERS),
+    metrics.overshoot: (LOSSES, LOSSES_OTHERS),
     metrics.prediction_agreement: (
         {"y_pred": LABELS, "y_pred_reference": LABELS},
         {"y_pred": 2 - LABELS, "y_pred_reference": 2 - LABELS},
@@ -724,7 +726,7 @@ def margins(function):
     def run(arguments):
         arguments = dict(arguments)
         lr = arguments.pop("unlearner", 0.05)
-        unlearner = small(AdvancedNegGrad, ceiling="val", lr=lr)
+        unlearner = small(AdvancedNegGrad, loss_cap="val", lr=lr)
         return list(function(unlearner, **arguments))
 
     return run
@@ -732,8 +734,8 @@ def margins(function):
 
 def compared(arguments):
     arguments = dict(arguments)
-    alpha = arguments.pop("unlearners", 0.3)
-    unlearner = small(AdvancedNegGrad, ceiling="val", alpha=alpha)
+    weight = arguments.pop("unlearners", 0.3)
+    unlearner = small(AdvancedNegGrad, loss_cap="val", forget_weight=weight)
     records = benchmark.compare_unlearners([unlearner], **arguments).records
     return [{key: value for key, value in row.items() if key != "seconds"} for row in records]
 
@@ -772,7 +774,7 @@ def table(*values):
 
 TABLE = table((0.4, 0.9, 0.3, 1), (0.05, 0.8, 0.1, 2), (0.1, 0.7, 0.2, 3), (0.2, 0.75, 0.25, 1))
 OTHER_TABLE = table((0.4, 0.9, 0.3, 1), (0.05, 0.8, 0.1, 2), (0.3, 0.6, 0.2, 3))
-KWARGS = {"kwargs": {"alpha": 0.3}}
+KWARGS = {"kwargs": {"forget_weight": 0.3}}
 OF_FEATURES = {key: FEATURES[i::3] for i, key in enumerate(("retain", "forget", "unseen"))}
 OF_FEATURES_2 = {key: FEATURES_2[i::3] * 2 for i, key in enumerate(("retain", "forget", "unseen"))}
 OF_LABELS = {key: np.arange(30) % 3 for key in OF_FEATURES}

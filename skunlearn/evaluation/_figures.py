@@ -23,7 +23,7 @@ from skunlearn.metrics import (
     linear_probe_score,
     membership_inference_report,
     nomus_score,
-    overshoot_score,
+    overshoot,
     relative_jensen_shannon_distance,
     scatter_ratio,
     tug_of_war_score,
@@ -111,7 +111,7 @@ class Measure:
             nomus_score(utility.high, forgetting.low),
         )
         losses = subject.signals("loss")
-        found["overshoot"] = self._bootstrap(overshoot_score, *losses, vectorized=False)
+        found["overshoot"] = self._bootstrap(overshoot, *losses, vectorized=False)
         return found
 
     def calibrated(self, subject, judge):
@@ -209,7 +209,7 @@ class Measure:
         if whole > 0 and without.min() > 0:
             for name in parts.keys() - {"original"}:
                 ours, ours_without = parts[name]
-                found[name]["cka_kept"] = self._jackknife(ours / whole, ours_without / without)
+                found[name]["cka_ratio"] = self._jackknife(ours / whole, ours_without / without)
         return found
 
     def _attack(self, name, signals):

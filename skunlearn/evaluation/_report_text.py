@@ -37,7 +37,7 @@ MEANINGS = {
     "linear_cka": "alignment of features and labels of unseen rows; ideal as retrained",
     "linear_probe": "accuracy of a linear classifier on these features; ideal as retrained",
     "scatter_ratio": "scatter of these features between over within classes; ideal as retrained",
-    "cka_kept": "linear CKA over the original's; below 0.8 the correlation has collapsed",
+    "cka_ratio": "linear CKA over the original's; below 0.8 the correlation has collapsed",
 }
 
 

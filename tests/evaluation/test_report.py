@@ -30,7 +30,7 @@ from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.evaluation._description import described, digests_of
 from skunlearn.evaluation._report_text import facts
 from skunlearn.features import FeatureExtractor
-from skunlearn.metrics import correlation_collapse, get_scorer, linear_cka, overshoot_score
+from skunlearn.metrics import correlation_collapse, get_scorer, linear_cka, overshoot
 from tests.networks import make_net
 
 N_TRAIN = 160
@@ -140,7 +140,7 @@ def test_attacks_and_overshoot(report, models, data):
         auc = roc_auc_score(members, -np.concatenate(losses))
         assert report.figures["loss_attack_auc"][name].value == pytest.approx(auc, abs=1e-3)
         assert report.figures["overshoot"][name].value == pytest.approx(
-            overshoot_score(*losses), abs=1e-3
+            overshoot(*losses), abs=1e-3
         )
         probas = model.predict_proba(X[forget]), model.predict_proba(X_test)
         entropies = [-(p * np.log(p)).sum(axis=1) for p in probas]
@@ -252,7 +252,7 @@ def test_collapse_beside_the_retrained_network(report, models, data):
     ):
         for figure, value in found.items():
             assert report.figures[figure][name].value == pytest.approx(value)
-    kept = report.figures["cka_kept"]
+    kept = report.figures["cka_ratio"]
     assert set(kept) == {"unlearned", "retrained", "retrained_2"}
     assert kept["unlearned"].value == pytest.approx(result.kept["linear_cka"])
     # No more than a moment of a mean, but the same kind of number as that of a bootstrap.
@@ -270,7 +270,7 @@ def test_features_are_those_of_the_layer_that_is_named(models, data):
 def test_without_others_there_are_the_figures_of_one_network(models, data):
     report = make_report({"unlearned": models["unlearned"]}, data)
     assert set(report.networks) == {"unlearned"}
-    assert not set(report.figures) & {"gap", "calibrated_attack_auc", "linear_cka", "cka_kept"}
+    assert not set(report.figures) & {"gap", "calibrated_attack_auc", "linear_cka", "cka_ratio"}
     assert len(report.figures) == 18
 
 
@@ -572,7 +572,7 @@ def test_several_labels_per_row(data):
     same = models[0].predict(X[forget]) == models[1].predict(X[forget])
     assert report.figures["agreement"]["unlearned"].value == pytest.approx(same.mean())
     assert 0.2 < report.figures["relative_js_distance"]["unlearned"].value < 5
-    assert report.figures["cka_kept"]["unlearned"].value == 1
+    assert report.figures["cka_ratio"]["unlearned"].value == 1
 
 
 def test_a_binary_network_decides_by_its_threshold(data):
