@@ -24,9 +24,9 @@ from skunlearn import (
     AdvancedNegGrad,
     FineTune,
     all_unlearners,
-    benchmark,
     callbacks,
     datasets,
+    evaluation,
     inspection,
     metrics,
     model_selection,
@@ -646,7 +646,7 @@ FUNCTIONS = {
             "random_state": 1,
         },
     ),
-    benchmark.compare_unlearners: (
+    evaluation.compare_unlearners: (
         SEEN
         | UNSEEN
         | {"X_val": X_VAL, "y_val": Y_VAL, "seeds": [0], "n_splits": 5, "n_resamples": 5},
@@ -663,7 +663,7 @@ FUNCTIONS = {
             "error_score": Refused("return", "error_score must be"),
         },
     ),
-    benchmark.pareto_front: (
+    evaluation.pareto_front: (
         {"cost": [1, 2, 3], "loss": [3, 2, 1]},
         {"cost": [1, 2, 1], "loss": [3, 4, 1]},
     ),
@@ -736,7 +736,7 @@ def compared(arguments):
     arguments = dict(arguments)
     weight = arguments.pop("unlearners", 0.3)
     unlearner = small(AdvancedNegGrad, loss_cap="val", forget_weight=weight)
-    records = benchmark.compare_unlearners([unlearner], **arguments).records
+    records = evaluation.compare_unlearners([unlearner], **arguments).records
     return [{key: value for key, value in row.items() if key != "seconds"} for row in records]
 
 
@@ -752,7 +752,7 @@ RUNS = {
     skunlearn.unlearning_report: reported,
     skunlearn.shadow_margins: margins(skunlearn.shadow_margins),
     skunlearn.klom_margins: margins(skunlearn.klom_margins),
-    benchmark.compare_unlearners: compared,
+    evaluation.compare_unlearners: compared,
 }
 
 
@@ -818,7 +818,7 @@ CURVE = inspection.UnlearningCurveDisplay
 LOSS = inspection.LossDistributionDisplay
 FEATURE = inspection.FeatureDistributionDisplay
 TRADEOFF = inspection.TradeoffDisplay
-COMPARISON = benchmark.UnlearnerComparison
+COMPARISON = evaluation.UnlearnerComparison
 RECORDS = [row | {"seed": 0, "relative_js_distance": row["gap"], "nomus": 0.5} for row in TABLE]
 CURVE_OTHERS = {"y_name": "loss", "references": {"Original": 0.5}, **KWARGS}
 RECORDED = {"level": "batch", "keys": "valid_loss", **CURVE_OTHERS}
@@ -1037,7 +1037,7 @@ def test_parameters_of_what_draws(name, small_figures):
 def test_everything_public_is_tried():
     modules = (skunlearn, metrics, inspection, datasets, model_selection)
     public = {name: getattr(module, name) for module in modules for name in module.__all__}
-    for module in (benchmark, callbacks, transport):
+    for module in (evaluation, callbacks, transport):
         public |= {
             name: value
             for name, value in vars(module).items()
@@ -1049,7 +1049,7 @@ def test_everything_public_is_tried():
     methods = {
         f"{name}.{method}"
         for name, cls in public.items()
-        if cls.__module__.startswith("skunlearn.inspection") or cls is benchmark.UnlearnerComparison
+        if cls.__module__.startswith("skunlearn.inspection") or cls is evaluation.UnlearnerComparison
         for method, value in vars(cls).items()
         if not method.startswith("_") and (callable(value) or isinstance(value, classmethod))
     }

@@ -343,6 +343,8 @@ def test_error_of_held_out_rows_is_weighted():
     restore = _RestoreBest(Requested([0, 0, 1, 3], [0, 1, 1, 2]), None, n_classes=4)
 
     class Says:
+        module_ = nn.Identity()
+
         def predict_proba(self, rows):
             return np.eye(4)[[1, 1, 0, 2]]  # wrong, right, wrong, right
 
