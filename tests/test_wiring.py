@@ -55,7 +55,9 @@ NOT_CALLED = {
     "ForgetSplit": "a result",
     "LabelledDataset": "tests/engine/test_rows.py",
     "Whole": "a holder; tests/engine/test_rows.py",
+    "NetworkUnlearner": "abstract; every unlearner is tried",
     "all_unlearners": "no parameters",
+    "show_versions": "no parameters",
     "get_scorer_names": "no parameters",
     "fetch_cmu_faces": "needs the network; tests/datasets/test_archives.py",
     "fetch_spoken_digits": "needs the network; tests/datasets/test_archives.py",
@@ -211,6 +213,12 @@ HYPERPARAMETERS = {
     "BadTeacher": {"temperature": 3.0},
     "CFk": {"k": 1},
     "EUk": {"k": 1},
+    "Distill": {
+        "noise": 0.5,
+        "temperature": 1.0,
+        "ce_weight": 1.0,
+        "cache_teacher": "only saves time; tests/methods/test_distill.py",
+    },
     "DLFD": {
         "perturb_steps": 3,
         "step_size": 0.4,
@@ -493,7 +501,7 @@ FUNCTIONS = {
         {"y_proba": PROBA, "y_proba_random": PROBA_2},
         {"y_proba": PROBA_3, "y_proba_random": PROBA_3, "multilabel": True},
     ),
-    metrics.relearning_time: (
+    evaluation.relearning_time: (
         {"X": X[:24], "y": (X[:24, 2] > 0).astype(int), "target": 0.9, "lr": 0.1, "every": 1},
         {
             "unlearner": Other(1, lr=0.02),
@@ -689,7 +697,7 @@ def relearnt(arguments):
     arguments = dict(arguments)
     net = trained(arguments.pop("unlearner", 0))
     unlearner = FineTune(FrozenEstimator(net), max_epochs=1, random_state=0, batch_size=4)
-    return metrics.relearning_time(unlearner.unlearn(**REQUEST), **arguments)
+    return evaluation.relearning_time(unlearner.unlearn(**REQUEST), **arguments)
 
 
 def monitored(arguments):
@@ -742,7 +750,7 @@ def compared(arguments):
 
 RUNS = {
     metrics.get_scorer: scored,
-    metrics.relearning_time: relearnt,
+    evaluation.relearning_time: relearnt,
     model_selection.ForgetKFold: splits(model_selection.ForgetKFold),
     model_selection.ForgetShuffleSplit: splits(model_selection.ForgetShuffleSplit),
     transport.transport_distance: distance,
@@ -774,7 +782,7 @@ def table(*values):
 
 TABLE = table((0.4, 0.9, 0.3, 1), (0.05, 0.8, 0.1, 2), (0.1, 0.7, 0.2, 3), (0.2, 0.75, 0.25, 1))
 OTHER_TABLE = table((0.4, 0.9, 0.3, 1), (0.05, 0.8, 0.1, 2), (0.3, 0.6, 0.2, 3))
-KWARGS = {"kwargs": {"forget_weight": 0.3}}
+KWARGS = {"kwargs": {"alpha": 0.3}}
 OF_FEATURES = {key: FEATURES[i::3] for i, key in enumerate(("retain", "forget", "unseen"))}
 OF_FEATURES_2 = {key: FEATURES_2[i::3] * 2 for i, key in enumerate(("retain", "forget", "unseen"))}
 OF_LABELS = {key: np.arange(30) % 3 for key in OF_FEATURES}
@@ -1049,7 +1057,8 @@ def test_everything_public_is_tried():
     methods = {
         f"{name}.{method}"
         for name, cls in public.items()
-        if cls.__module__.startswith("skunlearn.inspection") or cls is evaluation.UnlearnerComparison
+        if cls.__module__.startswith("skunlearn.inspection")
+        or cls is evaluation.UnlearnerComparison
         for method, value in vars(cls).items()
         if not method.startswith("_") and (callable(value) or isinstance(value, classmethod))
     }
