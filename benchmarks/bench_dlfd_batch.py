@@ -27,6 +27,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skunlearn import DLFD, FineTune
+from skunlearn.methods.dlfd import _CHECK_EVERY
 
 N_CLASSES = 8
 FACES = 13_000  # images of MUFAC, the faces of the paper (arXiv 2311.02240, and its repository)
@@ -142,7 +143,7 @@ def time_batches(args, n_rows, n_stretches, beside=(), **settings):
     between two forgetting checks, one check in each, after a first stretch to warm up.
     """
     unlearner = DLFD(None, random_state=0, **settings)
-    n_batches = unlearner.check_every * (1 + n_stretches)
+    n_batches = _CHECK_EVERY * (1 + n_stretches)
     own, others = [], [[] for _ in beside]
     start = None
 
@@ -364,7 +365,7 @@ def main():
     n_passes = args.steps + 2
     floor = (passes(args, n_passes), 1)
     settings = {"perturb_steps": args.steps}
-    published = [(published_way(args, n), DLFD(None).check_every) for n in args.attacked]
+    published = [(published_way(args, n), _CHECK_EVERY) for n in args.attacked]
     for transport, beside in (("exact", [floor]), ("sinkhorn", [floor, *published])):
         own, least, *others = time_batches(
             args, n_rows[-1], args.stretches, beside, transport=transport, **settings

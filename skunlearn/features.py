@@ -13,7 +13,6 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from skorch import NeuralNet
 from skorch.dataset import unpack_data
@@ -22,6 +21,7 @@ from skunlearn._engine.hooks import feature_layer, forward_features
 from skunlearn._engine.predict import plain, without_global_rng
 from skunlearn._engine.random import preserve_modes, restore_accelerator
 from skunlearn._engine.rows import Rows, input_dtype
+from skunlearn._engine.unwrap import unwrap
 from skunlearn._engine.validation import as_dataset, check_number, is_lazy
 
 if TYPE_CHECKING:
@@ -193,24 +193,15 @@ class FeatureExtractor(
 
     def _network(self, X):
         """The innermost estimator, its network, and X as it is given to them."""
-        from sklearn.pipeline import Pipeline  # not loaded by skorch
-
-        estimator = self.estimator
         try:
-            check_is_fitted(estimator)
+            check_is_fitted(self.estimator)
         except NotFittedError as error:
             raise NotFittedError(
-                f"estimator must be fitted; got a {type(estimator).__name__} that is not. If it "
-                "was, it has been cloned since, by a search or by cross-validation: wrap it, as in "
-                "FeatureExtractor(FrozenEstimator(estimator))."
+                f"estimator must be fitted; got a {type(self.estimator).__name__} that is not. If "
+                "it was, it has been cloned since, by a search or by cross-validation: wrap it, as "
+                "in FeatureExtractor(FrozenEstimator(estimator))."
             ) from error
-        while isinstance(estimator, FrozenEstimator | Pipeline):
-            if isinstance(estimator, FrozenEstimator):
-                estimator = estimator.estimator
-                continue
-            if len(estimator) > 1:
-                X = estimator[:-1].transform(X)
-            estimator = estimator[-1]
+        estimator, X = unwrap(self.estimator, X)
         net = getattr(estimator, "estimator_", estimator)
         if not isinstance(net, NeuralNet):
             raise ValueError(

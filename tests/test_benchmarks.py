@@ -82,9 +82,7 @@ def reads(n_rows, n_batches, batch_size=16):
     # Always class 0, right for the rows to forget and wrong for the unseen ones: the forgetting
     # score is at its highest, and no batch exempt from the perturbation.
     net.module_.head.bias.data[0] = 20
-    unlearner = DLFD(
-        FrozenEstimator(net), lr=1e-6, perturb_steps=2, check_every=3, check_rows=40, random_state=0
-    )
+    unlearner = DLFD(FrozenEstimator(net), lr=1e-6, perturb_steps=2, random_state=0)
     forget = np.arange(n_rows) < n_rows // 4
     y = np.where(forget, 0, np.arange(n_rows) % 2)
     with pytest.raises(EnoughBatchesError):
@@ -92,7 +90,9 @@ def reads(n_rows, n_batches, batch_size=16):
     return after[0], np.diff(after).tolist()
 
 
-def test_reads_per_batch_do_not_depend_on_rows():
+def test_reads_per_batch_do_not_depend_on_rows(monkeypatch):
+    monkeypatch.setattr("skunlearn.methods.dlfd._CHECK_EVERY", 3)
+    monkeypatch.setattr("skunlearn.methods.dlfd._CHECK_ROWS", 40)
     few_before, few = reads(640, n_batches=8)
     many_before, many = reads(6_400, n_batches=8)
     # Retained and forget rows; the forgetting score, measured every third batch, reads none.

@@ -358,10 +358,11 @@ def test_checkpoint_early_stopping_and_progress_bar_work_with_it(data, tmp_path,
     assert isinstance(model.estimator_.callbacks_[-1][1], PrintLog)
 
 
-def test_an_original_that_was_trained_with_it_can_be_watched_by_dlfd_too(data):
+def test_an_original_that_was_trained_with_it_can_be_watched_by_dlfd_too(data, monkeypatch):
     X, y = data
+    monkeypatch.setattr("skunlearn.methods.dlfd._CHECK_EVERY", 3)
     net = make_net(callbacks=[watch(X, y)], max_epochs=3, batch_size=10)
-    model = DLFD(net, max_epochs=2, check_every=3, forgetting_threshold=0.2, random_state=0)
+    model = DLFD(net, max_epochs=2, forgetting_threshold=0.2, random_state=0)
     model.fit(X[:50], y[:50], forget=np.arange(50) < 30, X_val=X[50:], y_val=y[50:])
     history = model.unlearning_history_
     assert len(history[:, "nomus"]) == 2

@@ -36,7 +36,7 @@ def test_scikit_learn_checks(estimator, check):
 
 
 @parametrize_with_unlearning_checks(
-    [cls(None) for cls in UNLEARNERS.values()] + [AdvancedNegGrad(None, ceiling="val")]
+    [cls(None) for cls in UNLEARNERS.values()] + [AdvancedNegGrad(None, loss_cap="val")]
 )
 def test_unlearning_checks(estimator, check):
     check(estimator)

@@ -458,14 +458,14 @@ def test_ties_share_a_rank(study):
 def test_what_fails_is_a_row_that_says_why(study, tmp_path):
     domain = study.domains.DOMAINS["smoke"]
     train, val, test = domain.split(0)
-    unlearner = study.methods.make("SSD", domain, {"alpha": 1000.0})
-    trials = {("SSD", "0"): (unlearner, {"alpha": 1000.0})}
+    unlearner = study.methods.make("SSD", domain, {"threshold": 1000.0})
+    trials = {("SSD", "0"): (unlearner, {"threshold": 1000.0})}
     (row,) = study.tables.run(domain, (train, val, test), trials, 0, tmp_path)
     assert "can choose no weight" in row["error"]
     table = study.tables.Table(tmp_path / "table.csv")
     table.add([row])
     (found,) = table.rows()
-    assert found["params"] == {"alpha": 1000.0}
+    assert found["params"] == {"threshold": 1000.0}
     assert np.isnan(found["nomus"])
 
 

@@ -24,9 +24,9 @@ from skunlearn import (
     AdvancedNegGrad,
     FineTune,
     all_unlearners,
-    benchmark,
     callbacks,
     datasets,
+    evaluation,
     inspection,
     metrics,
     model_selection,
@@ -55,7 +55,9 @@ NOT_CALLED = {
     "ForgetSplit": "a result",
     "LabelledDataset": "tests/engine/test_rows.py",
     "Whole": "a holder; tests/engine/test_rows.py",
+    "NetworkUnlearner": "abstract; every unlearner is tried",
     "all_unlearners": "no parameters",
+    "show_versions": "no parameters",
     "get_scorer_names": "no parameters",
     "fetch_cmu_faces": "needs the network; tests/datasets/test_archives.py",
     "fetch_spoken_digits": "needs the network; tests/datasets/test_archives.py",
@@ -206,11 +208,17 @@ TRAINING = {
     "random_state": 1,
 }
 HYPERPARAMETERS = {
-    "AMUN": {"radius": 1.5, "perturb_steps": 2, "with_forget": True},
-    "AdvancedNegGrad": {"alpha": 0.9, "ceiling": "val"},
+    "AMUN": {"radius": 1.5, "perturb_steps": 2, "include_forget": True},
+    "AdvancedNegGrad": {"forget_weight": 0.9, "loss_cap": "val"},
     "BadTeacher": {"temperature": 3.0},
     "CFk": {"k": 1},
     "EUk": {"k": 1},
+    "Distill": {
+        "noise": 0.5,
+        "temperature": 1.0,
+        "ce_weight": 1.0,
+        "cache_teacher": "only saves time; tests/methods/test_distill.py",
+    },
     "DLFD": {
         "perturb_steps": 3,
         "step_size": 0.4,
@@ -226,29 +234,31 @@ HYPERPARAMETERS = {
         "bn_batches": 0,
         # The score is always below one half, and then the rows are not perturbed.
         "forgetting_threshold": 0.5,
-        "check_every": Other(3, forgetting_threshold=0.05, batch_size=6),
-        "check_rows": Other(20, forgetting_threshold=0.05, batch_size=6),
     },
     "FineTune": {},
-    "L1Sparse": {"gamma": 0.3},
+    "L1Sparse": {"l1_weight": 0.3},
     "NegGrad": {},
     "RandomLabel": {},
     "Retrain": {"estimator": "only its parameters count, not its weights"},
-    "SCRUB": {"max_steps": 0, "alpha": 3.0, "gamma": 0.1, "temperature": 1.0, "rewind": True},
+    "SCRUB": {
+        "ascent_epochs": 0,
+        "forget_batch_size": 5,
+        "kl_weight": 3.0,
+        "ce_weight": 0.1,
+        "temperature": 1.0,
+        "restore_best": True,
+    },
     "SISA": {"n_shards": 2, "n_slices": 2, "aggregate": "vote"},
     "SSD": {
-        "alpha": 2.0,
+        "threshold": 2.0,
         "dampening": 0.2,
-        "max_rows": 5,
-        "random_state": Other(1, max_rows=5),  # which rows are drawn
+        "random_state": "decides which rows are read where there are more than 1,000",
     },
     "SalUn": {"weight_share": 0.1},
     "UNSIR": {
         "noise_rows": 5,
         "noise_ratio": 1.0,
         "noise_steps": 3,
-        "noise_lr": 0.01,
-        "noise_penalty": 5.0,
     },
 }
 # What a method takes, as every method does, and does not read.
@@ -437,7 +447,7 @@ FUNCTIONS = {
         {"utility": 0.8, "forgetting_score": 0.2},
         {"utility": 0.7, "forgetting_score": 0.1, "weight": 0.9},
     ),
-    metrics.overshoot_score: (LOSSES, LOSSES_OTHERS),
+    metrics.overshoot: (LOSSES, LOSSES_OTHERS),
     metrics.prediction_agreement: (
         {"y_pred": LABELS, "y_pred_reference": LABELS},
         {"y_pred": 2 - LABELS, "y_pred_reference": 2 - LABELS},
@@ -491,7 +501,7 @@ FUNCTIONS = {
         {"y_proba": PROBA, "y_proba_random": PROBA_2},
         {"y_proba": PROBA_3, "y_proba_random": PROBA_3, "multilabel": True},
     ),
-    metrics.relearning_time: (
+    evaluation.relearning_time: (
         {"X": X[:24], "y": (X[:24, 2] > 0).astype(int), "target": 0.9, "lr": 0.1, "every": 1},
         {
             "unlearner": Other(1, lr=0.02),
@@ -644,7 +654,7 @@ FUNCTIONS = {
             "random_state": 1,
         },
     ),
-    benchmark.compare_unlearners: (
+    evaluation.compare_unlearners: (
         SEEN
         | UNSEEN
         | {"X_val": X_VAL, "y_val": Y_VAL, "seeds": [0], "n_splits": 5, "n_resamples": 5},
@@ -661,7 +671,7 @@ FUNCTIONS = {
             "error_score": Refused("return", "error_score must be"),
         },
     ),
-    benchmark.pareto_front: (
+    evaluation.pareto_front: (
         {"cost": [1, 2, 3], "loss": [3, 2, 1]},
         {"cost": [1, 2, 1], "loss": [3, 4, 1]},
     ),
@@ -687,7 +697,7 @@ def relearnt(arguments):
     arguments = dict(arguments)
     net = trained(arguments.pop("unlearner", 0))
     unlearner = FineTune(FrozenEstimator(net), max_epochs=1, random_state=0, batch_size=4)
-    return metrics.relearning_time(unlearner.unlearn(**REQUEST), **arguments)
+    return evaluation.relearning_time(unlearner.unlearn(**REQUEST), **arguments)
 
 
 def monitored(arguments):
@@ -724,7 +734,7 @@ def margins(function):
     def run(arguments):
         arguments = dict(arguments)
         lr = arguments.pop("unlearner", 0.05)
-        unlearner = small(AdvancedNegGrad, ceiling="val", lr=lr)
+        unlearner = small(AdvancedNegGrad, loss_cap="val", lr=lr)
         return list(function(unlearner, **arguments))
 
     return run
@@ -732,15 +742,15 @@ def margins(function):
 
 def compared(arguments):
     arguments = dict(arguments)
-    alpha = arguments.pop("unlearners", 0.3)
-    unlearner = small(AdvancedNegGrad, ceiling="val", alpha=alpha)
-    records = benchmark.compare_unlearners([unlearner], **arguments).records
+    weight = arguments.pop("unlearners", 0.3)
+    unlearner = small(AdvancedNegGrad, loss_cap="val", forget_weight=weight)
+    records = evaluation.compare_unlearners([unlearner], **arguments).records
     return [{key: value for key, value in row.items() if key != "seconds"} for row in records]
 
 
 RUNS = {
     metrics.get_scorer: scored,
-    metrics.relearning_time: relearnt,
+    evaluation.relearning_time: relearnt,
     model_selection.ForgetKFold: splits(model_selection.ForgetKFold),
     model_selection.ForgetShuffleSplit: splits(model_selection.ForgetShuffleSplit),
     transport.transport_distance: distance,
@@ -750,7 +760,7 @@ RUNS = {
     skunlearn.unlearning_report: reported,
     skunlearn.shadow_margins: margins(skunlearn.shadow_margins),
     skunlearn.klom_margins: margins(skunlearn.klom_margins),
-    benchmark.compare_unlearners: compared,
+    evaluation.compare_unlearners: compared,
 }
 
 
@@ -816,7 +826,7 @@ CURVE = inspection.UnlearningCurveDisplay
 LOSS = inspection.LossDistributionDisplay
 FEATURE = inspection.FeatureDistributionDisplay
 TRADEOFF = inspection.TradeoffDisplay
-COMPARISON = benchmark.UnlearnerComparison
+COMPARISON = evaluation.UnlearnerComparison
 RECORDS = [row | {"seed": 0, "relative_js_distance": row["gap"], "nomus": 0.5} for row in TABLE]
 CURVE_OTHERS = {"y_name": "loss", "references": {"Original": 0.5}, **KWARGS}
 RECORDED = {"level": "batch", "keys": "valid_loss", **CURVE_OTHERS}
@@ -1035,7 +1045,7 @@ def test_parameters_of_what_draws(name, small_figures):
 def test_everything_public_is_tried():
     modules = (skunlearn, metrics, inspection, datasets, model_selection)
     public = {name: getattr(module, name) for module in modules for name in module.__all__}
-    for module in (benchmark, callbacks, transport):
+    for module in (evaluation, callbacks, transport):
         public |= {
             name: value
             for name, value in vars(module).items()
@@ -1047,7 +1057,8 @@ def test_everything_public_is_tried():
     methods = {
         f"{name}.{method}"
         for name, cls in public.items()
-        if cls.__module__.startswith("skunlearn.inspection") or cls is benchmark.UnlearnerComparison
+        if cls.__module__.startswith("skunlearn.inspection")
+        or cls is evaluation.UnlearnerComparison
         for method, value in vars(cls).items()
         if not method.startswith("_") and (callable(value) or isinstance(value, classmethod))
     }

@@ -12,6 +12,17 @@ SHORTENED = "Retrain (shortened)"
 FEW_EPOCHS = 3  # of a long training, 2.5 %
 PUBLISHED = {"clean_weight": 0, "bn_batches": 0}
 
+# ParameterSampler draws parameters in the order of their names. These had others when the settings
+# in the tables were drawn, which have to be drawn again.
+NAMES_WHEN_DRAWN = {
+    "ascent_epochs": "max_steps",
+    "forget_weight": "alpha",
+    "include_forget": "with_forget",
+    "kl_weight": "alpha",
+    "l1_weight": "gamma",
+    "threshold": "alpha",
+}
+
 
 def random_signs(u, v):
     """Transport whose gradient has the size of the real one at each feature, and random signs."""
@@ -38,8 +49,8 @@ def tuned(domain):
     """
     net = domain.net
     found = {name: cls(net) for name, cls in all_unlearners() if name not in ("Retrain", "SISA")}
-    found["AdvancedNegGrad (ceiling)"] = AdvancedNegGrad(net, ceiling="val")
-    found["SCRUB (rewind)"] = SCRUB(net, rewind=True)
+    found["AdvancedNegGrad (ceiling)"] = AdvancedNegGrad(net, loss_cap="val")
+    found["SCRUB (rewind)"] = SCRUB(net, restore_best=True)
     found["DLFD (published)"] = DLFD(net, **PUBLISHED)
     found["Retrain (tuned, short)"] = Retrain(net)
     return found | variants(net) if domain.is_long else found
@@ -72,8 +83,10 @@ def draw_trials(name, domain, n_trials):
 
 
 def _draw(space, n_trials, seed, prefix=""):
+    names = {NAMES_WHEN_DRAWN.get(name, name): name for name in space}
+    space = {then: space[name] for then, name in names.items()}
     return {
-        f"{prefix}{i}": {key: _plain(value) for key, value in trial.items()}
+        f"{prefix}{i}": {names[then]: _plain(value) for then, value in trial.items()}
         for i, trial in enumerate(ParameterSampler(space, n_trials, random_state=seed))
     }
 

@@ -26,7 +26,7 @@ FIGURES = (
     *("utility", "balanced_utility", "retain_accuracy", "forget_accuracy", "forgetting_score"),
     *("nomus", "nomus_low", "nomus_high", "gap", "tug_of_war", "agreement", "js_distance"),
     *("relative_js_distance", "loss_attack_accuracy", "loss_attack_auc", "overshoot"),
-    *("calibrated_attack_accuracy", "calibrated_attack_auc", "linear_cka", "cka_kept"),
+    *("calibrated_attack_accuracy", "calibrated_attack_auc", "linear_cka", "cka_ratio"),
     *("linear_probe", "scatter_ratio", "cost", "seconds"),
 )
 COLUMNS = (*KEYS, *FIGURES, "params", "error")

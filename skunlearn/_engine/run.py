@@ -33,6 +33,8 @@ class TrainingRun:
         The rows to forget, of which no batch is left out, however short.
     cost : Cost, default=None
         Counts the samples that the steps send through the network.
+    forget_batch_size : int, default=None
+        Rows in a batch when it is `forget` that is trained on; None for as many as in any other.
 
     Attributes
     ----------
@@ -43,10 +45,11 @@ class TrainingRun:
         How much of the current phase is done, from 0 to 1.
     """
 
-    def __init__(self, net, *, name="the training", forget=None, cost=None):
+    def __init__(self, net, *, name="the training", forget=None, cost=None, forget_batch_size=None):
         self.net = net
         self.name = name
         self.forget = forget
+        self.forget_batch_size = forget_batch_size
         self.cost = Cost() if cost is None else cost
         self.step = None
         self.progress = 0.0
@@ -103,7 +106,9 @@ class TrainingRun:
 
     def batches(self, rows):
         """The training batches of `rows`."""
-        return batches(self.net, rows, whole=rows is self.forget)
+        if rows is not self.forget:
+            return batches(self.net, rows)
+        return batches(self.net, rows, whole=True, batch_size=self.forget_batch_size)
 
     def train_step(self, batch):
         """Train on a batch; a `ValueError` says so if the training has diverged."""
@@ -169,7 +174,7 @@ class TrainingRun:
         """Whether a step may send a single row to forget through the network."""
         if self.forget is None or not len(self.forget):
             return False
-        size = getattr(self.net, "iterator_train__batch_size", self.net.batch_size)
+        size = self.forget_batch_size or _batch_size(self.net)
         is_free = hasattr(self.net, "iterator_train__batch_sampler")
         return is_free or len(self.forget) == 1 or size == 1 or len(self.forget) % size == 1
 
@@ -287,10 +292,15 @@ def backward(net, loss):
         loss.backward()
 
 
-def batches(net, rows, *, whole=False):
+def _batch_size(net):
+    return getattr(net, "iterator_train__batch_size", net.batch_size)
+
+
+def batches(net, rows, *, whole=False, batch_size=None):
     """The training batches of `rows`, as an iterable made anew at each call.
 
-    If `whole`, no row is left out, even if the last batch is short.
+    If `whole`, no row is left out, even if the last batch is short. A `batch_size` replaces that of
+    the network.
     """
     prefix, vary = "iterator_train__", {}
     for name in ("sampler", "batch_sampler"):
@@ -298,7 +308,15 @@ def batches(net, rows, *, whole=False):
         if factory is not None:
             vary[prefix + name] = factory(_sampled_labels(rows))
     drops = getattr(net, prefix + "drop_last", None)
-    batch_size = getattr(net, prefix + "batch_size", net.batch_size)
+    if batch_size is None:
+        batch_size = _batch_size(net)
+    elif prefix + "batch_sampler" in vary:
+        raise ValueError(
+            f"forget_batch_size={batch_size!r} cannot be kept: batches are made by the "
+            "iterator_train__batch_sampler of estimator. Set it to None."
+        )
+    else:
+        vary[prefix + "batch_size"] = batch_size
     # A user who drops the last, short batch relies on there being others. That is not so for
     # few rows, and each row to forget counts.
     if drops and (whole or len(rows) < batch_size):

@@ -10,6 +10,7 @@ from skorch import NeuralNet
 
 from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.statistics import SMALLEST_FLOOR, jensen_shannon_divergences, repeated_attack
+from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import as_dataset, encode_labels, is_lazy
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import (
@@ -22,7 +23,7 @@ from skunlearn.metrics import (
     linear_probe_score,
     membership_inference_report,
     nomus_score,
-    overshoot_score,
+    overshoot,
     relative_jensen_shannon_distance,
     scatter_ratio,
     tug_of_war_score,
@@ -110,7 +111,7 @@ class Measure:
             nomus_score(utility.high, forgetting.low),
         )
         losses = subject.signals("loss")
-        found["overshoot"] = self._bootstrap(overshoot_score, *losses, vectorized=False)
+        found["overshoot"] = self._bootstrap(overshoot, *losses, vectorized=False)
         return found
 
     def calibrated(self, subject, judge):
@@ -208,7 +209,7 @@ class Measure:
         if whole > 0 and without.min() > 0:
             for name in parts.keys() - {"original"}:
                 ours, ours_without = parts[name]
-                found[name]["cka_kept"] = self._jackknife(ours / whole, ours_without / without)
+                found[name]["cka_ratio"] = self._jackknife(ours / whole, ours_without / without)
         return found
 
     def _attack(self, name, signals):
@@ -300,21 +301,6 @@ def _distance(value, low, high):
 def _mean_over_labels(values):
     values = values.astype(float)
     return values if values.ndim == 1 else values.mean(axis=1)
-
-
-def innermost(model):
-    """The estimator that a FrozenEstimator or a Pipeline is about."""
-    from sklearn.pipeline import Pipeline  # not loaded by skorch
-
-    while isinstance(model, FrozenEstimator | Pipeline):
-        model = model.estimator if isinstance(model, FrozenEstimator) else model[-1]
-    return model
-
-
-def network_of(model):
-    """The one network of an estimator, or None."""
-    net = getattr(innermost(model), "estimator_", innermost(model))
-    return net if isinstance(net, NeuralNet) else None
 
 
 def _proba(name, model, X, classes):

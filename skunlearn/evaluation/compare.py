@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import recall_score
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_memory
 
-from skunlearn._engine.cache import train_once
-from skunlearn._engine.files import nan_to_none, progress_bar, read_row, write_row
+from skunlearn._engine.files import progress_bar, read_row
 from skunlearn._engine.hashing import cache_key, start_for_key
-from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import check_forget, check_number, encode_labels, given_labels
+from skunlearn._engine.validation import check_forget, check_number, given_labels
 from skunlearn.base import BaseUnlearner
-from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
-from skunlearn.features import FeatureExtractor
-from skunlearn.methods.finetune import FineTune
-from skunlearn.methods.retrain import Retrain
+from skunlearn.evaluation._seed import COLUMNS, ORIGINAL, REFERENCE, REFERENCE_2, run_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +35,6 @@ if TYPE_CHECKING:
         RowsLike,
     )
     from skunlearn.inspection import TradeoffDisplay
-
-ORIGINAL, REFERENCE, REFERENCE_2 = "Original", "Retrain", "Retrain again"
-
-_FIRST = ("method", "seed", "utility", "retain_accuracy", "forget_accuracy", "forgetting_score")
-_FIRST += ("nomus", "nomus_low", "nomus_high", "gap", "relative_js_distance", "cost", "seconds")
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,7 +75,7 @@ class UnlearnerComparison:
         return DataFrame(self.records)
 
     def summary(
-        self, columns: Sequence[str] = _FIRST[2:]
+        self, columns: Sequence[str] = COLUMNS[2:]
     ) -> dict[str, dict[str, tuple[float, float]]]:
         """Mean and standard deviation over seeds of each method.
 
@@ -115,7 +101,7 @@ class UnlearnerComparison:
         return found
 
     def __repr__(self):
-        columns = _FIRST[2:]
+        columns = COLUMNS[2:]
         summary = self.summary(columns)
         n_seeds = len({row["seed"] for row in self.records})
         width = max(map(len, summary))
@@ -428,7 +414,7 @@ def compare_unlearners(
                     continue
             missing.setdefault(seed, {})[name] = model, path
     runs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_run_seed)(net, data, seed, todo, settings, memory, error_score == "raise")
+        delayed(run_seed)(net, data, seed, todo, settings, memory, error_score == "raise")
         for seed, todo in missing.items()
     )
     with contextlib.closing(runs):
@@ -480,114 +466,3 @@ def _common_network(named):
             f"{next(name for name, key in keys.items() if key != next(iter(keys.values())))!r}."
         )
     return next(iter(models.values())).estimator
-
-
-# -- one seed ----------------------------------------------------------------------------------
-
-
-def _run_seed(net, data, seed, todo, settings, memory, raises):
-    """Train the original and the references of a seed, run the methods that are left, measure."""
-    X, y, mask, X_unseen, y_unseen, *_ = data
-    layer, n_splits, n_resamples = settings
-    states = np.random.SeedSequence(seed).generate_state(4).tolist()
-    memory = check_memory(memory)
-
-    def trained(unlearner, forget):
-        """The fitted unlearner, and the seconds that it took when it was trained."""
-
-        def train():
-            start = time.perf_counter()
-            unlearner.fit(X, y, forget=forget)
-            return unlearner, time.perf_counter() - start
-
-        content = net, type(unlearner), X, y, forget, unlearner.random_state
-        if getattr(memory, "location", memory) is not None:
-            content += (start_for_key(unlearner, X, y, unlearner.random_state),)
-        return train_once(memory, content, train)
-
-    original, _ = trained(FineTune(clone(net), random_state=states[0]), None)
-    first, first_seconds = trained(Retrain(clone(net), random_state=states[1]), mask)
-    second, second_seconds = trained(Retrain(clone(net), random_state=states[2]), mask)
-    unit = first.unlearning_cost_
-
-    classes = original.classes_
-    if y.ndim == 1:
-        original.estimator_.set_params(classes=classes)  # which it is to be frozen with
-    codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
-    present = np.unique(codes[1])
-    rows = np.arange(len(y_unseen))
-    if len(rows) > FEATURE_ROWS:
-        rows = np.random.RandomState(seed).permutation(rows)[:FEATURE_ROWS]
-    some = take_rows(X_unseen, rows)
-    measure = Measure(n_splits, n_resamples, 0.95, seed)
-
-    def look(name, model):
-        has_features = layer is not None and hasattr(model, "estimator_")
-        Z = FeatureExtractor(model, layer=layer).transform(some) if has_features else None
-        return Subject(name, model, (X, X_unseen), codes, mask, classes), Z
-
-    looks = {
-        name: look(name, model)
-        for name, model in ((ORIGINAL, original), (REFERENCE, first), (REFERENCE_2, second))
-    }
-    written = []
-
-    def file(row, path):
-        row = nan_to_none(row)
-        if path is not None:
-            write_row(path, row)
-        written.append(row)
-
-    for name, (model, path) in todo.items():
-        figures = {"cost": None, "seconds": None}  # of an original, which is there anyway
-        if name == REFERENCE:
-            figures = {"cost": 1.0, "seconds": first_seconds}
-        elif name == REFERENCE_2:
-            figures = {"cost": second.unlearning_cost_ / unit, "seconds": second_seconds}
-        elif name != ORIGINAL:
-            try:
-                model = _tuned(model, data, states[3]).set_params(random_state=states[3])
-                figures = _unlearn(model, original.estimator_, data, unit)
-            except ValueError as error:
-                if raises:
-                    raise
-                row = {"method": name, "seed": seed} | dict.fromkeys(_FIRST[2:])
-                file(row | {"error": str(error)}, path)
-                continue
-        subject, Z = looks[name] if name in looks else look(name, model)
-        # The references are compared with each other, everything else with the first.
-        reference, other = looks[REFERENCE][0], looks[REFERENCE_2][0]
-        if name == REFERENCE:
-            reference, other = other, reference
-        found = measure.own(subject)
-        found |= measure.calibrated(subject, other if subject is not other else reference)
-        found |= measure.closeness(subject, reference, other)
-        if Z is not None and name != ORIGINAL:
-            features = {"original": looks[ORIGINAL][1], name: Z}
-            found |= measure.collapse(features, codes[1][rows]).get(name, {})
-        if codes[1].ndim == 1:
-            hits = codes[1], subject.predicted["unseen"]
-            recall = recall_score(*hits, labels=present, average="macro", zero_division=0)
-            figures["balanced_utility"] = float(recall)
-        row = {"method": name, "seed": seed} | {key: each.value for key, each in found.items()}
-        row |= {"nomus_low": found["nomus"].low, "nomus_high": found["nomus"].high} | figures
-        file({key: row.get(key) for key in (*_FIRST, *sorted(row.keys() - set(_FIRST)))}, path)
-    return written
-
-
-def _tuned(model, data, state):
-    """The unlearner itself, or a search's with the parameters that the search finds."""
-    if isinstance(model, BaseUnlearner):
-        return clone(model)
-    X, y, mask, *_ = data
-    search = clone(model).set_params(estimator__random_state=state).fit(X, y, forget=mask)
-    return clone(search.estimator).set_params(**search.best_params_)
-
-
-def _unlearn(model, original, data, unit):
-    """Let a method unlearn, and return what that took."""
-    X, y, mask, _, _, X_val, y_val = data
-    model._start_from(original, X, y)
-    start = time.perf_counter()
-    model.unlearn(X, y, forget=mask, X_val=X_val, y_val=y_val)
-    return {"cost": model.unlearning_cost_ / unit, "seconds": time.perf_counter() - start}

@@ -6,13 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from skunlearn._engine.build import SIZES, assemble, copy_parts, parts_of
 from skunlearn._engine.predict import predict_proba, predicted
-from skunlearn._engine.random import preserve_rng_and_modes, restore_accelerator, seeded
+from skunlearn._engine.random import draw_seed, preserve_rng_and_modes, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import TrainingRun
 from skunlearn._engine.validation import check_network_data, check_number, encode_labels, unwrapped
@@ -170,8 +169,7 @@ def relearning_time(
     ways = ("shuffle", "sampler", "batch_sampler")
     if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
         settings["iterator_train__shuffle"] = True
-    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    with seeded(seed, template.device), restore_accelerator(template):
+    with seeded(draw_seed(random_state), template.device), restore_accelerator(template):
         parts = copy_parts(parts_of(net))
         learner = assemble(template, parts, len(unlearner.classes_), **settings)
         run = TrainingRun(learner, name="relearning")

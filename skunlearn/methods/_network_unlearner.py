@@ -200,7 +200,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         given = {name: getattr(self, name, None) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
-    def _train(self, net, request, *phases, cosine=True, callbacks=()):
+    def _train(self, net, request, *phases, cosine=True, callbacks=(), forget_batch_size=None):
         """Run skorch's training loop on `net`, with steps of the method's own.
 
         Parameters
@@ -218,6 +218,8 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             `LRScheduler` of its own.
         callbacks : sequence of skorch.callbacks.Callback
             Callbacks of the method itself, for this run only.
+        forget_batch_size : int, default=None
+            Rows in a batch in phases on ``request.forget``; None for as many as in the others.
 
         Returns
         -------
@@ -225,7 +227,13 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             The same network, trained.
         """
         name, callbacks = type(self).__name__, list(callbacks)
-        run = TrainingRun(net, name=name, forget=request.forget, cost=self._cost)
+        run = TrainingRun(
+            net,
+            name=name,
+            forget=request.forget,
+            cost=self._cost,
+            forget_batch_size=forget_batch_size,
+        )
         n_steps = sum(n_epochs * len(run.batches(rows)) for rows, _, n_epochs in phases)
         has_schedule = any(isinstance(cb, LRScheduler) for _, cb in net.callbacks_)
         if cosine and not has_schedule and hasattr(net, "optimizer_"):

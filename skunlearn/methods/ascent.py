@@ -115,19 +115,19 @@ class AdvancedNegGrad(NetworkUnlearner):
     """Gradient ascent on the rows to forget, held back by descent on the retained ones.
 
     Each batch of retained rows is paired with a batch of forget rows, and an optimiser step lowers
-    ``CE(retain) - alpha * CE(forget)``. An epoch is a pass over the retained rows, in which the
-    rows to forget come round as often as it takes.
+    ``CE(retain) - forget_weight * CE(forget)``. An epoch is a pass over the retained rows, in which
+    the rows to forget come round as often as it takes.
 
     Parameters
     ----------
     estimator : skorch.NeuralNet or FrozenEstimator
         The network to unlearn.
-    alpha : float, default=0.3
-        Weight of the ascent. 1 is the method of [2]_, 0.05 / 0.95 is NegGrad+ of [1]_.
-    ceiling : None or "val", default=None
+    forget_weight : float, default=0.3
+        Weight of the ascent, the alpha of [2]_, where it is 1; 0.05 / 0.95 is NegGrad+ of [1]_.
+    loss_cap : None or "val", default=None
         ``"val"`` stops the ascent for a batch whose loss has reached the mean loss on held-out
-        rows, ``alpha * max(0, CE(val) - CE(forget))`` taking the place of the second term; needs
-        `X_val`. None climbs without end.
+        rows, ``forget_weight * max(0, CE(val) - CE(forget))`` taking the place of the second term;
+        needs `X_val`. None climbs without end.
     max_epochs : int, default=3
         Passes over the retained rows.
     lr : float, default=None
@@ -150,12 +150,12 @@ class AdvancedNegGrad(NetworkUnlearner):
         The labels, in the order of the columns of `predict_proba`.
     unlearning_history_ : skorch.History
         The history of the last unlearning run. Its batches hold
-        ``val_loss`` where the ceiling was measured.
+        ``val_loss`` where the cap was measured.
 
     Raises
     ------
     ValueError
-        By `fit` and `unlearn`, if ``ceiling="val"`` and there is no `X_val`.
+        By `fit` and `unlearn`, if ``loss_cap="val"`` and there is no `X_val`.
 
     See Also
     --------
@@ -163,10 +163,10 @@ class AdvancedNegGrad(NetworkUnlearner):
 
     Notes
     -----
-    Without a ceiling the run diverges if it is long or `alpha` large: the loss on the forget rows
-    rises far above that on unseen rows, which gives them away as surely as one far below, and
-    utility falls. With one, `alpha` can be larger (0.5 to 1) and the run longer. The ceiling ends
-    the climb but does not pull back a loss that one large step has carried beyond it. It is
+    Without a cap the run diverges if it is long or `forget_weight` large: the loss on the forget
+    rows rises far above that on unseen rows, which gives them away as surely as one far below, and
+    utility falls. With one, `forget_weight` can be larger (0.5 to 1) and the run longer. The cap
+    ends the climb but does not pull back a loss that one large step has carried beyond it. It is
     measured in evaluation mode on at most 128 held-out rows, every 8 batches, whatever their
     number.
 
@@ -201,14 +201,14 @@ class AdvancedNegGrad(NetworkUnlearner):
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
-    _remedy: ClassVar[str] = "Use a smaller alpha, or ceiling='val' with X_val."
+    _remedy: ClassVar[str] = "Use a smaller forget_weight, or loss_cap='val' with X_val."
 
     def __init__(
         self,
         estimator,
         *,
-        alpha=0.3,
-        ceiling=None,
+        forget_weight=0.3,
+        loss_cap=None,
         max_epochs=3,
         lr=None,
         optimizer=None,
@@ -217,8 +217,8 @@ class AdvancedNegGrad(NetworkUnlearner):
         random_state=None,
     ):
         super().__init__(estimator, memory=memory, random_state=random_state)
-        self.alpha = alpha
-        self.ceiling = ceiling
+        self.forget_weight = forget_weight
+        self.loss_cap = loss_cap
         self.max_epochs = max_epochs
         self.lr = lr
         self.optimizer = optimizer
@@ -226,38 +226,38 @@ class AdvancedNegGrad(NetworkUnlearner):
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
-        check_number("alpha", self.alpha, 0)
-        if self.ceiling not in (None, "val"):
-            raise ValueError(f"ceiling must be None or 'val'; got {self.ceiling!r}.")
+        check_number("forget_weight", self.forget_weight, 0)
+        if self.loss_cap not in (None, "val"):
+            raise ValueError(f"loss_cap must be None or 'val'; got {self.loss_cap!r}.")
 
     def _needs(self):
-        return self.needs | {"val"} if self.ceiling else self.needs
+        return self.needs | {"val"} if self.loss_cap else self.needs
 
     def _search_space(self, common):
-        return {"alpha": loguniform(0.03, 1)}
+        return {"forget_weight": loguniform(0.03, 1)}
 
     def _unlearn(self, request):
         net = self._copy(request.original)
         forget_batches = cycle(net, request.forget, whole=True)
-        ceiling, n_batches = torch.inf, 0
-        if self.ceiling is not None:
+        cap, n_batches = torch.inf, 0
+        if self.loss_cap is not None:
             some = torch.randperm(len(request.val))[:_CHECK_ROWS].numpy()
             X_val, y_val = to_device(request.val.batch(some), net.device)
 
         def step(net, X, y, progress):
-            nonlocal ceiling, n_batches
-            if self.ceiling is not None and n_batches % _CHECK_EVERY == 0:
+            nonlocal cap, n_batches
+            if self.loss_cap is not None and n_batches % _CHECK_EVERY == 0:
                 net._set_training(False)
                 with torch.no_grad():
                     y_pred = net.infer(X_val)
-                    ceiling = net.get_loss(y_pred, y_val, X=X_val).item()
-                net.history.record_batch("val_loss", ceiling)
+                    cap = net.get_loss(y_pred, y_val, X=X_val).item()
+                net.history.record_batch("val_loss", cap)
                 net._set_training(True)
             n_batches += 1
             X_forget, y_forget = to_device(next(forget_batches), net.device)
             y_pred = net.infer(X_forget)
-            ascent = net.get_loss(y_pred, y_forget, X=X_forget, training=True).clamp(max=ceiling)
+            ascent = net.get_loss(y_pred, y_forget, X=X_forget, training=True).clamp(max=cap)
             y_pred = net.infer(X)
-            return net.get_loss(y_pred, y, X=X, training=True) - self.alpha * ascent, y_pred
+            return net.get_loss(y_pred, y, X=X, training=True) - self.forget_weight * ascent, y_pred
 
         return self._train(net, request, (request.retain, step, net.max_epochs))

@@ -182,10 +182,10 @@ def _is_unsure(net, rows):
 class SCRUB(NetworkUnlearner):
     """Disobey the original on the rows to forget, then obey it on the retained rows.
 
-    In each of the first `max_steps` epochs a pass over the forget rows maximises
+    In each of the first `ascent_epochs` epochs a pass over the forget rows maximises
     ``KL(original || network)``. In every epoch a pass over the retained rows follows, which
-    minimises ``gamma * CE + alpha * KL(original || network)``. The divergence is that of softened
-    outputs, times `temperature` squared.
+    minimises ``ce_weight * CE + kl_weight * KL(original || network)``. The divergence is that of
+    softened outputs, times `temperature` squared.
 
     Parameters
     ----------
@@ -200,16 +200,18 @@ class SCRUB(NetworkUnlearner):
         Class of the optimiser (or a ``functools.partial`` of one); None for the network's own.
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
-    max_steps : int, default=5
+    forget_batch_size : int, default=None
+        Rows in a batch of forget rows; None for as many as in one of retained rows.
+    ascent_epochs : int, default=5
         Epochs, from the first, in which a pass over the forget rows precedes that over the retained
         ones.
-    alpha : float, default=0.5
-        Weight of the divergence on retained rows.
-    gamma : float, default=1.0
-        Weight of the loss of the retained labels.
+    kl_weight : float, default=0.5
+        Weight of the divergence on retained rows, the paper's alpha.
+    ce_weight : float, default=1.0
+        Weight of the loss of the retained labels, the paper's gamma.
     temperature : float, default=4.0
         What logits are divided by before the divergence is taken.
-    rewind : bool, default=False
+    restore_best : bool, default=False
         Return to the epoch whose error on the forget rows was nearest to the error that the last
         one makes on held-out rows of the same classes, which are weighted to the classes' shares of
         the forget rows (the last such epoch, if there are several). Needs `X_val`. The weights of
@@ -227,14 +229,14 @@ class SCRUB(NetworkUnlearner):
         The labels, in the order of the columns of `predict_proba`.
     unlearning_history_ : skorch.History
         The history of the last unlearning run; the ``train_loss`` of a pass over forget rows is
-        the negative divergence. With `rewind`, passes over retained rows hold ``forget_error``, and
-        every entry whether it was the one ``rewound`` to.
+        the negative divergence. With `restore_best`, passes over retained rows hold
+        ``forget_error``, and every entry whether it was the one ``restored``.
 
     Raises
     ------
     ValueError
-        By `fit` and `unlearn`, if `rewind` is True and there are no held-out rows of the classes of
-        the forget rows.
+        By `fit` and `unlearn`, if `restore_best` is True and there are no held-out rows of the
+        classes of the forget rows.
 
     See Also
     --------
@@ -243,12 +245,12 @@ class SCRUB(NetworkUnlearner):
 
     Notes
     -----
-    The divergence that is maximised has no upper bound. With many `max_steps` or a high learning
-    rate the loss on the forget rows runs far above that on unseen rows, which gives them away;
-    `rewind` is the remedy, and without held-out rows there is none but fewer steps. The divergence
-    is also stationary where the network still equals the original. Only dropout and batch
-    normalisation, which the original runs in evaluation mode, move a network from there: one
-    without either forgets nothing in the first pass and needs more of them.
+    The divergence that is maximised has no upper bound. With many `ascent_epochs` or a high
+    learning rate the loss on the forget rows runs far above that on unseen rows, which gives them
+    away; `restore_best` is the remedy, and without held-out rows there is none but fewer epochs of
+    ascent. The divergence is also stationary where the network still equals the original. Only
+    dropout and batch normalisation, which the original runs in evaluation mode, move a network from
+    there: one without either forgets nothing in the first pass and needs more of them.
 
     References
     ----------
@@ -276,7 +278,7 @@ class SCRUB(NetworkUnlearner):
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
     multilabel: ClassVar[bool] = False
-    _remedy: ClassVar[str] = "Use a smaller max_steps, or rewind=True with X_val."
+    _remedy: ClassVar[str] = "Use a smaller ascent_epochs, or restore_best=True with X_val."
 
     def __init__(
         self,
@@ -286,11 +288,12 @@ class SCRUB(NetworkUnlearner):
         lr=None,
         optimizer=None,
         batch_size=None,
-        max_steps=5,
-        alpha=0.5,
-        gamma=1.0,
+        forget_batch_size=None,
+        ascent_epochs=5,
+        kl_weight=0.5,
+        ce_weight=1.0,
         temperature=4.0,
-        rewind=False,
+        restore_best=False,
         memory=None,
         random_state=None,
     ):
@@ -299,28 +302,31 @@ class SCRUB(NetworkUnlearner):
         self.lr = lr
         self.optimizer = optimizer
         self.batch_size = batch_size
-        self.max_steps = max_steps
-        self.alpha = alpha
-        self.gamma = gamma
+        self.forget_batch_size = forget_batch_size
+        self.ascent_epochs = ascent_epochs
+        self.kl_weight = kl_weight
+        self.ce_weight = ce_weight
         self.temperature = temperature
-        self.rewind = rewind
+        self.restore_best = restore_best
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
-        check_number("max_steps", self.max_steps, 0, integer=True)
-        check_number("alpha", self.alpha, 0)
-        check_number("gamma", self.gamma, 0)
+        if self.forget_batch_size is not None:
+            check_number("forget_batch_size", self.forget_batch_size, 1, integer=True)
+        check_number("ascent_epochs", self.ascent_epochs, 0, integer=True)
+        check_number("kl_weight", self.kl_weight, 0)
+        check_number("ce_weight", self.ce_weight, 0)
         check_number("temperature", self.temperature, 0, low_open=True)
-        if not isinstance(self.rewind, bool | np.bool_):
-            raise ValueError(f"rewind must be True or False; got {self.rewind!r}.")
+        if not isinstance(self.restore_best, bool | np.bool_):
+            raise ValueError(f"restore_best must be True or False; got {self.restore_best!r}.")
 
     def _needs(self):
-        return self.needs | {"val"} if self.rewind else self.needs
+        return self.needs | {"val"} if self.restore_best else self.needs
 
     def _search_space(self, common):
         return {
-            "max_steps": [1, 2, 3, 5],
-            "alpha": loguniform(0.001, 1),
+            "ascent_epochs": [1, 2, 3, 5],
+            "kl_weight": loguniform(0.001, 1),
             "temperature": [1.0, 2.0, 4.0],
         }
 
@@ -335,23 +341,24 @@ class SCRUB(NetworkUnlearner):
 
         def obey(net, X, y, progress):
             y_pred = net.infer(X)
-            loss = self.gamma * net.get_loss(y_pred, y, X=X, training=True)
-            return loss + self.alpha * distance(net, X, y_pred), y_pred
+            loss = self.ce_weight * net.get_loss(y_pred, y, X=X, training=True)
+            return loss + self.kl_weight * distance(net, X, y_pred), y_pred
 
         net = self._copy(request.original)
         phases = []
         for epoch in range(net.max_epochs):
-            if epoch < self.max_steps:
+            if epoch < self.ascent_epochs:
                 phases.append((request.forget, disobey, 1))
             phases.append((request.retain, obey, 1))
-        if not self.rewind:
-            return self._train(net, request, *phases)
+        sizes = {"forget_batch_size": self.forget_batch_size}
+        if not self.restore_best:
+            return self._train(net, request, *phases, **sizes)
         with tempfile.TemporaryDirectory() as folder:
-            rewind = _Rewind(request, Path(folder), len(self.classes_), self._cost)
-            return rewind.apply(self._train(net, request, *phases, callbacks=[rewind]))
+            restore = _RestoreBest(request, Path(folder), len(self.classes_), self._cost)
+            return restore.apply(self._train(net, request, *phases, callbacks=[restore], **sizes))
 
 
-class _Rewind(RunCallback):
+class _RestoreBest(RunCallback):
     """Keep the weights of every epoch that ends on retained rows, and choose among them.
 
     Parameters
@@ -375,9 +382,9 @@ class _Rewind(RunCallback):
         self.weights = share[request.val.y.long().numpy()]
         if not self.weights.any():
             raise ValueError(
-                "rewind=True needs held-out rows of the same classes as the rows to forget, but "
-                f"none of the {len(request.val)} rows of X_val is; pass some, or set "
-                "rewind=False."
+                "restore_best=True needs held-out rows of the same classes as the rows to forget, "
+                f"but none of the {len(request.val)} rows of X_val is; pass some, or set "
+                "restore_best=False."
             )
         self.request = request
         self.folder = folder
@@ -395,7 +402,7 @@ class _Rewind(RunCallback):
         # The last of equals has been repaired longest.
         best = len(errors) - 1 - int(np.argmin(np.abs(np.subtract(errors, target))[::-1]))
         for i, epoch in enumerate(net.history):
-            epoch["rewound"] = i == best
+            epoch["restored"] = i == best
         states = torch.load(self.folder / str(best + 1), map_location=net.device)
         for state, part in zip(states, _parts(net)):
             part.load_state_dict(state)

@@ -32,6 +32,11 @@ _SAMPLE = 256  # rows of each kind, at most, that are looked at before the run
 
 _FEWEST = 20  # rows of each kind below which a forgetting score says nothing
 
+# Batches between two measurements of the forgetting score, and rows of each kind that one reads.
+# The released code attacks all rows after every batch, which takes longer than the training.
+_CHECK_EVERY = 10
+_CHECK_ROWS = 200
+
 
 class DLFD(NetworkUnlearner):
     """Distribution-Level Feature Distancing.
@@ -89,10 +94,6 @@ class DLFD(NetworkUnlearner):
         While the forgetting score is below this, batches are trained on as they are (dynamic
         forgetting). Needs at least 20 rows to forget and as many held-out ones: with fewer, or
         without `X_val`, no batch is exempt. 0 turns it off.
-    check_every : int, default=10
-        Batches between two measurements of the forgetting score.
-    check_rows : int, default=200
-        Forget rows and held-out rows, of each at most so many, that a measurement looks at.
     memory : str, joblib.Memory or None, default=None
         Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
@@ -181,8 +182,6 @@ class DLFD(NetworkUnlearner):
         clean_weight=1.0,
         bn_batches=10,
         forgetting_threshold=0.05,
-        check_every=10,
-        check_rows=200,
         memory=None,
         random_state=None,
     ):
@@ -204,8 +203,6 @@ class DLFD(NetworkUnlearner):
         self.clean_weight = clean_weight
         self.bn_batches = bn_batches
         self.forgetting_threshold = forgetting_threshold
-        self.check_every = check_every
-        self.check_rows = check_rows
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
@@ -218,8 +215,6 @@ class DLFD(NetworkUnlearner):
         check_number("clean_weight", self.clean_weight, 0)
         check_number("bn_batches", self.bn_batches, 0, integer=True)
         check_number("forgetting_threshold", self.forgetting_threshold, 0, 0.5)
-        check_number("check_every", self.check_every, 1, integer=True)
-        check_number("check_rows", self.check_rows, 2, integer=True)
         if not callable(self.transport) and self.transport not in METHODS:
             raise ValueError(
                 f"transport must be one of {METHODS} or a callable; got {self.transport!r}."
@@ -252,8 +247,8 @@ class DLFD(NetworkUnlearner):
                 request.val,
                 None,
                 classes=np.arange(len(self.classes_)),  # the labels are encoded
-                every=self.check_every,
-                n_rows=self.check_rows,
+                every=_CHECK_EVERY,
+                n_rows=_CHECK_ROWS,
             )
 
         def step(net, X, y, progress):

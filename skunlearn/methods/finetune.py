@@ -372,17 +372,17 @@ class EUk(CFk):
 class L1Sparse(NetworkUnlearner):
     """Fine-tune on the retained rows under an L1 penalty that fades.
 
-    Minimises ``CE(retain) + gamma_t * ||weights||_1``, where ``gamma_t`` falls linearly from
-    `gamma` at the first batch to 0 at the last. The penalty removes the weights that the retained
-    rows do not hold in place; what is left of the run repairs the rest.
+    Minimises ``CE(retain) + weight_t * ||parameters||_1``, where ``weight_t`` falls linearly from
+    `l1_weight` at the first batch to 0 at the last. The penalty removes the weights that the
+    retained rows do not hold in place; what is left of the run repairs the rest.
 
     Parameters
     ----------
     estimator : skorch.NeuralNet or FrozenEstimator
         The network to unlearn.
-    gamma : float, default=0.015
-        Weight of the sum of the absolute values of all parameters, at the start. 0 is
-        :class:`FineTune`.
+    l1_weight : float, default=0.015
+        Weight of the sum of the absolute values of all parameters at the start, the paper's gamma.
+        0 is :class:`FineTune`.
     max_epochs : int, default=5
         Passes over the retained rows.
     lr : float, default=None
@@ -412,13 +412,13 @@ class L1Sparse(NetworkUnlearner):
 
     Notes
     -----
-    Each step moves every weight by the learning rate times ``gamma_t``, however large the network
+    Each step moves every weight by the learning rate times ``weight_t``, however large the network
     is. The default did best on a small network whose weights are of the order of 0.1; the paper's
     5e-4 is meant for large networks with small weights and long runs, and on small ones does no
     more than :class:`FineTune`. Search over orders of magnitude.
 
-    The method fails where `gamma` is too small to move anything, and where it is so large that the
-    accuracy on retained rows does not recover. Held-out rows are not used.
+    The method fails where `l1_weight` is too small to move anything, and where it is so large that
+    the accuracy on retained rows does not recover. Held-out rows are not used.
 
     References
     ----------
@@ -454,7 +454,7 @@ class L1Sparse(NetworkUnlearner):
         self,
         estimator,
         *,
-        gamma=0.015,
+        l1_weight=0.015,
         max_epochs=5,
         lr=None,
         optimizer=None,
@@ -463,7 +463,7 @@ class L1Sparse(NetworkUnlearner):
         random_state=None,
     ):
         super().__init__(estimator, memory=memory, random_state=random_state)
-        self.gamma = gamma
+        self.l1_weight = l1_weight
         self.max_epochs = max_epochs
         self.lr = lr
         self.optimizer = optimizer
@@ -471,17 +471,17 @@ class L1Sparse(NetworkUnlearner):
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
-        check_number("gamma", self.gamma, 0)
+        check_number("l1_weight", self.l1_weight, 0)
 
     def _search_space(self, common):
-        return {"gamma": loguniform(1e-5, 0.1)}
+        return {"l1_weight": loguniform(1e-5, 0.1)}
 
     def _unlearn(self, request):
         def step(net, X, y, progress):
             y_pred = net.infer(X)
             norm = sum(p.abs().sum() for p in net.module_.parameters())
             loss = net.get_loss(y_pred, y, X=X, training=True)
-            return loss + self.gamma * (1 - progress) * norm, y_pred
+            return loss + self.l1_weight * (1 - progress) * norm, y_pred
 
         net = self._copy(request.original)
         return self._train(net, request, (request.retain, step, net.max_epochs))

@@ -151,7 +151,7 @@ class AMUN(NetworkUnlearner):
         examples and takes longer.
     perturb_steps : int, default=50
         Steps at each radius.
-    with_forget : bool, default=False
+    include_forget : bool, default=False
         Whether to train on the forget rows with their own labels, too, as the publication does.
     memory : str, joblib.Memory or None, default=None
         Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
@@ -187,7 +187,7 @@ class AMUN(NetworkUnlearner):
     -----
     A small change to a small part of the input space: it spares the accuracy on retained rows, and
     forgets slowly. With few epochs, or a learning rate well below that of the original's training,
-    the forget rows stay as well known as they were. With `with_forget` they are rehearsed at the
+    the forget rows stay as well known as they were. With `include_forget` they are rehearsed at the
     same time, and on the small noisy data that the defaults were chosen on they were hardly
     forgotten. Without retained rows the network sees nothing but wrong labels: use an epoch or
     two. Held-out rows are not used.
@@ -229,7 +229,7 @@ class AMUN(NetworkUnlearner):
         batch_size=None,
         radius=0.05,
         perturb_steps=50,
-        with_forget=False,
+        include_forget=False,
         memory=None,
         random_state=None,
     ):
@@ -240,27 +240,27 @@ class AMUN(NetworkUnlearner):
         self.batch_size = batch_size
         self.radius = radius
         self.perturb_steps = perturb_steps
-        self.with_forget = with_forget
+        self.include_forget = include_forget
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
         check_number("radius", self.radius, 0, low_open=True)
         check_number("perturb_steps", self.perturb_steps, 1, integer=True)
-        if not isinstance(self.with_forget, bool | np.bool_):
-            raise ValueError(f"with_forget must be True or False; got {self.with_forget!r}.")
+        if not isinstance(self.include_forget, bool | np.bool_):
+            raise ValueError(f"include_forget must be True or False; got {self.include_forget!r}.")
 
     def _search_space(self, common):
         # The search for examples may take longer than the training: a wide ball is sooner done.
         return {
             "radius": loguniform(0.02, 2),
             "perturb_steps": [10, 50],
-            "with_forget": [False, True],
+            "include_forget": [False, True],
         }
 
     def _unlearn(self, request):
         net = self._copy(request.original)
         X, y = self._find_adversarial(net, request)
-        kept = [request.retain, request.forget] if self.with_forget else [request.retain]
+        kept = [request.retain, request.forget] if self.include_forget else [request.retain]
         # A data set of the user's own may yield arrays, which do not go in a batch with tensors.
         found = Rows(StackDataset(X, y), y, collate=request.forget.collate)
         rows = JoinedRows(*(rows.cast(X[0].dtype) for rows in kept), found)

@@ -11,13 +11,17 @@ from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.methods.relabel import RandomLabel
 
+_MAX_ROWS = (
+    1000  # rows of each kind that an importance is estimated from: each is a pass of its own
+)
+
 
 class SSD(NetworkUnlearner):
     """Selective Synaptic Dampening: shrink the weights that matter most to the rows to forget.
 
     The importance of a weight for some rows is the mean, over those rows, of the squared derivative
     of the row's loss (the diagonal of the empirical Fisher information). A weight whose importance
-    for the forget rows exceeds `alpha` times that for all rows is multiplied by
+    for the forget rows exceeds `threshold` times that for all rows is multiplied by
     ``min(dampening * importance_all / importance_forget, 1)``. There is no training, and therefore
     nothing for the network's callbacks to watch.
 
@@ -25,16 +29,13 @@ class SSD(NetworkUnlearner):
     ----------
     estimator : skorch.NeuralNet or FrozenEstimator
         The network to unlearn.
-    alpha : float, default=1.0
+    threshold : float, default=1.0
         How many times more important for the forget rows than for all rows a weight must be to be
-        dampened. It decides everything, so search it: the fewer the rows to forget, the larger it
-        must be (the paper has 10, for a class in a hundred), but from the number of all rows over
-        that of forget rows on, no weight could be chosen, and it is refused.
+        dampened, the paper's alpha. It decides everything, so search it. The fewer the rows to
+        forget, the larger it must be, but less than the number of all rows over that of forget
+        rows: from there on no weight could be chosen, and it is refused.
     dampening : float, default=1.0
         The paper's lambda. The smaller, the more the chosen weights shrink.
-    max_rows : int, default=1000
-        Rows that an importance is estimated from, at most so many of the retained and as many of
-        the forget rows, drawn at random; each costs one forward and backward pass of its own.
     memory : str, joblib.Memory or None, default=None
         Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
@@ -63,9 +64,9 @@ class SSD(NetworkUnlearner):
     like any other, much the same weights matter to all, and nothing restores the accuracy on
     retained rows that is lost with them: on scikit-learn's digits with 20 % wrong labels, the
     defaults take the attack from .70 to .60 when 90 of 900 rows are forgotten, and the accuracy on
-    retained rows from .99 to .82. When 20 are forgotten it falls to .43; ``alpha=5`` keeps .93, but
-    forgets little (.66 to .63). Forget rows that the network fits better than most have small
-    gradients, and may choose no weight at all.
+    retained rows from .99 to .82. When 20 are forgotten it falls to .43; ``threshold=5`` keeps
+    .93, but forgets little (.66 to .63). Forget rows that the network fits better than most have
+    small gradients, and may choose no weight at all.
 
     References
     ----------
@@ -97,50 +98,47 @@ class SSD(NetworkUnlearner):
     """
 
     needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
-    _remedy: ClassVar[str] = "Use a larger alpha, which dampens fewer weights."
+    _remedy: ClassVar[str] = "Use a larger threshold, which dampens fewer weights."
 
     def __init__(
         self,
         estimator,
         *,
-        alpha=1.0,
+        threshold=1.0,
         dampening=1.0,
-        max_rows=1000,
         memory=None,
         random_state=None,
     ):
         super().__init__(estimator, memory=memory, random_state=random_state)
-        self.alpha = alpha
+        self.threshold = threshold
         self.dampening = dampening
-        self.max_rows = max_rows
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
-        check_number("alpha", self.alpha, 0, low_open=True)
+        check_number("threshold", self.threshold, 0, low_open=True)
         check_number("dampening", self.dampening, 0)
-        check_number("max_rows", self.max_rows, 1, integer=True)
 
     def _search_space(self, common):
-        return {"alpha": loguniform(0.3, 10), "dampening": loguniform(0.1, 1)}
+        return {"threshold": loguniform(0.3, 10), "dampening": loguniform(0.1, 1)}
 
     def _unlearn(self, request):
         n_forget, n_rows = len(request.forget), len(request.forget) + len(request.retain)
         share = n_forget / n_rows
-        if self.alpha * share >= 1:
+        if self.threshold * share >= 1:
             raise ValueError(
-                f"alpha={self.alpha!r} can choose no weight: with {n_forget} of {n_rows} rows to "
-                f"forget, no weight can be more than {1 / share:.3g} times as important for them "
-                "as for all rows. Set alpha below that."
+                f"threshold={self.threshold!r} can choose no weight: with {n_forget} of {n_rows} "
+                f"rows to forget, no weight can be more than {1 / share:.3g} times as important "
+                "for them as for all rows. Set threshold below that."
             )
         net = self._copy(request.original)
         forget, retain = (
-            _importances(net, rows, self.max_rows) for rows in (request.forget, request.retain)
+            _importances(net, rows, _MAX_ROWS) for rows in (request.forget, request.retain)
         )
         with torch.no_grad():
             for weight, of_forget, of_retain in zip(_learnable(net), forget, retain):
                 of_all = share * of_forget + (1 - share) * of_retain
                 factor = (self.dampening * of_all / of_forget).clamp(max=1)
-                weight.mul_(torch.where(of_forget > self.alpha * of_all, factor, 1))
+                weight.mul_(torch.where(of_forget > self.threshold * of_all, factor, 1))
         return net
 
 

@@ -11,13 +11,17 @@ from skunlearn._engine.rows import JoinedRows, Rows, check_batch
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 
+# The paper's settings of the noise's own training.
+_NOISE_LR = 0.1
+_NOISE_PENALTY = 0.1
+
 
 class UNSIR(NetworkUnlearner):
     """Impair the network with noise that it gets most wrong, then repair it.
 
     1. For each class among the forget rows, learn a batch of noise rows ``n``: by Adam, from
-       standard normal noise, minimise ``-loss(n, class) + noise_penalty * ||n||**2``, averaged
-       over the batch.
+       standard normal noise, minimise ``-loss(n, class) + 0.1 * ||n||**2``, averaged over the
+       batch.
     2. Impair: one epoch on the retained rows and the noise rows, labelled with their classes.
     3. Repair: the remaining epochs on the retained rows alone.
 
@@ -41,10 +45,6 @@ class UNSIR(NetworkUnlearner):
         learnt. A large one destroys more than an epoch or two can repair.
     noise_steps : int, default=40
         Steps of Adam on the noise.
-    noise_lr : float, default=0.1
-        Their learning rate.
-    noise_penalty : float, default=0.1
-        Weight of the squared norm of a noise row.
     memory : str, joblib.Memory or None, default=None
         Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
@@ -119,8 +119,6 @@ class UNSIR(NetworkUnlearner):
         noise_rows=32,
         noise_ratio=0.05,
         noise_steps=40,
-        noise_lr=0.1,
-        noise_penalty=0.1,
         memory=None,
         random_state=None,
     ):
@@ -132,16 +130,12 @@ class UNSIR(NetworkUnlearner):
         self.noise_rows = noise_rows
         self.noise_ratio = noise_ratio
         self.noise_steps = noise_steps
-        self.noise_lr = noise_lr
-        self.noise_penalty = noise_penalty
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
         check_number("noise_rows", self.noise_rows, 1, integer=True)
         check_number("noise_ratio", self.noise_ratio, 0, low_open=True)
         check_number("noise_steps", self.noise_steps, 0, integer=True)
-        check_number("noise_lr", self.noise_lr, 0, low_open=True)
-        check_number("noise_penalty", self.noise_penalty, 0)
 
     def _search_space(self, common):
         return {"noise_ratio": loguniform(0.01, 0.5)}
@@ -178,10 +172,10 @@ class UNSIR(NetworkUnlearner):
         net._set_training(False)
         with frozen_parameters(net.module_):
             for n, y in zip(noise.split(self.noise_rows), labels.to(device).split(self.noise_rows)):
-                adam = torch.optim.Adam([n.requires_grad_()], lr=self.noise_lr)
+                adam = torch.optim.Adam([n.requires_grad_()], lr=_NOISE_LR)
                 for _ in range(self.noise_steps):
                     adam.zero_grad()
-                    penalty = self.noise_penalty * n.flatten(1).square().sum(1).mean()
+                    penalty = _NOISE_PENALTY * n.flatten(1).square().sum(1).mean()
                     (penalty - net.get_loss(net.infer(n), y, X=n)).backward()
                     adam.step()
         return Rows(Dataset(noise.detach().cpu()), labels)

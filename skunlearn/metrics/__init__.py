@@ -11,7 +11,7 @@ from skunlearn.metrics._attacks import (
 from skunlearn.metrics._closeness import (
     average_gap,
     jensen_shannon_distance,
-    overshoot_score,
+    overshoot,
     prediction_agreement,
     relative_jensen_shannon_distance,
     tug_of_war_score,
@@ -56,7 +56,7 @@ __all__ = [
     "membership_inference_report",
     "membership_inference_tpr",
     "nomus_score",
-    "overshoot_score",
+    "overshoot",
     "prediction_agreement",
     "relative_jensen_shannon_distance",
     "rmia",

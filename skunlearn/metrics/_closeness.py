@@ -369,7 +369,7 @@ def zero_retrain_forgetting_score(
     return float(1 - rows.mean())
 
 
-def overshoot_score(loss_forget: ArrayLike, loss_unseen: ArrayLike) -> float:
+def overshoot(loss_forget: ArrayLike, loss_unseen: ArrayLike) -> float:
     """How far the losses of forget rows lie above those of unseen rows.
 
     In nats, 0 or greater; smaller is better, 0 is ideal on average: no quantile of the forget
@@ -409,8 +409,8 @@ def overshoot_score(loss_forget: ArrayLike, loss_unseen: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from skunlearn.metrics import overshoot_score
-    >>> overshoot_score([1.0, 5.0], [2.0, 3.0])
+    >>> from skunlearn.metrics import overshoot
+    >>> overshoot([1.0, 5.0], [2.0, 3.0])
     1.0
     """
     forget, unseen = _check_sides(loss_forget=loss_forget, loss_unseen=loss_unseen)

@@ -14,7 +14,7 @@ from skunlearn._engine.hashing import canonical_bytes
 from skunlearn._engine.validation import check_forget, check_number, given_labels
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics._attacks import membership_inference_auc
-from skunlearn.metrics._closeness import overshoot_score
+from skunlearn.metrics._closeness import overshoot
 from skunlearn.metrics._collapse import linear_cka
 from skunlearn.metrics._scores import forgetting_score, nomus_score, sample_log_loss, utility_score
 
@@ -60,7 +60,7 @@ def _neg_auc_advantage(scorer, rows):
 
 
 def _neg_overshoot(scorer, rows):
-    return -overshoot_score(rows.loss(True), rows.loss(False))
+    return -overshoot(rows.loss(True), rows.loss(False))
 
 
 def _linear_cka(scorer, rows):
@@ -302,7 +302,7 @@ def get_scorer(
         - ``"neg_auc_advantage"`` is minus the distance of `membership_inference_auc` of the losses
           from 0.5, from -0.5 to 0: no random splits, hence less noise than the forgetting score,
           but blind to memory and overshoot that cancel.
-        - ``"neg_overshoot"`` is minus the `overshoot_score`, 0 or less, in nats. A network that
+        - ``"neg_overshoot"`` is minus the `overshoot`, 0 or less, in nats. A network that
           forgot nothing has the best value: a guard beside other scorers, never the one to refit
           by.
         - ``"linear_cka"`` is `linear_cka` of the unseen rows at the input of the network's last

@@ -190,7 +190,8 @@ NOTED = []
     [(cls, np.uint8) for cls in (FineTune, DLFD, NegGrad, RandomLabel, Retrain)]
     + [(FineTune, np.float32), (DLFD, np.float32)],
 )
-def test_a_memory_map_is_never_copied(unlearner, dtype, tmp_path):
+def test_a_memory_map_is_never_copied(unlearner, dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr("skunlearn.methods.dlfd._CHECK_ROWS", 20)
     shape = (1_000, 3, 32, 32)
     np.memmap(tmp_path / "X", dtype, "w+", shape=shape)[::7] = 1
     X = np.memmap(tmp_path / "X", dtype, "r", shape=shape)
@@ -202,8 +203,6 @@ def test_a_memory_map_is_never_copied(unlearner, dtype, tmp_path):
         callbacks=[NoteRows],
     )
     model = unlearner(net, random_state=0)
-    if unlearner is DLFD:
-        model.set_params(check_rows=20)
 
     def run(n):
         model.fit(X[:n], y[:n])
@@ -436,7 +435,7 @@ def accelerated():
 
 @pytest.mark.parametrize(
     "unlearner",
-    [cls for _, cls in all_unlearners()] + [partial(AdvancedNegGrad, ceiling="val")],
+    [cls for _, cls in all_unlearners()] + [partial(AdvancedNegGrad, loss_cap="val")],
 )
 def test_an_accelerated_network_fits_and_unlearns(unlearner, accelerated, pairs):
     X, y, forget = pairs

@@ -421,9 +421,9 @@ def test_what_a_run_has_cost_on_retained_rows_stands_in_its_history(problem):
     ("unlearner", "remedy"),
     [
         (NegGrad(None, lr=50.0, max_epochs=5), "smaller lr"),
-        (AdvancedNegGrad(None, alpha=3.0, lr=0.5), "smaller alpha"),
-        (SCRUB(None, lr=20.0, max_epochs=3, temperature=1.0), "max_steps"),
-        (SSD(None, alpha=1e-6, dampening=0.0), "larger alpha"),
+        (AdvancedNegGrad(None, forget_weight=3.0, lr=0.5), "smaller forget_weight"),
+        (SCRUB(None, lr=20.0, max_epochs=3, temperature=1.0), "ascent_epochs"),
+        (SSD(None, threshold=1e-6, dampening=0.0), "larger threshold"),
         (Retrain(None, lr=1e-9, max_epochs=1), "more epochs"),
     ],
 )

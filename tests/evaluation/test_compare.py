@@ -154,7 +154,13 @@ def test_figures_are_those_of_a_report_on_networks_made_by_hand(problem):
             if network in intervals and figure in found[name]:
                 assert found[name][figure] == pytest.approx(intervals[network].value), figure
                 compared.add(figure)
-    assert compared >= {"nomus", "gap", "relative_js_distance", "calibrated_attack_auc", "cka_kept"}
+    assert compared >= {
+        "nomus",
+        "gap",
+        "relative_js_distance",
+        "calibrated_attack_auc",
+        "cka_ratio",
+    }
     assert found["Retrain"]["relative_js_distance"] == pytest.approx(1)
     assert found["Retrain"]["gap"] == found["Retrain again"]["gap"] > 0
 
@@ -178,7 +184,7 @@ def test_features_need_not_be_looked_at(problem):
         for layer in ("auto", None)
     )
     left_out = with_["FineTune"].keys() - without["FineTune"].keys()
-    assert left_out == {"linear_cka", "scatter_ratio", "linear_probe", "cka_kept"}
+    assert left_out == {"linear_cka", "scatter_ratio", "linear_probe", "cka_ratio"}
     assert without["FineTune"]["nomus"] == with_["FineTune"]["nomus"]
 
 
@@ -217,7 +223,7 @@ def test_a_damaged_row_is_named_and_its_run_repeated(problem, tmp_path, damage):
 
 
 def test_a_method_that_fails_can_leave_its_row_empty(problem, tmp_path):
-    methods = {"refused": SSD(net(), alpha=1000.0), "one": FineTune(net(), max_epochs=1)}
+    methods = {"refused": SSD(net(), threshold=1000.0), "one": FineTune(net(), max_epochs=1)}
     with pytest.raises(ValueError, match="can choose no weight"):
         compare(methods, problem)
     found = compare(methods, problem, error_score=np.nan, folder=tmp_path)
@@ -381,7 +387,7 @@ def test_what_cannot_be_compared_is_refused(unlearners, kwargs, message, problem
 
 def test_a_comparison_hands_on_the_held_out_rows(problem):
     X, y, _ = problem
-    method = AdvancedNegGrad(net(), ceiling="val", max_epochs=1)
+    method = AdvancedNegGrad(net(), loss_cap="val", max_epochs=1)
     rows = by_method(compare([method], problem, X_val=X[:30], y_val=y[:30]))
     assert rows["AdvancedNegGrad"]["nomus"] > 0
     with pytest.raises(ValueError, match="held-out rows"):

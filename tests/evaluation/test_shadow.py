@@ -419,7 +419,7 @@ def test_klom_is_greater_on_forget_rows_that_are_remembered():
 def test_shadow_models_are_given_the_held_out_rows():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)).astype(np.float32), rng.integers(2, size=60)
-    method = AdvancedNegGrad(make_net(max_epochs=2), ceiling="val", max_epochs=1, lr=0.1)
+    method = AdvancedNegGrad(make_net(max_epochs=2), loss_cap="val", max_epochs=1, lr=0.1)
     arguments = {"forget": np.arange(50) < 20, "n_models": 2, "random_state": 0}
     found = shadow_margins(method, X[:50], y[:50], X_val=X[50:], y_val=y[50:], **arguments)
     assert np.isfinite(found.margins).all()

@@ -34,20 +34,23 @@ def test_neg_grad_step_climbs_the_loss_of_the_forget_rows_alone():
     assert model.unlearning_history_[0, "train_loss"] == pytest.approx(-np.log(2))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.05, 0.5, 1.0])
-def test_advanced_neg_grad_step_descends_on_retained_and_climbs_on_forget_rows(alpha):
+@pytest.mark.parametrize("forget_weight", [0.0, 0.05, 0.5, 1.0])
+def test_advanced_neg_grad_step_descends_on_retained_and_climbs_on_forget_rows(forget_weight):
     model = AdvancedNegGrad(
-        FrozenEstimator(two_weights(0.0, 0.0, lr=0.1)), alpha=alpha, max_epochs=1, random_state=0
+        FrozenEstimator(two_weights(0.0, 0.0, lr=0.1)),
+        forget_weight=forget_weight,
+        max_epochs=1,
+        random_state=0,
     )
     model.unlearn(X, Y, forget=FORGET)
-    first = -0.1 * (0.5 - alpha * -4)
+    first = -0.1 * (0.5 - forget_weight * -4)
     assert weights_of(model) == pytest.approx([first, -first])
     loss = model.unlearning_history_[0, "train_loss"]
-    assert loss == pytest.approx((1 - alpha) * np.log(2))
+    assert loss == pytest.approx((1 - forget_weight) * np.log(2))
 
 
-@pytest.mark.parametrize("ceiling", [None, "val"])
-def test_advanced_neg_grad_pairs_every_retained_batch_with_forget_rows(ceiling):
+@pytest.mark.parametrize("loss_cap", [None, "val"])
+def test_advanced_neg_grad_pairs_every_retained_batch_with_forget_rows(loss_cap):
     batches = []
 
     class Spy(nn.Linear):
@@ -58,7 +61,7 @@ def test_advanced_neg_grad_pairs_every_retained_batch_with_forget_rows(ceiling):
 
     net = prefit(Spy, 1, 2, False, batch_size=2)
     rows = column(*range(10))
-    model = AdvancedNegGrad(FrozenEstimator(net), ceiling=ceiling, max_epochs=2, random_state=0)
+    model = AdvancedNegGrad(FrozenEstimator(net), loss_cap=loss_cap, max_epochs=2, random_state=0)
     y = np.arange(10) % 2
     model.unlearn(rows, y, forget=np.arange(10) < 2, X_val=rows, y_val=y)
     assert len(batches) == 2 * 2 * 4
@@ -72,12 +75,12 @@ def test_advanced_neg_grad_pairs_every_retained_batch_with_forget_rows(ceiling):
     ("x_val", "y_val", "climbs"),
     [(1, 1, True), (2, 0, False)],  # held-out losses 1.313 and .127
 )
-def test_ceiling_stops_the_ascent_where_the_loss_reaches_that_of_unseen_rows(x_val, y_val, climbs):
+def test_loss_cap_stops_the_ascent_where_the_loss_reaches_that_of_unseen_rows(x_val, y_val, climbs):
     rows, y, forget = column(1, 3, 1), np.array([0, 1, 0]), np.array([False, False, True])
     model = AdvancedNegGrad(
         FrozenEstimator(two_weights(1.0, 0.0)),
-        alpha=0.5,
-        ceiling="val",
+        forget_weight=0.5,
+        loss_cap="val",
         max_epochs=1,
         random_state=0,
     )
@@ -94,8 +97,8 @@ def test_ceiling_stops_the_ascent_where_the_loss_reaches_that_of_unseen_rows(x_v
     )
 
 
-@pytest.mark.parametrize("ceiling", [None, "val"])
-def test_ceiling_keeps_a_long_run_from_diverging(ceiling):
+@pytest.mark.parametrize("loss_cap", [None, "val"])
+def test_loss_cap_keeps_a_long_run_from_diverging(loss_cap):
     # Retained rows lie on the first axis and say nothing of the second, on which are a forget row
     # and an unseen one with the other label: as the loss of one rises, that of the other falls, and
     # they meet at log 2.
@@ -105,15 +108,15 @@ def test_ceiling_keeps_a_long_run_from_diverging(ceiling):
     with torch.no_grad():
         net.module_.weight.copy_(torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
     model = AdvancedNegGrad(
-        FrozenEstimator(net), alpha=1, ceiling=ceiling, max_epochs=50, random_state=0
+        FrozenEstimator(net), forget_weight=1, loss_cap=loss_cap, max_epochs=50, random_state=0
     )
     model.unlearn(rows, y, forget=np.arange(11) == 10, X_val=rows[10:], y_val=np.array([1]))
     loss = -np.log(model.predict_proba(rows[10:])[0, 0])
-    assert loss == pytest.approx(np.log(2), abs=0.1) if ceiling else loss > 3
+    assert loss == pytest.approx(np.log(2), abs=0.1) if loss_cap else loss > 3
 
 
 @pytest.mark.parametrize("n_unseen", [150, 1500])
-def test_ceiling_is_measured_every_few_batches_on_a_bounded_number_of_rows(n_unseen):
+def test_loss_cap_is_measured_every_few_batches_on_a_bounded_number_of_rows(n_unseen):
     evaluated = []
 
     class Spy(nn.Linear):
@@ -126,7 +129,7 @@ def test_ceiling_is_measured_every_few_batches_on_a_bounded_number_of_rows(n_uns
     rows, y = rng.normal(size=(150, 3)).astype(np.float32), np.arange(150) % 2
     unseen, y_unseen = rng.normal(size=(n_unseen, 3)).astype(np.float32), np.arange(n_unseen) % 2
     net = prefit(Spy, 3, 2, batch_size=12)
-    model = AdvancedNegGrad(FrozenEstimator(net), ceiling="val", max_epochs=2, random_state=0)
+    model = AdvancedNegGrad(FrozenEstimator(net), loss_cap="val", max_epochs=2, random_state=0)
     model.unlearn(rows, y, forget=np.arange(150) < 30, X_val=unseen, y_val=y_unseen)
     # 20 batches: measured before those of number 0, 8 and 16. Validation is in batches of 12.
     assert [n for n in evaluated if n > 12] == [128] * 3
@@ -134,17 +137,23 @@ def test_ceiling_is_measured_every_few_batches_on_a_bounded_number_of_rows(n_uns
     assert [i for i, batch in enumerate(batches) if "val_loss" in batch] == [0, 8, 16]
 
 
-def test_ceiling_needs_held_out_rows():
+def test_loss_cap_needs_held_out_rows():
     frozen = FrozenEstimator(two_weights(0.0, 0.0))
-    model = AdvancedNegGrad(frozen, ceiling="val", random_state=0)
+    model = AdvancedNegGrad(frozen, loss_cap="val", random_state=0)
     with pytest.raises(ValueError, match="needs held-out rows; pass them"):
         model.unlearn(X, Y, forget=FORGET)
-    model.set_params(ceiling=None).unlearn(X, Y, forget=FORGET)
+    model.set_params(loss_cap=None).unlearn(X, Y, forget=FORGET)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("alpha", -1), ("alpha", "1"), ("alpha", True), ("ceiling", "retain"), ("ceiling", 1.0)],
+    [
+        ("forget_weight", -1),
+        ("forget_weight", "1"),
+        ("forget_weight", True),
+        ("loss_cap", "retain"),
+        ("loss_cap", 1.0),
+    ],
 )
 def test_hyperparameters_are_checked(name, value):
     model = AdvancedNegGrad(FrozenEstimator(two_weights(0.0, 0.0)), **{name: value})

@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 from skunlearn import SCRUB, BadTeacher, FineTune
 from skunlearn._engine.build import reinitialise
 from skunlearn._engine.rows import Rows
-from skunlearn.methods.distillation import _is_unsure, _Rewind, divergence, teacher_logits
+from skunlearn.methods.distillation import _is_unsure, _RestoreBest, divergence, teacher_logits
 from tests.networks import MLP, make_net
 
 X_RETAIN = torch.tensor([[1.0], [-0.5], [2.0], [-1.5]])
@@ -159,7 +159,7 @@ def test_module_instance_that_cannot_be_reinitialised_is_refused():
         BadTeacher(FrozenEstimator(net)).unlearn(X, Y, forget=FORGET)
 
 
-def scrub_losses(teacher, alpha=0.3, gamma=0.7, temperature=2.0):
+def scrub_losses(teacher, kl_weight=0.3, ce_weight=0.7, temperature=2.0):
     """The losses of a pass over forget rows and of one over retained rows."""
 
     def maximise(weight):
@@ -167,8 +167,8 @@ def scrub_losses(teacher, alpha=0.3, gamma=0.7, temperature=2.0):
 
     def minimise(weight):
         scores = X_RETAIN * weight
-        loss = gamma * F.cross_entropy(scores, Y_RETAIN)
-        return loss + alpha * kl(X_RETAIN * teacher(weight), scores, temperature)
+        loss = ce_weight * F.cross_entropy(scores, Y_RETAIN)
+        return loss + kl_weight * kl(X_RETAIN * teacher(weight), scores, temperature)
 
     return maximise, minimise
 
@@ -179,9 +179,9 @@ def test_scrub_takes_the_steps_of_plain_torch(net):
     unlearned = SCRUB(
         FrozenEstimator(original),
         max_epochs=3,
-        max_steps=2,
-        alpha=0.3,
-        gamma=0.7,
+        ascent_epochs=2,
+        kl_weight=0.3,
+        ce_weight=0.7,
         temperature=2.0,
         random_state=0,
     ).unlearn(X, Y, forget=FORGET)
@@ -199,19 +199,45 @@ def test_scrub_takes_the_steps_of_plain_torch(net):
 
 
 @pytest.mark.parametrize(
-    ("max_steps", "rows"),
+    ("ascent_epochs", "rows"),
     [(0, [4, 4, 4]), (1, [2, 4, 4, 4]), (2, [2, 4, 2, 4, 4]), (9, [2, 4, 2, 4, 2, 4])],
 )
-def test_scrub_alternates_for_max_steps_epochs(max_steps, rows):
+def test_scrub_alternates_for_ascent_epochs(ascent_epochs, rows):
     unlearned = SCRUB(
-        FrozenEstimator(two_weights()), max_epochs=3, max_steps=max_steps, random_state=0
+        FrozenEstimator(two_weights()), max_epochs=3, ascent_epochs=ascent_epochs, random_state=0
     ).unlearn(X, Y, forget=FORGET)
     history = unlearned.unlearning_history_
     assert [epoch["batches"][0]["train_batch_size"] for epoch in history] == rows
 
 
+def test_scrub_takes_forget_rows_in_batches_of_their_own_size():
+    unlearned = SCRUB(
+        FrozenEstimator(two_weights()),
+        max_epochs=2,
+        ascent_epochs=1,
+        batch_size=3,
+        forget_batch_size=1,
+        random_state=0,
+    ).unlearn(X, Y, forget=FORGET)
+    assert [
+        [batch["train_batch_size"] for batch in epoch["batches"]]
+        for epoch in unlearned.unlearning_history_
+    ] == [[1, 1], [3, 1], [3, 1]]
+
+
+def test_a_batch_sampler_leaves_no_choice_of_forget_batch_size():
+    net = two_weights(
+        iterator_train__batch_sampler=lambda y: [[i, i + 1] for i in range(0, len(y), 2)],
+        iterator_train__batch_size=1,
+        iterator_train__shuffle=False,
+    )
+    SCRUB(FrozenEstimator(net), random_state=0).unlearn(X, Y, forget=FORGET)
+    with pytest.raises(ValueError, match=r"forget_batch_size=1 .* iterator_train__batch_sampler"):
+        SCRUB(FrozenEstimator(net), forget_batch_size=1).unlearn(X, Y, forget=FORGET)
+
+
 class Requested:
-    """What a request holds for rewinding."""
+    """What a request holds for restoring an epoch."""
 
     def __init__(self, forget, val):
         self.forget, self.val = (
@@ -220,9 +246,9 @@ class Requested:
         self.forget.y, self.val.y = torch.tensor(forget), torch.tensor(val)
 
 
-def test_rewind_weights_held_out_rows_to_the_classes_of_the_forget_rows():
-    rewind = _Rewind(Requested([0, 0, 1, 3], [0, 1, 1, 2]), None, n_classes=4)
-    assert rewind.weights.tolist() == [2, 0.5, 0.5, 0]
+def test_restore_best_weights_held_out_rows_to_the_classes_of_the_forget_rows():
+    restore = _RestoreBest(Requested([0, 0, 1, 3], [0, 1, 1, 2]), None, n_classes=4)
+    assert restore.weights.tolist() == [2, 0.5, 0.5, 0]
 
 
 @pytest.fixture(scope="module")
@@ -238,38 +264,38 @@ def noisy():
 
 @pytest.mark.filterwarnings("ignore:SCRUB has damaged")
 @pytest.mark.parametrize("held_out", ["all", "those that the last epoch gets right"])
-def test_rewind_returns_to_the_epoch_nearest_to_the_held_out_error(
+def test_restore_best_returns_to_the_epoch_nearest_to_the_held_out_error(
     noisy, tmp_path, monkeypatch, held_out
 ):
     original, X, y, X_val, y_val, forget = noisy
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     keep = ~forget | (y == 0)  # forget rows of one class only
     X, y, forget = X[keep], y[keep], forget[keep]
-    params = {"max_epochs": 8, "max_steps": 8, "batch_size": 4, "random_state": 0}
+    params = {"max_epochs": 8, "ascent_epochs": 8, "batch_size": 4, "random_state": 0}
     last = SCRUB(FrozenEstimator(original), **params)
     last.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
     if held_out != "all":
         right = last.predict(X_val) == y_val
         X_val, y_val = X_val[right], y_val[right]
     target = 1 - last.score(X_val[y_val == 0], y_val[y_val == 0])
-    model = SCRUB(FrozenEstimator(original), rewind=True, **params)
+    model = SCRUB(FrozenEstimator(original), restore_best=True, **params)
     model.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
     history = model.unlearning_history_
     errors = [epoch["forget_error"] for epoch in history if "forget_error" in epoch]
     assert len(errors) == 8
     assert errors[-1] == pytest.approx(1 - last.score(X[forget], y[forget]))
-    (rewound,) = [epoch for epoch in history if epoch["rewound"]]
-    assert abs(rewound["forget_error"] - target) == min(abs(e - target) for e in errors)
-    assert 1 - model.score(X[forget], y[forget]) == pytest.approx(rewound["forget_error"])
+    (restored,) = [epoch for epoch in history if epoch["restored"]]
+    assert abs(restored["forget_error"] - target) == min(abs(e - target) for e in errors)
+    assert 1 - model.score(X[forget], y[forget]) == pytest.approx(restored["forget_error"])
     if held_out != "all":  # a target of 0, as in the first epochs, and the run has gone beyond
         assert target == errors[0] == 0 < errors[-1]
-        assert rewound is not history[-1]
+        assert restored is not history[-1]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rewind_returns_to_the_last_of_equally_near_epochs(tmp_path, monkeypatch):
-    rewind = _Rewind(Requested([0, 0, 1, 3], [0, 1, 1, 2]), tmp_path, n_classes=4)
-    monkeypatch.setattr(rewind, "_error", lambda *args: 0.5)
+def test_restore_best_returns_to_the_last_of_equally_near_epochs(tmp_path, monkeypatch):
+    restore = _RestoreBest(Requested([0, 0, 1, 3], [0, 1, 1, 2]), tmp_path, n_classes=4)
+    monkeypatch.setattr(restore, "_error", lambda *args: 0.5)
     net = two_weights()
     net.history = History()
     for epoch, error in enumerate([0.0, 0.25, None, 0.75, 0.25, None, 1.0], 1):
@@ -277,20 +303,20 @@ def test_rewind_returns_to_the_last_of_equally_near_epochs(tmp_path, monkeypatch
         if error is not None:
             net.history.record("forget_error", error)
             torch.save([{"weight": torch.full((2,), float(epoch))}, {}], tmp_path / str(epoch))
-    assert weight_of(rewind.apply(net)).tolist() == [5.0, 5.0]
-    assert net.history[:, "rewound"] == [epoch == 5 for epoch in range(1, 8)]
+    assert weight_of(restore.apply(net)).tolist() == [5.0, 5.0]
+    assert net.history[:, "restored"] == [epoch == 5 for epoch in range(1, 8)]
 
 
-def test_rewind_needs_held_out_rows_of_the_same_classes(noisy):
+def test_restore_best_needs_held_out_rows_of_the_same_classes(noisy):
     original, X, y, X_val, y_val, _ = noisy
-    model = SCRUB(FrozenEstimator(original), rewind=True)
+    model = SCRUB(FrozenEstimator(original), restore_best=True)
     forget = (np.arange(100) < 20) & (y == 0)
     with pytest.raises(ValueError, match="SCRUB, as it is set up, needs held-out rows"):
         model.unlearn(X, y, forget=forget)
     other = y_val != 0
     with pytest.raises(ValueError, match="of the same classes"):
         model.unlearn(X, y, forget=forget, X_val=X_val[other], y_val=y_val[other])
-    model.set_params(rewind=False).unlearn(X, y, forget=forget)
+    model.set_params(restore_best=False).unlearn(X, y, forget=forget)
 
 
 @pytest.mark.parametrize(
@@ -298,11 +324,14 @@ def test_rewind_needs_held_out_rows_of_the_same_classes(noisy):
     [
         (BadTeacher, "temperature", 0),
         (SCRUB, "temperature", -1.0),
-        (SCRUB, "max_steps", 1.5),
-        (SCRUB, "max_steps", -1),
-        (SCRUB, "alpha", -0.1),
-        (SCRUB, "gamma", "much"),
-        (SCRUB, "rewind", "yes"),
+        (SCRUB, "forget_batch_size", 0),
+        (SCRUB, "forget_batch_size", -1),
+        (SCRUB, "forget_batch_size", 2.5),
+        (SCRUB, "ascent_epochs", 1.5),
+        (SCRUB, "ascent_epochs", -1),
+        (SCRUB, "kl_weight", -0.1),
+        (SCRUB, "ce_weight", "much"),
+        (SCRUB, "restore_best", "yes"),
     ],
 )
 def test_hyperparameters_are_checked(method, name, value):
@@ -311,7 +340,7 @@ def test_hyperparameters_are_checked(method, name, value):
 
 
 def test_error_of_held_out_rows_is_weighted():
-    rewind = _Rewind(Requested([0, 0, 1, 3], [0, 1, 1, 2]), None, n_classes=4)
+    restore = _RestoreBest(Requested([0, 0, 1, 3], [0, 1, 1, 2]), None, n_classes=4)
 
     class Says:
         module_ = nn.Identity()
@@ -319,7 +348,7 @@ def test_error_of_held_out_rows_is_weighted():
         def predict_proba(self, rows):
             return np.eye(4)[[1, 1, 0, 2]]  # wrong, right, wrong, right
 
-    error = rewind._error(Says(), rewind.request.val, rewind.weights)
+    error = restore._error(Says(), restore.request.val, restore.weights)
     assert error == pytest.approx((2 + 0.5) / 3)  # unweighted: 1 / 2
 
 

@@ -218,8 +218,10 @@ def test_below_the_threshold_a_step_is_a_plain_one(images, trained):
     assert "transport" in runs[0.0].unlearning_history_[0]["batches"][0]
 
 
-def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained):
+def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained, monkeypatch):
     X, y, forget = images
+    monkeypatch.setattr(module, "_CHECK_EVERY", 4)
+    monkeypatch.setattr(module, "_CHECK_ROWS", 20)
     sizes = []
     trained_predict = type(trained).predict_proba
 
@@ -235,8 +237,6 @@ def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained):
             FrozenEstimator(trained),
             max_epochs=1,
             batch_size=16,
-            check_every=4,
-            check_rows=20,
             forgetting_threshold=0.01,
             random_state=0,
         ).unlearn(X, y, forget=forget, X_val=X[:50], y_val=y[:50])
@@ -316,8 +316,6 @@ def test_no_linear_layer(images):
         ({"ce_weight_end": -1}, "ce_weight_end must be a number at least 0"),
         ({"clean_weight": np.nan}, "clean_weight must be a number"),
         ({"forgetting_threshold": 0.7}, "at most 0.5"),
-        ({"check_every": 0}, "check_every must be an integer at least 1"),
-        ({"check_rows": 1}, "check_rows must be an integer at least 2"),
         ({"bn_batches": None}, "bn_batches must be an integer"),
     ],
 )

@@ -108,11 +108,11 @@ def test_run_reads_retained_rows_once_an_epoch_and_no_forget_row(unlearner):
 
 def test_l1_penalty_fades_linearly_to_nothing():
     # Rows of zeros have no cross-entropy gradient, so that only the penalty moves the weights: by
-    # lr_t * gamma_t towards 0, lr_t = (1, 3/4, 1/4) on the cosine, gamma_t = gamma * (1, 1/2, 0).
+    # lr_t * weight_t towards 0: lr_t = (1, 3/4, 1/4) on the cosine, weight_t = 0.1 * (1, 1/2, 0).
     X, y = column(0, 0, 0, 1), np.array([0, 1, 1, 0])
     forget = np.array([False, False, False, True])
     net = two_weights(1.0, -2.0, batch_size=1)
-    model = L1Sparse(FrozenEstimator(net), gamma=0.1, max_epochs=1, random_state=0)
+    model = L1Sparse(FrozenEstimator(net), l1_weight=0.1, max_epochs=1, random_state=0)
     model.unlearn(X, y, forget=forget)
     moved = 0.1 * (1 + 0.75 * 0.5)  # a constant penalty would move them by 0.1 * 2
     assert weights_of(model) == pytest.approx([1 - moved, -2 + moved])
@@ -122,13 +122,13 @@ def test_l1_step_is_cross_entropy_plus_the_sum_of_absolute_weights():
     X, y = column(1, 3, 8), np.array([0, 1, 1])
     forget = np.array([False, False, True])
     model = L1Sparse(
-        FrozenEstimator(two_weights(1.0, -2.0)), gamma=0.1, max_epochs=1, random_state=0
+        FrozenEstimator(two_weights(1.0, -2.0)), l1_weight=0.1, max_epochs=1, random_state=0
     )
     model.unlearn(X, y, forget=forget)
     w = torch.tensor([[1.0], [-2.0]], requires_grad=True)
     scores = torch.as_tensor(X[:2]) @ w.T
     nn.functional.cross_entropy(scores, torch.as_tensor(y[:2])).backward()
-    # A mean in place of the sum would halve the penalty, a squared norm would give 2 * gamma * w.
+    # A mean in place of the sum would halve the penalty, a squared norm would give 0.2 * w.
     expected = w.detach() - (w.grad + 0.1 * torch.tensor([[1.0], [-1.0]]))
     assert weights_of(model) == pytest.approx(expected.numpy().ravel(), rel=1e-5)
 
@@ -138,7 +138,7 @@ def test_l1_without_weight_is_fine_tuning():
     forget = np.arange(20) < 4
     runs = [
         unlearner(FrozenEstimator(two_weights(0.0, 0.0)), random_state=0, **params)
-        for unlearner, params in ((FineTune, {}), (L1Sparse, {"gamma": 0}))
+        for unlearner, params in ((FineTune, {}), (L1Sparse, {"l1_weight": 0}))
     ]
     for run in runs:
         run.unlearn(X, y, forget=forget)
@@ -306,10 +306,10 @@ def test_k_must_be_a_number_or_a_share_of_layers(unlearner, k):
         unlearner(FrozenEstimator(prefit(LSTMClassifier)), k=k).unlearn(X, y, forget=forget)
 
 
-def test_gamma_must_not_be_negative():
+def test_l1_weight_must_not_be_negative():
     X, y = column(1, 2, 3), np.array([0, 1, 1])
-    with pytest.raises(ValueError, match="gamma must be"):
-        L1Sparse(FrozenEstimator(two_weights(0, 0)), gamma=-1).unlearn(X, y, forget=y == 0)
+    with pytest.raises(ValueError, match="l1_weight must be"):
+        L1Sparse(FrozenEstimator(two_weights(0, 0)), l1_weight=-1).unlearn(X, y, forget=y == 0)
 
 
 @last_layers

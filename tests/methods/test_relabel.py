@@ -155,13 +155,13 @@ def problem():
     return X, y, np.arange(40) < 10
 
 
-@pytest.mark.parametrize("with_forget", [False, True])
-def test_amun_trains_on_adversarial_examples_with_the_predicted_labels(problem, with_forget):
+@pytest.mark.parametrize("include_forget", [False, True])
+def test_amun_trains_on_adversarial_examples_with_the_predicted_labels(problem, include_forget):
     X, y, forget = problem
     net = linear([4.0, 4.0], -4.0, callbacks=[Seen], lr=5.0)
     before = net.module_.state_dict()
     model = AMUN(
-        FrozenEstimator(net), max_epochs=1, with_forget=with_forget, random_state=0
+        FrozenEstimator(net), max_epochs=1, include_forget=include_forget, random_state=0
     ).unlearn(X, y, forget=forget)
     ((X_seen, y_seen),) = batches_of(model)
     X_seen, y_seen = X_seen.numpy(), y_seen.numpy()
@@ -171,8 +171,8 @@ def test_amun_trains_on_adversarial_examples_with_the_predicted_labels(problem, 
         return [bool((both == row).all(axis=1).any()) for row in np.column_stack([X, y])]
 
     assert all(rows_in(X[~forget], y[~forget]))
-    assert all(rows_in(X[forget], y[forget])) == with_forget
-    assert len(X_seen) == 40 + 10 * with_forget
+    assert all(rows_in(X[forget], y[forget])) == include_forget
+    assert len(X_seen) == 40 + 10 * include_forget
     new = ~np.isin(X_seen[:, 0], X[:, 0])
     assert new.sum() == 10
     assert (net.predict(X_seen[new]) == y_seen[new]).all()  # which is what the original says
@@ -231,7 +231,9 @@ def test_amun_reads_a_data_set_of_arrays(problem):
     X, y, forget = problem
     net = linear([4.0, 4.0], -4.0)
     lazy, plain = (
-        AMUN(FrozenEstimator(net), with_forget=True, random_state=0).unlearn(data, y, forget=forget)
+        AMUN(FrozenEstimator(net), include_forget=True, random_state=0).unlearn(
+            data, y, forget=forget
+        )
         for data in (Arrays(X, y), X)
     )
     assert torch.equal(lazy.estimator_.module_.weight, plain.estimator_.module_.weight)
@@ -268,7 +270,7 @@ def test_amun_refuses_inputs_that_cannot_be_perturbed(problem, module, kind):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("radius", 0), ("perturb_steps", 0), ("perturb_steps", 2.5), ("with_forget", 1)],
+    [("radius", 0), ("perturb_steps", 0), ("perturb_steps", 2.5), ("include_forget", 1)],
 )
 def test_hyperparameters_are_checked(problem, name, value):
     X, y, forget = problem

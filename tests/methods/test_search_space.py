@@ -52,7 +52,7 @@ def test_what_is_drawn_from_it_runs(unlearner, problem, original):
             model = unlearner(make_net(max_epochs=4), **trial, random_state=0).fit(X, y)
         else:
             model = unlearner(FrozenEstimator(original), **trial, random_state=0)
-        if unlearner is SSD and trial["alpha"] * forget.mean() >= 1:  # which it refuses
+        if unlearner is SSD and trial["threshold"] * forget.mean() >= 1:  # which it refuses
             continue
         model.unlearn(X, y, forget=forget)
         assert np.isfinite(model.predict_proba(X)).all()

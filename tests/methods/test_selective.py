@@ -66,7 +66,7 @@ def test_importance_squares_the_gradient_of_each_row():
 
 
 @pytest.mark.parametrize(
-    ("alpha", "dampening", "expected"),
+    ("threshold", "dampening", "expected"),
     [
         (2.0, 1.0, [0.25, 1.0]),
         (2.0, 0.5, [0.125, 1.0]),
@@ -76,18 +76,18 @@ def test_importance_squares_the_gradient_of_each_row():
         (0.5, 2.0, [0.5, 1.0]),  # without min(..., 1) the second weight would double
     ],
 )
-def test_dampening_worked_out_by_hand(alpha, dampening, expected):
+def test_dampening_worked_out_by_hand(threshold, dampening, expected):
     # Importances: forget (1, 1); retained (0, 1); all (0.25, 1). The weights start at (1, 1).
     X = undecided((2, 2), (0, 2), (0, 2), (0, 2))
     unlearner = SSD(
-        FrozenEstimator(make_net(TwoWeights).initialize()), alpha=alpha, dampening=dampening
+        FrozenEstimator(make_net(TwoWeights).initialize()), threshold=threshold, dampening=dampening
     ).unlearn(X, [0, 0, 1, 0], forget=[True, False, False, False])
     assert unlearner.estimator_.module_.weight.tolist() == pytest.approx(expected)
 
 
 def test_a_weight_that_matters_to_no_row_is_left_alone():
     X = undecided((2, 0), (0.2, 0), (0.2, 0), (0.2, 0))
-    unlearner = SSD(FrozenEstimator(make_net(TwoWeights).initialize()), alpha=1.0)
+    unlearner = SSD(FrozenEstimator(make_net(TwoWeights).initialize()), threshold=1.0)
     unlearner.unlearn(X, [0, 0, 1, 1], forget=[True, False, False, False])
     first, second = unlearner.estimator_.module_.weight.tolist()
     assert 0 < first < 1
@@ -98,7 +98,7 @@ def test_importances_are_those_of_evaluation_mode_and_leave_statistics_alone():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 1, 4, 4)).astype(np.float32), np.arange(40) % 2
     net = FineTune(make_net(ConvNet, max_epochs=2), random_state=0).fit(X, y).estimator_
-    unlearner = SSD(FrozenEstimator(net), alpha=1.1).unlearn(X, y, forget=np.arange(40) < 8)
+    unlearner = SSD(FrozenEstimator(net), threshold=1.1).unlearn(X, y, forget=np.arange(40) < 8)
     for before, after in zip(net.module_.buffers(), unlearner.estimator_.module_.buffers()):
         assert torch.equal(before, after)
 
@@ -120,11 +120,11 @@ def test_at_most_so_many_rows_are_read(problem, trained):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("alpha", [8, 10.0])
-def test_an_alpha_that_can_choose_nothing_is_refused(problem, trained, alpha):
+@pytest.mark.parametrize("threshold", [8, 10.0])
+def test_a_threshold_that_can_choose_nothing_is_refused(problem, trained, threshold):
     X, y, forget = problem  # 15 of 120
     with pytest.raises(ValueError, match=r"15 of 120 rows.* more than 8 times.*below that"):
-        SSD(FrozenEstimator(trained), alpha=alpha).unlearn(X, y, forget=forget)
+        SSD(FrozenEstimator(trained), threshold=threshold).unlearn(X, y, forget=forget)
 
 
 def test_ssd_trains_nothing(problem, trained):
@@ -251,11 +251,9 @@ def test_weights_that_the_user_froze_are_neither_counted_nor_moved(problem):
 @pytest.mark.parametrize(
     ("unlearner", "name", "value"),
     [
-        (SSD, "alpha", 0),
-        (SSD, "alpha", None),
+        (SSD, "threshold", 0),
+        (SSD, "threshold", None),
         (SSD, "dampening", -1),
-        (SSD, "max_rows", 0),
-        (SSD, "max_rows", 10.5),
         (SalUn, "weight_share", 0),
         (SalUn, "weight_share", 1.5),
     ],
@@ -266,8 +264,9 @@ def test_hyperparameters_are_checked(problem, unlearner, name, value):
         unlearner(make_net(), **{name: value}).fit(X, y, forget=forget)
 
 
-def test_ssd_reads_at_most_max_rows_of_each_kind(problem):
+def test_ssd_reads_a_bounded_number_of_rows_of_each_kind(problem, monkeypatch):
     X, y, _ = problem
+    monkeypatch.setattr("skunlearn.methods.selective._MAX_ROWS", 7)
     rows = []
 
     class Counting(MLP):
@@ -278,5 +277,5 @@ def test_ssd_reads_at_most_max_rows_of_each_kind(problem):
 
     original = FineTune(make_net(Counting), random_state=0).fit(X, y).estimator_
     rows.clear()
-    SSD(FrozenEstimator(original), max_rows=7, random_state=0).unlearn(X, y, forget=y == 0)
+    SSD(FrozenEstimator(original), random_state=0).unlearn(X, y, forget=y == 0)
     assert sum(rows) == 2 * 7

@@ -188,8 +188,6 @@ def test_input_that_is_not_one_floating_point_array_is_refused(as_input, message
         ("noise_ratio", 0),
         ("noise_ratio", "half"),
         ("noise_steps", -1),
-        ("noise_lr", 0),
-        ("noise_penalty", -0.1),
     ],
 )
 def test_hyperparameters_are_checked(images, name, value):
@@ -209,20 +207,12 @@ class Flat(nn.Module):
         return self.weight * torch.zeros(len(X), 2) + 0 * X.sum()
 
 
-@pytest.mark.parametrize(
-    ("params", "length"),
-    [
-        # Adam's first step has the length lr, towards 0, where the penalty leads.
-        ({"noise_lr": 0.03, "noise_steps": 1}, 0.03),
-        ({"noise_lr": 0.05, "noise_steps": 1}, 0.05),
-        ({"noise_lr": 0.5, "noise_penalty": 0.0}, 0.0),
-    ],
-)
-def test_rate_and_penalty_are_those_of_the_noise(params, length):
+def test_the_penalty_leads_noise_towards_0():
     X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
     y, forget = np.arange(12) % 2, np.arange(12) < 1
     net = make_net(Flat).initialize()
     start, _, _ = learn_noise(net, X, y, forget, noise_steps=0)
-    end, _, _ = learn_noise(net, X, y, forget, **params)
-    far = start.abs() > 0.1
-    torch.testing.assert_close((start - end)[far], length * start.sign()[far], rtol=0, atol=1e-4)
+    end, _, _ = learn_noise(net, X, y, forget, noise_steps=1)
+    far = start.abs() > 0.2
+    # Adam's first step has the length of its learning rate.
+    torch.testing.assert_close((start - end)[far], 0.1 * start.sign()[far], rtol=0, atol=1e-4)

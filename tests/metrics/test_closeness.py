@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 from skunlearn.metrics import (
     average_gap,
     jensen_shannon_distance,
-    overshoot_score,
+    overshoot,
     prediction_agreement,
     relative_jensen_shannon_distance,
     tug_of_war_score,
@@ -193,19 +193,19 @@ def quantile_loop(forget, unseen):
 def test_overshoot_is_the_mean_over_quantiles_of_what_lies_above(n_forget, n_unseen, scale):
     rng = np.random.default_rng(n_forget)
     forget, unseen = scale * rng.exponential(size=n_forget), rng.exponential(size=n_unseen)
-    up, down = overshoot_score(forget, unseen), overshoot_score(unseen, forget)
+    up, down = overshoot(forget, unseen), overshoot(unseen, forget)
     assert up == pytest.approx(quantile_loop(forget, unseen), abs=1e-12)
     assert up + down == pytest.approx(wasserstein_distance(forget, unseen))
     assert up - down == pytest.approx(forget.mean() - unseen.mean())
 
 
 def test_overshoot_sees_one_side_only():
-    assert overshoot_score([0.0, 1.0], [1.0, 9.0]) == 0
-    assert overshoot_score([4.0, 8.0], [1.0, 2.0]) == 4.5
-    assert overshoot_score([0.1, 0.2, 0.7], [0.1, 0.2, 0.7]) == 0
+    assert overshoot([0.0, 1.0], [1.0, 9.0]) == 0
+    assert overshoot([4.0, 8.0], [1.0, 2.0]) == 4.5
+    assert overshoot([0.1, 0.2, 0.7], [0.1, 0.2, 0.7]) == 0
     # The means are equal, and quantiles are compared in order, not row by row.
-    assert overshoot_score([6.0, 0.0], [3.0, 3.0]) == 1.5
-    assert overshoot_score([3.0, 1.0], [1.0, 3.0]) == 0
+    assert overshoot([6.0, 0.0], [3.0, 3.0]) == 1.5
+    assert overshoot([3.0, 1.0], [1.0, 3.0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -219,4 +219,4 @@ def test_overshoot_sees_one_side_only():
 )
 def test_overshoot_refuses_what_is_not_losses(forget, unseen, message):
     with pytest.raises(ValueError, match=message):
-        overshoot_score(forget, unseen)
+        overshoot(forget, unseen)

@@ -1,0 +1,83 @@
+"""What a report says of an estimator and of rows: classes, parameters, versions, digests."""
+
+import functools
+import hashlib
+import platform
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from skunlearn._engine.hashing import canonical_bytes, each_row
+
+_LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
+
+
+def digests_of(X, y, names):
+    """Count and SHA-256 of the sets by their `names`, and SHA-256 of each row without its label."""
+    digests = {name: hashlib.sha256() for name in np.unique(names).tolist()}
+    single = []
+    for name, row, label in zip(names.tolist(), each_row(X), y, strict=True):
+        content = canonical_bytes(row)
+        digests[name].update(content + canonical_bytes(label))
+        single.append(hashlib.sha256(content).digest())
+    return {
+        name: {"count": names.tolist().count(name), "sha256": digest.hexdigest()}
+        for name, digest in digests.items()
+    }, single
+
+
+def versions():
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def qualified_name(kind):
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def parameters_of(estimator):
+    """The parameters of an estimator, network or callback, without the contents of any rows."""
+    return {
+        name: _size(value) if name[:2] in ("X", "X_", "y", "y_") else described(value)
+        for name, value in sorted(estimator.get_params(deep=False).items())
+        if name != "_params_to_validate"
+    }
+
+
+def described(value):
+    """A parameter as JSON can hold it; of what may be rows there is no more than type and size."""
+    if isinstance(value, np.number | np.bool_):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str) and len(value) <= 200:
+        return value
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        return qualified_name(value)
+    if isinstance(value, functools.partial):
+        return {"partial": described(value.func), **described(value.keywords)}
+    if hasattr(value, "get_params"):
+        return {"class": qualified_name(type(value)), **parameters_of(value)}
+    if isinstance(value, dict):
+        return {str(key): described(item) for key, item in value.items()}
+    if isinstance(value, tuple | list) and (len(value) <= 3 or all(map(_is_part, value))):
+        return [described(item) for item in value]
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    return _size(value)
+
+
+def _is_part(value):
+    """Whether it is a class, estimator or callback, or one with its name: not a row or label."""
+    value = value[-1] if isinstance(value, tuple) and len(value) == 2 else value
+    return isinstance(value, type) or hasattr(value, "get_params")
+
+
+def _size(value):
+    """The type of an object, and how large it is."""
+    if value is None:
+        return None
+    if hasattr(value, "shape"):
+        return f"{qualified_name(type(value))} of shape {tuple(value.shape)}"
+    size = f" of length {len(value)}" if hasattr(value, "__len__") else ""
+    return qualified_name(type(value)) + size
