@@ -8,7 +8,7 @@ from pathlib import Path
 
 import joblib
 
-from skunlearn._engine.hashing import _Hasher, _settled
+from skunlearn._engine.hashing import _cache_inputs, _Hasher
 
 _DIGEST = 32  # bytes
 
@@ -39,12 +39,12 @@ def train_once(memory, content, train):
     if getattr(memory, "location", memory) is None:
         return train()
     hasher = _Hasher()
-    key = hasher.hash(_settled(*content))
+    key = hasher.hash(_cache_inputs(*content))
 
     def keep():
         result = train()
         try:
-            content = _dumps(result, hasher.met)
+            content = _dumps(result, hasher.referenced)
             return _digest(key, content) + content
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
@@ -81,7 +81,7 @@ def train_once(memory, content, train):
                     kept = read()
                 else:
                     kept = keep()[_DIGEST:]
-    return _loads(kept, hasher.met)
+    return _loads(kept, hasher.referenced)
 
 
 def _digest(key, content):
@@ -93,12 +93,12 @@ def _kept(key, train):
     return train()
 
 
-def _dumps(obj, met):
+def _dumps(obj, referenced):
     """Pickle `obj`; the classes and functions that were met stand as their place among them.
 
     A worker process cannot look up by name those of the user's script or notebook.
     """
-    places = {id(known): place for place, known in enumerate(met)}
+    places = {id(known): place for place, known in enumerate(referenced)}
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, obj):
@@ -109,9 +109,9 @@ def _dumps(obj, met):
     return buffer.getvalue()
 
 
-def _loads(kept, met):
+def _loads(kept, referenced):
     class Unpickler(pickle.Unpickler):
         def persistent_load(self, place):
-            return met[place]
+            return referenced[place]
 
     return Unpickler(io.BytesIO(kept)).load()

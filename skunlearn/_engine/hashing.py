@@ -105,10 +105,10 @@ def cache_key(net, *content):
     code, and with that of what they refer to by name in their own package, for an edited one keeps
     its name. A data set that reads its rows when asked counts with its attributes only.
     """
-    return _Hasher().hash(_settled(net, *content))
+    return _Hasher().hash(_cache_inputs(net, *content))
 
 
-def _settled(net, *content):
+def _cache_inputs(net, *content):
     """The content of a key, without what makes no difference to the training."""
     versions = (sys.version_info[:2], torch.__version__, skorch.__version__)
     if not isinstance(net, skorch.NeuralNet):
@@ -148,22 +148,22 @@ class _Hasher(NumpyHasher):
     def __init__(self):
         # The fastest that hashlib has, on processors that help with it.
         super().__init__("sha1", coerce_mmap=True)
-        self.met = []
+        self.referenced = []
         self._places = {}
 
     def hash(self, obj):
         self.dump(obj)
-        for met in self.met:  # which grows meanwhile
-            if met.__module__ is None or met.__module__.split(".")[0] not in _LIBRARIES:
-                self.save(_content(met))
+        for obj in self.referenced:  # which grows meanwhile
+            if obj.__module__ is None or obj.__module__.split(".")[0] not in _LIBRARIES:
+                self.save(_content(obj))
         self._hash.update(self.stream.getvalue())
         return self._hash.hexdigest()
 
     def save(self, obj):
         if isinstance(obj, type | FunctionType):
-            place = self._places.setdefault(id(obj), len(self.met))
-            if place == len(self.met):
-                self.met.append(obj)
+            place = self._places.setdefault(id(obj), len(self.referenced))
+            if place == len(self.referenced):
+                self.referenced.append(obj)
             obj = (place, obj.__module__, obj.__name__)  # a worker's class has no __qualname__
         elif isinstance(obj, CodeType):
             obj = (obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars, obj.co_consts)

@@ -210,14 +210,14 @@ class JoinedRows(Dataset):
         return self.parts[part][int(i - self.starts[part])]
 
     def __getitems__(self, which):
-        which, found = np.asarray(which), [None] * len(which)
+        which, items = np.asarray(which), [None] * len(which)
         parts = self.part_of(which)
         for part in np.unique(parts):
             at = np.flatnonzero(parts == part)
             some = self.parts[part].__getitems__(which[at] - self.starts[part])
             for i, item in zip(at, some):
-                found[i] = item
-        return found
+                items[i] = item
+        return items
 
 
 class MarkedRows(JoinedRows):

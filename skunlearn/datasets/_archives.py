@@ -122,10 +122,10 @@ def _read_members(path, archive):
                     contents[match[0]] = file.read(info)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise OSError(f"it is truncated or no zip archive ({error})") from error
-    found = digest(contents)
-    if found != archive.sha256:
+    actual = digest(contents)
+    if actual != archive.sha256:
         raise OSError(
             f"its content is not the expected one ({len(contents)} members with the digest "
-            f"{found} instead of {archive.sha256})"
+            f"{actual} instead of {archive.sha256})"
         )
     return [(matches[name], contents[name]) for name in sorted(contents)]

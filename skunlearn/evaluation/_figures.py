@@ -39,7 +39,7 @@ class Subject:
 
     def __init__(self, name, model, data, codes, mask, classes):
         self.multilabel = codes[0].ndim == 2
-        probas, decided = [], []
+        probas, labels = [], []
         for part, y in zip(data, codes):
             proba = _proba(name, model, part, classes)
             if proba.shape != (len(y), len(classes)):
@@ -48,13 +48,13 @@ class Subject:
                     f"of the {len(classes)} classes; got an array of shape {proba.shape}."
                 )
             probas.append(proba)
-            decided.append(_decide(model, part, proba, classes))
+            labels.append(_to_labels(model, part, proba, classes))
         self.codes = {"retain": codes[0][~mask], "forget": codes[0][mask], "unseen": codes[1]}
         self.proba = {"retain": probas[0][~mask], "forget": probas[0][mask], "unseen": probas[1]}
         self.predicted = {
-            "retain": decided[0][~mask],
-            "forget": decided[0][mask],
-            "unseen": decided[1],
+            "retain": labels[0][~mask],
+            "forget": labels[0][mask],
+            "unseen": labels[1],
         }
         self.right = {
             key: _mean_over_labels(self.predicted[key] == y) for key, y in self.codes.items()
@@ -67,10 +67,13 @@ class Subject:
             for key in ("forget", "unseen")
         ]
 
-    def calibrated(self, judge):
+    def calibrated(self, calibration_model):
         return [
             calibrated_signal(
-                self.codes[key], self.proba[key], judge.proba[key], labels=self._labels(key)
+                self.codes[key],
+                self.proba[key],
+                calibration_model.proba[key],
+                labels=self._labels(key),
             )
             for key in ("forget", "unseen")
         ]
@@ -91,7 +94,7 @@ class Measure:
 
     def own(self, subject):
         """Figures of one network."""
-        found = {
+        metrics = {
             name: self._share(subject.right[key])
             for name, key in (
                 ("utility", "unseen"),
@@ -100,23 +103,23 @@ class Measure:
             )
         }
         for signal in SIGNALS:
-            found |= self._attack(signal, subject.signals(signal))
-        found["forgetting_score"] = forgetting = _distance(
-            *(bound - 0.5 for bound in found["loss_attack_accuracy"])
+            metrics |= self._attack(signal, subject.signals(signal))
+        metrics["forgetting_score"] = forgetting = _distance(
+            *(bound - 0.5 for bound in metrics["loss_attack_accuracy"])
         )
-        utility = found["utility"]
-        found["nomus"] = Interval(
+        utility = metrics["utility"]
+        metrics["nomus"] = Interval(
             nomus_score(utility.value, forgetting.value),
             nomus_score(utility.low, forgetting.high),
             nomus_score(utility.high, forgetting.low),
         )
         losses = subject.signals("loss")
-        found["overshoot"] = self._bootstrap(overshoot, *losses, vectorized=False)
-        return found
+        metrics["overshoot"] = self._bootstrap(overshoot, *losses, vectorized=False)
+        return metrics
 
-    def calibrated(self, subject, judge):
+    def calibrated(self, subject, calibration_model):
         """The attack that knows how hard each row is."""
-        return self._attack("calibrated", subject.calibrated(judge))
+        return self._attack("calibrated", subject.calibrated(calibration_model))
 
     def closeness(self, subject, first, second):
         """Figures of closeness to the first retrained network."""
@@ -153,7 +156,7 @@ class Measure:
         ]
         probas = [each.proba["forget"] for each in (subject, first, second) if each is not None]
         same = subject.predicted["forget"] == first.predicted["forget"]
-        found = {
+        metrics = {
             "gap": Interval(average_gap(*with_attack), *map(float, np.mean(bounds[1:], axis=1))),
             "tug_of_war": Interval(tug_of_war_score(*scores), tug_of_war[2], tug_of_war[1]),
             "agreement": self._share(_mean_over_labels(same)),
@@ -163,8 +166,8 @@ class Measure:
         }
         if second is not None and distances[1].mean() >= SMALLEST_FLOOR:
             value = relative_jensen_shannon_distance(*probas, multilabel=subject.multilabel)
-            found["relative_js_distance"] = Interval(value, *self._ratio(*distances))
-        return found
+            metrics["relative_js_distance"] = Interval(value, *self._ratio(*distances))
+        return metrics
 
     def collapse(self, features, y):
         """Figures of the features of unseen rows, by network."""
@@ -182,10 +185,10 @@ class Measure:
             for label in labels
             if (label != label[0]).any()
         )
-        found, parts = {}, {}
+        metrics, parts = {}, {}
         for name, Z in features.items():
             if Z is self.original[0]:  # which is the same for every method
-                found[name], parts[name] = self.original[1:]
+                metrics[name], parts[name] = self.original[1:]
                 continue
             without = [
                 (
@@ -196,21 +199,23 @@ class Measure:
             ]
             cka, scatter = map(np.array, zip(*without))
             parts[name] = linear_cka(Z, y), cka
-            found[name] = {
+            metrics[name] = {
                 "linear_cka": self._jackknife(*parts[name], high=1),
                 "scatter_ratio": self._jackknife(scatter_ratio(Z, y), scatter),
             }
             if rarest > 1:
                 probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
                 n_right = round(probe * len(y))
-                found[name]["linear_probe"] = self._binomial(n_right, len(y))._replace(value=probe)
-        self.original = features["original"], found["original"], parts["original"]
+                metrics[name]["linear_probe"] = self._binomial(n_right, len(y))._replace(
+                    value=probe
+                )
+        self.original = features["original"], metrics["original"], parts["original"]
         whole, without = parts["original"]
         if whole > 0 and without.min() > 0:
             for name in parts.keys() - {"original"}:
                 ours, ours_without = parts[name]
-                found[name]["cka_ratio"] = self._jackknife(ours / whole, ours_without / without)
-        return found
+                metrics[name]["cka_ratio"] = self._jackknife(ours / whole, ours_without / without)
+        return metrics
 
     def _attack(self, name, signals):
         report = membership_inference_report(
@@ -315,7 +320,7 @@ def _proba(name, model, X, classes):
     return np.asarray(net.predict_proba(X))
 
 
-def _decide(model, X, proba, classes):
+def _to_labels(model, X, proba, classes):
     inner = innermost(model)
     if isinstance(inner, BaseUnlearner):
         return inner._to_codes(proba)

@@ -113,10 +113,10 @@ class _Seed:
     def row(self, name, model, costs):
         """The row of a network that has unlearned, or of one that is always compared."""
         subject, Z = self.known[name] if name in self.known else self._read(name, model)
-        found = self._measured(name, subject, Z)
+        metrics = self._measured(name, subject, Z)
         row = {"method": name, "seed": self.seed}
-        row |= {key: each.value for key, each in found.items()}
-        row |= {"nomus_low": found["nomus"].low, "nomus_high": found["nomus"].high} | costs
+        row |= {key: each.value for key, each in metrics.items()}
+        row |= {"nomus_low": metrics["nomus"].low, "nomus_high": metrics["nomus"].high} | costs
         if self.codes[1].ndim == 1:
             row["balanced_utility"] = self._balanced_utility(subject)
         return {key: row.get(key) for key in (*COLUMNS, *sorted(row.keys() - set(COLUMNS)))}
@@ -165,14 +165,14 @@ class _Seed:
         reference, other = self.known[REFERENCE][0], self.known[REFERENCE_2][0]
         if name == REFERENCE:
             reference, other = other, reference
-        found = self.measure.own(subject)
-        found |= self.measure.calibrated(subject, other if subject is not other else reference)
-        found |= self.measure.closeness(subject, reference, other)
+        metrics = self.measure.own(subject)
+        metrics |= self.measure.calibrated(subject, other if subject is not other else reference)
+        metrics |= self.measure.closeness(subject, reference, other)
         if Z is not None and name != ORIGINAL:
             features = {"original": self.known[ORIGINAL][1], name: Z}
             labels = self.codes[1][self.feature_rows]
-            found |= self.measure.collapse(features, labels).get(name, {})
-        return found
+            metrics |= self.measure.collapse(features, labels).get(name, {})
+        return metrics
 
     def _balanced_utility(self, subject):
         present = np.unique(self.codes[1])

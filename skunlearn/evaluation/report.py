@@ -363,26 +363,26 @@ def _digests(X, y, mask, X_unseen, y_unseen):
 
 def _measured(measure, subjects, features, y):
     """The metrics of each network, by its name; `y` are the labels of the features' rows."""
-    found = {name: measure.own(subject) for name, subject in subjects.items()}
+    metrics = {name: measure.own(subject) for name, subject in subjects.items()}
     first, second = subjects.get("retrained"), subjects.get("retrained_2")
     calibration = second or first
     for name, subject in subjects.items():
         if calibration is not None and subject is not calibration:
-            found[name] |= measure.calibrated(subject, calibration)
+            metrics[name] |= measure.calibrated(subject, calibration)
         if first is not None and subject is not first:
-            found[name] |= measure.closeness(subject, first, second)
+            metrics[name] |= measure.closeness(subject, first, second)
     # Which is 1 whatever the two are.
-    found.get("retrained_2", {}).pop("relative_js_distance", None)
+    metrics.get("retrained_2", {}).pop("relative_js_distance", None)
     if features:
         for name, more in measure.collapse(features, y).items():
-            found[name] |= more
-    return found
+            metrics[name] |= more
+    return metrics
 
 
-def _by_figure(found):
+def _by_figure(metrics):
     """The same by metric, in the order of the report."""
     return {
-        figure: {name: own[figure] for name, own in found.items() if figure in own}
+        figure: {name: own[figure] for name, own in metrics.items() if figure in own}
         for figure in MEANINGS
-        if any(figure in own for own in found.values())
+        if any(figure in own for own in metrics.values())
     }

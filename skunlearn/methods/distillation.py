@@ -335,11 +335,11 @@ class SCRUB(NetworkUnlearner):
             expected = teacher_logits(request.original, X)
             return divergence(expected, logits(net, y_pred), self.temperature)
 
-        def disobey(net, X, y, progress):
+        def diverge_step(net, X, y, progress):
             y_pred = net.infer(X)
             return -distance(net, X, y_pred), y_pred
 
-        def obey(net, X, y, progress):
+        def distill_step(net, X, y, progress):
             y_pred = net.infer(X)
             loss = self.ce_weight * net.get_loss(y_pred, y, X=X, training=True)
             return loss + self.kl_weight * distance(net, X, y_pred), y_pred
@@ -348,8 +348,8 @@ class SCRUB(NetworkUnlearner):
         phases = []
         for epoch in range(net.max_epochs):
             if epoch < self.ascent_epochs:
-                phases.append((request.forget, disobey, 1))
-            phases.append((request.retain, obey, 1))
+                phases.append((request.forget, diverge_step, 1))
+            phases.append((request.retain, distill_step, 1))
         sizes = {"forget_batch_size": self.forget_batch_size}
         if not self.restore_best:
             return self._train(net, request, *phases, **sizes)

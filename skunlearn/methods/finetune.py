@@ -226,15 +226,15 @@ class CFk(NetworkUnlearner):
 
     def _unlearn(self, request):
         net = self._copy(request.original)
-        return self._train_tail(net, request, _tail(net.module_, self.k))
+        return self._train_last_layers(net, request, last_layers(net.module_, self.k))
 
-    def _train_tail(self, net, request, tail):
-        """Train the layers in `tail` on the retained rows and nothing else."""
-        layers = [layer for _, layer in tail]
-        kept = [m for m in net.module_.modules() if m not in layers]
+    def _train_last_layers(self, net, request, last):
+        """Train the layers in `last` on the retained rows and nothing else."""
+        layers = [layer for _, layer in last]
+        others = [m for m in net.module_.modules() if m not in layers]
         trained = {p for layer in layers for p in layer.parameters(recurse=False)}
         frozen = [p for _, p in net.get_all_learnable_params() if p not in trained]
-        norms = [m for m in kept if _has_statistics(m)]
+        norms = [m for m in others if _has_statistics(m)]
 
         def step(net, X, y, progress):
             for norm in norms:  # skorch has just put the whole module in training mode
@@ -363,10 +363,10 @@ class EUk(CFk):
 
     def _unlearn(self, request):
         net = self._copy(request.original)
-        tail = _tail(net.module_, self.k)
+        last = last_layers(net.module_, self.k)
         fresh = fresh_network(self._check_estimator(), request.retain, len(self.classes_))
-        _start_tail(net, tail, fresh)
-        return self._train_tail(net, request, tail)
+        _start_last_layers(net, last, fresh)
+        return self._train_last_layers(net, request, last)
 
 
 class L1Sparse(NetworkUnlearner):
@@ -507,11 +507,11 @@ def _is_layer(layer):
     return any(_is_trainable(part) for part in (layer, *parts))
 
 
-def _start_tail(net, tail, fresh):
-    """Give the layers in `tail` what they start with in a fresh network, where there is one."""
+def _start_last_layers(net, last, fresh):
+    """Give the layers in `last` what they start with in a fresh network, where there is one."""
     starts = {} if fresh is None else dict(plain(fresh.module_).named_modules())
     # From the output, so that a module that also sets its children's weights has the last word.
-    for name, layer in reversed(tail):
+    for name, layer in reversed(last):
         if _start_again(layer, starts.get(name)):
             continue
         if _is_trainable(layer):
@@ -537,7 +537,7 @@ def _start_again(layer, start):
     return True
 
 
-def _tail(module, k):
+def last_layers(module, k):
     """The submodules from the `k`-th layer from the output on, as pairs of name and module."""
     named = list(module.named_modules())
     starts = [i for i, (_, layer) in enumerate(named) if _is_layer(layer)]

@@ -260,10 +260,10 @@ class AMUN(NetworkUnlearner):
     def _unlearn(self, request):
         net = self._copy(request.original)
         X, y = self._find_adversarial(net, request)
-        kept = [request.retain, request.forget] if self.include_forget else [request.retain]
+        parts = [request.retain, request.forget] if self.include_forget else [request.retain]
         # A data set of the user's own may yield arrays, which do not go in a batch with tensors.
-        found = Rows(StackDataset(X, y), y, collate=request.forget.collate)
-        rows = JoinedRows(*(rows.cast(X[0].dtype) for rows in kept), found)
+        adversarial = Rows(StackDataset(X, y), y, collate=request.forget.collate)
+        rows = JoinedRows(*(rows.cast(X[0].dtype) for rows in parts), adversarial)
         return self._train(net, request, (rows, None, net.max_epochs))
 
     def _find_adversarial(self, net, request):

@@ -294,7 +294,7 @@ class CorrelationCollapse:
     >>> before = {"linear_probe": 0.9, "linear_cka": 0.6, "scatter_ratio": 2.0}
     >>> after = {"linear_probe": 0.9, "linear_cka": 0.3, "scatter_ratio": 0.5}
     >>> collapse = CorrelationCollapse(before, after)
-    >>> collapse.kept
+    >>> collapse.ratio
     {'linear_probe': 1.0, 'linear_cka': 0.5, 'scatter_ratio': 0.25}
     >>> collapse.collapsed
     True
@@ -305,21 +305,21 @@ class CorrelationCollapse:
     retrained: dict[str, float] | None = None
 
     @property
-    def kept(self) -> dict[str, float]:  # numpydoc ignore=RT01
+    def ratio(self) -> dict[str, float]:  # numpydoc ignore=RT01
         """Share of each of the original's numbers that the unlearned network has, a dict."""
         return self._share(self.unlearned)
 
     @property
     def collapsed(self) -> bool:  # numpydoc ignore=RT01
         """Whether CKA has fallen below 0.8 of the original's; False if that one is 0."""
-        return self.kept["linear_cka"] < _ALARM
+        return self.ratio["linear_cka"] < _ALARM
 
     @property
     def table(self) -> dict[str, dict[str, float]]:  # numpydoc ignore=RT01
         """All numbers, a dict of dicts: ``pandas.DataFrame(table)`` has a row for each measure."""
-        columns = {"original": self.original, "unlearned": self.unlearned, "kept": self.kept}
+        columns = {"original": self.original, "unlearned": self.unlearned, "ratio": self.ratio}
         if self.retrained is not None:
-            columns |= {"retrained": self.retrained, "kept_retrained": self._share(self.retrained)}
+            columns |= {"retrained": self.retrained, "ratio_retrained": self._share(self.retrained)}
         return columns
 
     def _share(self, values):
@@ -331,8 +331,9 @@ class CorrelationCollapse:
     def __repr__(self):
         table = self.table
         verdict = "collapsed" if self.collapsed else "no collapse"
+        cka = self.ratio["linear_cka"]
         lines = [
-            f"CorrelationCollapse: {verdict} ({self.kept['linear_cka']:.0%} of the original's CKA)",
+            f"CorrelationCollapse: {verdict} ({cka:.0%} of the original's CKA)",
             " " * 14 + "".join(f"{column.replace('_', ' '):>16}" for column in table),
         ]
         for name in self.original:
@@ -378,9 +379,9 @@ def correlation_collapse(
     -------
     result : CorrelationCollapse
         `linear_probe_score`, `linear_cka` and `scatter_ratio` of each network (greater is better)
-        in ``original``, ``unlearned`` and ``retrained``; ``kept``, the share of the original's that
-        the unlearned network has (1 if nothing was lost, and above it if something was gained; NaN
-        where the original has nothing); ``collapsed``, whether that of CKA is below 0.8; ``table``.
+        in ``original``, ``unlearned`` and ``retrained``; ``ratio``, the unlearned network's over
+        the original's (1 if nothing was lost, and above it if something was gained; NaN where the
+        original has nothing); ``collapsed``, whether that of CKA is below 0.8; ``table``.
 
     Raises
     ------
@@ -407,7 +408,7 @@ def correlation_collapse(
     >>> Z_unlearned = Z + rng.normal(size=(200, 3))
     >>> correlation_collapse(Z, Z_unlearned, y, Z_retrained=Z + 1, random_state=0)
     CorrelationCollapse: collapsed (28% of the original's CKA)
-                          original       unlearned            kept       retrained  kept retrained
+                          original       unlearned           ratio       retrained ratio retrained
     linear probe             0.995           0.640           0.643           0.995           1.000
     linear cka               0.784           0.223           0.284           0.784           1.000
     scatter ratio            2.552           0.236           0.092           2.552           1.000

@@ -21,11 +21,11 @@ def show_versions() -> None:
     >>> from skunlearn import show_versions
     >>> show_versions()  # doctest: +SKIP
     """
-    found = {"python": platform.python_version(), "system": platform.platform()}
+    versions = {"python": platform.python_version(), "system": platform.platform()}
     for name in (*_LIBRARIES, *_OPTIONAL):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    for name, number in found.items():
+            versions[name] = "not installed"
+    for name, number in versions.items():
         print(f"{name + ':':14}{number}")

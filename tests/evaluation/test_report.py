@@ -156,9 +156,9 @@ def test_calibration_is_by_the_second_retraining_if_there_is_one(report, models,
         truth, rest = truth_and_rest(model, X, y)
         return np.log(truth / rest)
 
-    def auc(model, judge):
+    def auc(model, calibration_model):
         signals = [
-            phi(model, rows, labels) - phi(judge, rows, labels)
+            phi(model, rows, labels) - phi(calibration_model, rows, labels)
             for rows, labels in ((X[forget], y[forget]), (X_test, y_test))
         ]
         return roc_auc_score(np.repeat([1, 0], list(map(len, signals))), np.concatenate(signals))
@@ -252,9 +252,9 @@ def test_collapse_beside_the_retrained_network(report, models, data):
     ):
         for figure, value in found.items():
             assert report.figures[figure][name].value == pytest.approx(value)
-    kept = report.figures["cka_ratio"]
-    assert set(kept) == {"unlearned", "retrained", "retrained_2"}
-    assert kept["unlearned"].value == pytest.approx(result.kept["linear_cka"])
+    ratios = report.figures["cka_ratio"]
+    assert set(ratios) == {"unlearned", "retrained", "retrained_2"}
+    assert ratios["unlearned"].value == pytest.approx(result.ratio["linear_cka"])
     # No more than a moment of a mean, but the same kind of number as that of a bootstrap.
     value, low, high = report.figures["linear_cka"]["original"]
     assert 0.01 < high - low < 0.3

@@ -219,13 +219,13 @@ def test_summary_holds_the_measures_of_each_network(problem):
             "scatter_ratio": scatter_ratio(features, y),
         }
     share = result.unlearned["linear_cka"] / result.original["linear_cka"]
-    assert result.kept["linear_cka"] == share
+    assert result.ratio["linear_cka"] == share
     frame = pd.DataFrame(result.table)
-    assert frame.loc["linear_cka", "kept"] == share
-    assert list(frame) == ["original", "unlearned", "kept", "retrained", "kept_retrained"]
+    assert frame.loc["linear_cka", "ratio"] == share
+    assert list(frame) == ["original", "unlearned", "ratio", "retrained", "ratio_retrained"]
     lines = repr(result).splitlines()
     assert lines[0] == f"CorrelationCollapse: collapsed ({share:.0%} of the original's CKA)"
-    assert lines[1].split()[:3] == ["original", "unlearned", "kept"]
+    assert lines[1].split()[:3] == ["original", "unlearned", "ratio"]
     assert lines[3].split()[:3] == ["linear", "cka", f"{result.original['linear_cka']:.3f}"]
     alone = correlation_collapse(Z, Z + 3 * noise, y, random_state=2)
     assert alone.retrained is None
@@ -237,10 +237,10 @@ def test_one_set_of_folds_for_all_networks(problem):
     Z, y = problem
     for random_state in (None, np.random.RandomState(0)):
         result = correlation_collapse(Z, Z.copy(), y, Z_retrained=Z, random_state=random_state)
-        assert result.kept == {"linear_probe": 1, "linear_cka": 1, "scatter_ratio": 1}
+        assert result.ratio == {"linear_probe": 1, "linear_cka": 1, "scatter_ratio": 1}
         assert result.retrained == result.original
     splits = StratifiedKFold(3).split(Z, y)
-    assert correlation_collapse(Z, Z, y, cv=splits).kept["linear_probe"] == 1
+    assert correlation_collapse(Z, Z, y, cv=splits).ratio["linear_probe"] == 1
 
 
 @pytest.mark.parametrize(("cka", "collapsed"), [(0.41, False), (0.39, True), (0.9, False)])
@@ -248,14 +248,14 @@ def test_the_alarm_is_at_eight_tenths_of_the_originals_cka(cka, collapsed):
     original = {"linear_probe": 0.5, "linear_cka": 0.5, "scatter_ratio": 0.0}
     result = CorrelationCollapse(original, {**original, "linear_cka": cka})
     assert result.collapsed is collapsed
-    assert np.isnan(result.kept["scatter_ratio"])
+    assert np.isnan(result.ratio["scatter_ratio"])
     assert ("no collapse" in repr(result)) is not collapsed
 
 
 def test_no_alarm_where_the_original_has_nothing_to_lose():
     nothing = {"linear_probe": 0.5, "linear_cka": 0.0, "scatter_ratio": 0.0}
     result = CorrelationCollapse(nothing, nothing)
-    assert np.isnan(result.kept["linear_cka"])
+    assert np.isnan(result.ratio["linear_cka"])
     assert not result.collapsed
     assert "no collapse" in repr(result)
 
@@ -359,7 +359,7 @@ def test_negative_gradient_run_long_collapses_and_others_do_not():
     }
     # At six seeds, the long run kept 0.09 to 0.63 of the CKA, the others 0.88 and more.
     assert collapse["long"].collapsed
-    kept = collapse["long"].kept
-    assert kept["linear_cka"] < kept["linear_probe"] - 0.2  # which understates it
+    ratio = collapse["long"].ratio
+    assert ratio["linear_cka"] < ratio["linear_probe"] - 0.2  # which understates it
     for name in ("short", "mended", "retrained"):
         assert not collapse[name].collapsed

@@ -149,9 +149,9 @@ def _sweep(folder):
     with _lock(os.path.join(folder, "sisa-manifest.lock")):
         listed, runs = _listed(folder), {}
         for entry in os.listdir(folder):
-            found = _NAME.fullmatch(entry)
-            if found and entry not in listed:
-                runs.setdefault(found[1], []).append(os.path.join(folder, entry))
+            match = _NAME.fullmatch(entry)
+            if match and entry not in listed:
+                runs.setdefault(match[1], []).append(os.path.join(folder, entry))
         for run, files in runs.items():
             lock = _lock(os.path.join(folder, f"sisa-{run}.lock"), timeout=0)
             with contextlib.suppress(Timeout):

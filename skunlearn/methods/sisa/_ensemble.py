@@ -321,7 +321,7 @@ class SISA(BaseUnlearner):
         )
 
     def _to_codes(self, proba):
-        return self._decide(proba, self.aggregate == "mean_proba")
+        return self._to_labels(proba, self.aggregate == "mean_proba")
 
     def _start_from(self, original, X, y):
         self.fit(X, y)  # an ensemble forgets what it has learnt itself
@@ -336,7 +336,7 @@ class SISA(BaseUnlearner):
             proba = predict_proba(model, as_dataset(model, X))
             if self.aggregate == "mean_proba":
                 return proba
-            votes = self._decide(proba, True)
+            votes = self._to_labels(proba, True)
             return votes if votes.ndim == 2 else np.eye(n_classes)[votes]
         if self.aggregate == "vote":
             return np.eye(n_classes)[encode_labels(model.predict(X), self.classes_)]
@@ -347,7 +347,7 @@ class SISA(BaseUnlearner):
         full[:, encode_labels(model.classes_, self.classes_)] = proba
         return full
 
-    def _decide(self, proba, are_probabilities):
+    def _to_labels(self, proba, are_probabilities):
         """Positions in `classes_`, or indicators where a row may have several labels."""
         net = self.estimator
         if isinstance(net, NeuralNet) and (are_probabilities or is_multilabel(net)):
