@@ -12,7 +12,7 @@ from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 _CHECK_EVERY = 8  # batches between two measurements of the held-out loss
 
-_CHECK_ROWS = 128  # held-out rows that a measurement looks at
+_CHECK_ROWS = 128  # held-out rows that a measurement reads
 
 
 class NegGrad(NetworkUnlearner):
@@ -52,6 +52,10 @@ class NegGrad(NetworkUnlearner):
     See Also
     --------
     AdvancedNegGrad : Descends on retained rows at the same time.
+
+    Notes
+    -----
+    **Published settings.** None: it is a baseline, which each publication tunes for its networks.
 
     References
     ----------
@@ -112,7 +116,7 @@ class NegGrad(NetworkUnlearner):
 
 
 class AdvancedNegGrad(NetworkUnlearner):
-    """Gradient ascent on the rows to forget, held back by descent on the retained ones.
+    """Gradient ascent on the rows to forget, together with descent on the retained ones.
 
     Each batch of retained rows is paired with a batch of forget rows, and an optimiser step lowers
     ``CE(retain) - forget_weight * CE(forget)``. An epoch is a pass over the retained rows, in which
@@ -127,7 +131,7 @@ class AdvancedNegGrad(NetworkUnlearner):
     loss_cap : None or "val", default=None
         ``"val"`` stops the ascent for a batch whose loss has reached the mean loss on held-out
         rows, ``forget_weight * max(0, CE(val) - CE(forget))`` taking the place of the second term;
-        needs `X_val`. None climbs without end.
+        needs `X_val`. None sets no limit.
     max_epochs : int, default=3
         Passes over the retained rows.
     lr : float, default=None
@@ -169,6 +173,14 @@ class AdvancedNegGrad(NetworkUnlearner):
     ends the climb but does not pull back a loss that one large step has carried beyond it. It is
     measured in evaluation mode on at most 128 held-out rows, every 8 batches, whatever their
     number.
+
+    **Published settings.** The code of NegGrad+ [1]_ minimises ``(1 - w) * CE(retain) - w *
+    CE(forget)`` with w = .05 in two of its notebooks and .0001 in five, at a learning rate of .01
+    (once 1e-4), for 5 to 10 epochs. That is ``forget_weight=w / (1 - w)`` here, at ``1 - w`` times
+    the learning rate and ``1 / (1 - w)`` times the weight decay. Buffers of batch normalisation
+    still differ: there retained rows go forwards before forget rows, here after them. The rate is
+    constant there; here it is with ``LRScheduler(torch.optim.lr_scheduler.ConstantLR, factor=1)``
+    among the network's callbacks.
 
     References
     ----------

@@ -28,7 +28,7 @@ from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.transport import METHODS, transport_distance
 
-_SAMPLE = 256  # rows of each kind, at most, that are looked at before the run
+_SAMPLE = 256  # rows of each kind, at most, that are read before the run
 
 _FEWEST = 20  # rows of each kind below which a forgetting score says nothing
 
@@ -39,7 +39,7 @@ _CHECK_ROWS = 200
 
 
 class DLFD(NetworkUnlearner):
-    """Distribution-Level Feature Distancing.
+    """Distribution-Level Feature Distancing: train on rows pushed away from the forget features.
 
     For each batch of retained rows, synthesises rows whose feature distribution is far, in
     optimal-transport distance, from that of a batch of forget rows, and trains on them:
@@ -88,7 +88,7 @@ class DLFD(NetworkUnlearner):
     clean_weight : float, default=1.0
         Weight of the loss on the unperturbed batch. 0 is the published method.
     bn_batches : int, default=10
-        Clean batches from which batch-normalisation statistics are estimated anew after the run. 0
+        Clean batches from which batch-normalisation statistics are re-estimated after the run. 0
         keeps those of the run, as published.
     forgetting_threshold : float, default=0.05
         While the forgetting score is below this, batches are trained on as they are (dynamic
@@ -122,7 +122,6 @@ class DLFD(NetworkUnlearner):
 
     Notes
     -----
-    The published recipe is ``max_epochs=1, clean_weight=0, bn_batches=0`` with several small steps.
     The clean term and the re-estimated statistics are this library's additions: without them the
     network is trained on nothing but rows off the data's distribution. The perturbation is computed
     in evaluation mode, which leaves batch-normalisation statistics alone.
@@ -131,6 +130,15 @@ class DLFD(NetworkUnlearner):
     training as well, at the network's own learning rate (``benchmarks/study/defaults.py``). Five
     times that rate forgot more on all and cost two of the five .34 and .08 of their accuracy on
     retained rows: `lr` is what to search over first. With `perturb_steps` 0 the run is fine-tuning.
+
+    **Published settings.** One epoch on the perturbed rows alone: ``max_epochs=1, clean_weight=0,
+    bn_batches=0, clip=(0, 1)``. To forget ages ``perturb_steps=15, step_size=0.4, ot_weight=3,
+    ce_weight_start=0, ce_weight_end=1, forgetting_threshold=0.15, lr=0.008``; to forget emotions
+    ``perturb_steps=20, step_size=2.0, ot_weight=7, ce_weight_start=0.5, ce_weight_end=1,
+    forgetting_threshold=0.23, lr=0.006``. These do not reproduce the released code, whose transport
+    term is computed from the unperturbed rows and so has no gradient; it also takes logits as
+    features, clips the inputs but not the perturbation that it adds up, attacks all rows after
+    every batch, and picks its checkpoint on the rows that it reports on.
 
     References
     ----------

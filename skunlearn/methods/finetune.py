@@ -19,7 +19,9 @@ from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 
 class FineTune(NetworkUnlearner):
-    """Go on training on the retained rows, and let what is not rehearsed fade.
+    """Fine-tune on the retained rows.
+
+    The network goes on training without the rows to forget, and forgets what no longer occurs.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ class FineTune(NetworkUnlearner):
     Its defaults hardly lower the forgetting score in ``examples/plot_forget_digits.py``: a
     network that was trained to the end fits the retained rows already, so that there is no gradient
     left to move it at the learning rate it ended with.
+
+    **Published settings.** None: it is a baseline, which each publication tunes for its networks.
 
     References
     ----------
@@ -110,8 +114,8 @@ class FineTune(NetworkUnlearner):
 class CFk(NetworkUnlearner):
     """Catastrophic forgetting of the last layers: fine-tune them, freeze everything else.
 
-    Trains the last `k` layers on the retained rows, and lets what is not rehearsed fade from them.
-    Layers before them keep their weights and their batch-normalisation statistics.
+    Trains the last `k` layers on the retained rows. Layers before them keep the original's weights
+    and batch-normalisation statistics, bit for bit.
 
     Parameters
     ----------
@@ -160,6 +164,12 @@ class CFk(NetworkUnlearner):
     nothing to forget with: on a network that fits every retained row, it hardly lowers the
     forgetting score, and in some runs does not lower it at all, like :class:`FineTune` but cheaper.
     :class:`EUk` does. Held-out rows are not used.
+
+    **Published settings.** The last 10 and 50 convolutional and linear layers of a ResNet-110; 30
+    and 62 epochs in which the learning rate falls from .1 to .005, with warm restarts. Here
+    normalisation layers count, one to each convolution: ``k=19`` and ``k=99``. Warm restarts are an
+    `LRScheduler` with ``torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`` and
+    ``eta_min=0.005`` among the network's callbacks, beside ``lr=0.1``.
 
     References
     ----------
@@ -247,20 +257,20 @@ class CFk(NetworkUnlearner):
 
 
 class EUk(CFk):
-    """Exact unlearning of the last layers: make them anew and train them, freeze everything else.
+    """Exact unlearning of the last layers: re-initialise and train them, freeze everything else.
 
     Re-initialises the last `k` layers and trains them on the retained rows. These layers never saw
-    the rows to forget; the layers before them keep their weights and their batch-normalisation
-    statistics, and so what they remember.
+    the rows to forget. The layers before them keep the original's weights and batch-normalisation
+    statistics, bit for bit, and so what they remember.
 
     Parameters
     ----------
     estimator : skorch.NeuralNet or FrozenEstimator
         The network to unlearn.
     k : int or float, default=0.5
-        How many layers from the output are made anew: their number, or, as a float in (0, 1], a
-        share of the layers, rounded up. A layer is a module that itself owns trainable parameters,
-        wherever it is nested, in the order of `named_modules`.
+        How many layers from the output are re-initialised: their number, or, as a float in (0, 1],
+        a share of the layers, rounded up. A layer is a module that itself owns trainable
+        parameters, wherever it is nested, in the order of `named_modules`.
     max_epochs : int, default=10
         Passes over the retained rows.
     lr : float, default=None
@@ -306,6 +316,10 @@ class EUk(CFk):
     The method fails where `k` is so small that the frozen layers still tell forget rows from unseen
     ones, or where so few epochs follow that the new layers underfit: the forgetting score is then
     low because nothing fits. Watch the accuracy on retained rows. Held-out rows are not used.
+
+    **Published settings.** As for :class:`CFk`. The authors' code draws the re-initialised weights
+    from Kaiming's normal distribution and leaves the normalisation layers among them as they are;
+    here all layers start as the module starts them.
 
     References
     ----------
@@ -419,6 +433,9 @@ class L1Sparse(NetworkUnlearner):
 
     The method fails where `l1_weight` is too small to move anything, and where it is so large that
     the accuracy on retained rows does not recover. Held-out rows are not used.
+
+    **Published settings.** ``l1_weight=5e-4, lr=0.01, max_epochs=10``. There the penalty falls
+    after each epoch, here after each batch.
 
     References
     ----------

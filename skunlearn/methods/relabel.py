@@ -59,11 +59,13 @@ class RandomLabel(NetworkUnlearner):
 
     Notes
     -----
-    Drawn once for the run, the wrong labels would be learnt by heart in a few epochs; drawn in
-    every epoch, they lead to probabilities spread over the wrong classes. With two classes there is
-    only one wrong label, and it is learnt by heart all the same: unless there are few epochs, the
-    loss on the forget rows then runs far above that on unseen rows. Unseen rows that look like
-    the forget rows lose accuracy with them. Held-out rows are not used.
+    Drawn once for the run, the wrong labels would be memorised in a few epochs; drawn in every
+    epoch, they lead to probabilities spread over the wrong classes. With two classes there is only
+    one wrong label, which is memorised all the same: unless there are few epochs, the loss on the
+    forget rows then runs far above that on unseen rows. Unseen rows that look like the forget rows
+    lose accuracy with them. Held-out rows are not used.
+
+    **Published settings.** None: it is a baseline, which each publication tunes for its networks.
 
     References
     ----------
@@ -120,7 +122,7 @@ class RandomLabel(NetworkUnlearner):
 
 
 class AMUN(NetworkUnlearner):
-    """Adversarial Machine Unlearning.
+    """Adversarial Machine Unlearning: train on adversarial examples of the rows to forget.
 
     Trains on the nearest adversarial example of each row to forget, with the wrong label that the
     original network predicts for it, together with the retained rows, where there are any. The
@@ -191,6 +193,8 @@ class AMUN(NetworkUnlearner):
     same time, and on the small noisy data that the defaults were chosen on they were hardly
     forgotten. Without retained rows the network sees nothing but wrong labels: use an epoch or
     two. Held-out rows are not used.
+
+    **Published settings.** ``radius=0.04, perturb_steps=50, max_epochs=10, include_forget=True``.
 
     References
     ----------

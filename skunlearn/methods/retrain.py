@@ -38,11 +38,13 @@ class Retrain(NetworkUnlearner):
 
     See Also
     --------
-    FineTune : Goes on training the original instead of starting again.
+    FineTune : Trains the original further instead of starting again.
 
     Notes
     -----
     ``fit(X, y, forget=mask)`` does not train the original, which retraining has no use for.
+
+    **Published settings.** Those of the original's training, which is what None stands for.
 
     Examples
     --------

@@ -17,7 +17,7 @@ _NOISE_PENALTY = 0.1
 
 
 class UNSIR(NetworkUnlearner):
-    """Impair the network with noise that it gets most wrong, then repair it.
+    """Impair the network by training on noise that has a high loss, then repair it.
 
     1. For each class among the forget rows, learn a batch of noise rows ``n``: by Adam, from
        standard normal noise, minimise ``-loss(n, class) + 0.1 * ||n||**2``, averaged over the
@@ -72,8 +72,11 @@ class UNSIR(NetworkUnlearner):
     defaults, from .99 to .81 on scikit-learn's digits with 20 % wrong labels; more epochs bring
     back more of both). Held-out rows are not used.
 
-    The published code repairs with a smaller learning rate than it impairs with; here the cosine
-    sees to that. It also takes a few retained rows of each class where this takes them all.
+    **Published settings.** 256 noise rows, 40 steps on them, one epoch to impair with Adam at .02
+    and one to repair at .01: ``noise_rows=256, noise_steps=40, max_epochs=2, lr=0.02,
+    optimizer=torch.optim.Adam``, and an `LRScheduler` with ``"StepLR"`` that halves the rate after
+    the first epoch among the network's callbacks. There noise is learnt in training mode, here in
+    evaluation mode, and a few retained rows of each class are taken where this takes them all.
 
     References
     ----------

@@ -54,7 +54,7 @@ from skunlearn.methods.sisa._checkpoints import Run, delete, is_whole, load
 
 
 class SISA(BaseUnlearner):
-    """Sharded, Isolated, Sliced, Aggregated training.
+    """Sharded, Isolated, Sliced, Aggregated training: an ensemble that retrains only a part.
 
     The rows are dealt out to shards, each of which trains a model of its own; the models vote. A
     row to forget was seen by one model only, and only that one is trained again. Within a shard the
@@ -121,7 +121,7 @@ class SISA(BaseUnlearner):
 
     *Networks* train on the first slice, then go on with the first two together, and so on, for
     ``2 / (n_slices + 1)`` of their ``max_epochs`` each (rounded), so that slices cost nothing. Each
-    of these is a run of its own: optimiser and schedules start anew. A checkpoint holds
+    of these is a run of its own: optimiser and schedules start again. A checkpoint holds
     weights only. *Classifiers with* ``partial_fit`` are handed one slice after the other, once:
     as good as ``fit`` for naive Bayes, but a single pass for gradient descent. Other classifiers
     are fitted whole. A shard whose rows are all of one class answers that class.
@@ -141,6 +141,9 @@ class SISA(BaseUnlearner):
 
     Results agree bit for bit between runs with the same number of threads; worker processes may
     have another number of them than the main one.
+
+    **Published settings.** The number of shards and slices depends on the data and on how many
+    requests are expected. The models vote: ``aggregate="vote"``.
 
     References
     ----------
