@@ -555,7 +555,20 @@ def _start_again(layer, start):
 
 
 def last_layers(module, k):
-    """The submodules from the `k`-th layer from the output on, as pairs of name and module."""
+    """The submodules from the `k`-th layer from the output on.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network's module.
+    k : int or float
+        How many layers, or which share of them, as in `CFk`.
+
+    Returns
+    -------
+    last : list of tuple (str, torch.nn.Module)
+        Their names and themselves, in the order of `named_modules`.
+    """
     named = list(module.named_modules())
     starts = [i for i, (_, layer) in enumerate(named) if _is_layer(layer)]
     n_layers = k if isinstance(k, numbers.Integral) else math.ceil(k * len(starts))
