@@ -40,8 +40,12 @@ html_favicon = "_static/favicon.svg"
 html_css_files = ["custom.css"]
 html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "  # what is copied runs: neither prompts nor output
+copybutton_prompt_is_regexp = True
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
-html_sidebars = {"index": [], "start": [], "api": [], "contributing": [], "changelog": []}
+html_sidebars = {
+    name: [] for name in ("index", "start", "api", "about", "contributing", "changelog")
+}
 
 numpydoc_show_class_members = False
 

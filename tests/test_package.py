@@ -50,14 +50,28 @@ def test_all_unlearners_are_sorted_and_can_be_made():
         assert cls.needs <= {"original", "retain", "forget", "forget_labels", "val"}
 
 
-def test_the_readme_says_what_each_method_needs():
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    rows = [line.split("|") for line in readme.splitlines() if line.startswith("| `")]
-    table = {row[1].strip(" `"): [mark.strip() == "✓" for mark in row[4:7]] for row in rows}
+def test_the_table_of_methods_says_what_each_needs():
+    page = text_of("docs/user_guide/methods/index.rst")
+    rows = re.findall(r"   \* - :class:`~skunlearn\.(\w+)`\n((?:     -.*\n)+)", page)
+    table = {
+        name: [cell.strip(" -") == "✓" for cell in cells.splitlines()[2:5]] for name, cells in rows
+    }
+    assert len(table) == len(rows)
     assert table == {
         name: [need in cls.needs for need in ("retain", "forget", "forget_labels")]
         for name, cls in skunlearn.all_unlearners()
     }
+
+
+def test_the_readme_names_every_method_and_fits_on_three_screens():
+    readme = text_of("README.md")
+    for name, _ in skunlearn.all_unlearners():
+        assert f"`{name}`" in readme
+    assert len(readme.splitlines()) <= 120
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)\)", readme)
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
 
 
 def test_the_oldest_versions_that_are_declared_are_those_that_are_tested():
