@@ -15,7 +15,8 @@ class Rows(Dataset):
 
     A method is given two of them, ``request.retain`` and ``request.forget``, and trains on them as
     on any torch data set. An item is a pair of an input and its target; nothing is read before it
-    is asked for. No method changes a view: what the methods below return is another one.
+    is asked for. No method changes a view: what the methods below return is another one. `X` is the
+    inputs alone, as lazy as the rows, and `shape` the number of rows, then the shape of one input.
 
     Parameters
     ----------
@@ -35,10 +36,6 @@ class Rows(Dataset):
     y : torch.Tensor of shape (n_rows,) or (n_rows, n_labels)
         The targets: positions in `classes_` of the unlearner (floats for a criterion that takes
         floats), or indicators of several labels.
-    X : skorch.helper.SliceDataset
-        The inputs alone, as lazy as the rows.
-    shape : tuple of int
-        The number of rows, then the shape of one input.
 
     See Also
     --------
