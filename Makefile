@@ -74,6 +74,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/numpydoc lint $(DOCUMENTED)
 	$(BIN)/numpydoc lint --config .ci/numpydoc $(DOCUMENTED)
+	$(BIN)/python -m pytest -q tests/test_typing.py -k mypy
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
@@ -115,5 +116,5 @@ benchmark-smoke: $(VENV)/installed
 	done
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	rm -rf docs/_build docs/auto_examples docs/generated docs/study

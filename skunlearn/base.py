@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         RandomState,
         RowsLike,
     )
+    from skunlearn._engine.validation import Task
 
 __all__ = ["BaseUnlearner", "Request", "Rows"]
 
@@ -89,7 +90,7 @@ class Request:
     retain: Rows
     forget: Rows
     val: Rows | None
-    valid: torch.utils.data.Dataset | None
+    valid: torch.utils.data.Dataset[Any] | None
 
 
 class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
@@ -168,11 +169,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     # -- what a kind of unlearner implements -------------------------------------------------------
 
     @abstractmethod
-    def _check_estimator(self):
+    def _check_estimator(self) -> Any:
         """Return what `estimator` is or holds; raise a ValueError if it is of no use."""
 
     @abstractmethod
-    def _check_task(self, given, needs, reset=False):
+    def _check_task(self, given: Given, needs: frozenset[str], reset: bool = False) -> Task:
         """Return what `fit` (with `reset`) or `unlearn` was given as a checked task.
 
         It checks hyperparameters and the estimator first. If `reset`, or if there were none, it
@@ -180,31 +181,31 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
 
     @abstractmethod
-    def _check_X(self, X):
+    def _check_X(self, X: RowsLike) -> Any:
         """Return rows to predict, checked."""
 
     @abstractmethod
-    def _fit_task(self, task):
+    def _fit_task(self, task: Task) -> None:
         """Train on all rows, and unlearn those that are marked."""
 
     @abstractmethod
-    def _unlearn_task(self, task):
+    def _unlearn_task(self, task: Task) -> None:
         """Unlearn the rows that are marked."""
 
     @abstractmethod
-    def _predict_proba(self, X):
+    def _predict_proba(self, X: Any) -> Array:
         """Return the class probabilities of checked rows."""
 
     @abstractmethod
-    def _to_codes(self, proba):
+    def _to_codes(self, proba: Array) -> Array:
         """Return the code that probabilities decide for, or indicators of several labels."""
 
     @abstractmethod
-    def _start_from(self, original, X, y):
+    def _start_from(self, original: NeuralNet, X: Any, y: Array) -> None:
         """Make this, which is not fitted, ready to unlearn from an original of the same network."""
 
     @abstractmethod
-    def _networks(self):
+    def _networks(self) -> list[Any]:
         """Return the fitted networks."""
 
     # -- what a user calls -------------------------------------------------------------------------
@@ -389,19 +390,19 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     # -- what a method may add to ------------------------------------------------------------------
 
-    def _common_space(self):
+    def _common_space(self) -> dict[str, Any]:
         """What methods of a kind have in common in their search spaces."""
         return {}
 
-    def _search_space(self, common):
+    def _search_space(self, common: dict[str, Any]) -> dict[str, Any]:
         """What a method adds to, or has in place of, the space that methods have in common."""
         return {}
 
-    def _needs(self):
+    def _needs(self) -> frozenset[str]:
         """What this instance needs: `needs`, and what its hyperparameters add to it."""
         return self.needs
 
-    def _check_hyperparameters(self):
+    def _check_hyperparameters(self) -> None:
         """Raise a ValueError for a hyperparameter that makes no sense; extended by methods."""
 
     # -- from a call to a task ---------------------------------------------------------------------

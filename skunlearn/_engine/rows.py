@@ -1,5 +1,9 @@
 """Rows of a data set as a network reads them: lazily, with encoded labels, in its dtype."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from skorch import NeuralNetBinaryClassifier
@@ -8,6 +12,16 @@ from skorch.utils import is_dataset, multi_indexing
 from torch.utils.data import Subset, default_collate
 
 from skunlearn._engine.validation import as_pair, is_multilabel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+    from skorch.helper import SliceDataset
+    from torch import Tensor
+
+    from skunlearn._engine.typing import SizedItems
 
 
 class Rows(Dataset):
@@ -59,7 +73,14 @@ class Rows(Dataset):
     tensor([0, 1])
     """
 
-    def __init__(self, data, y, index=None, dtype=None, collate=default_collate):
+    def __init__(
+        self,
+        data: SizedItems,
+        y: Tensor,
+        index: NDArray[np.intp] | None = None,
+        dtype: torch.dtype | None = None,
+        collate: Callable[[list[Any]], Any] = default_collate,
+    ) -> None:
         self.data = data
         self.y = y
         self.index = np.arange(len(data)) if index is None else index
@@ -67,21 +88,21 @@ class Rows(Dataset):
         self.collate = collate
 
     @property
-    def X(self):
+    def X(self) -> SliceDataset:
         """The inputs alone, where skorch's scoring callbacks look for them."""
         from skorch.helper import SliceDataset  # which imports much that is not needed before
 
         return SliceDataset(self, 0)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """The shape of all inputs, which skorch's InputShapeSetter asks for."""
         return (len(self), *np.shape(self[0][0]))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[Any, Tensor]:
         x = as_pair(self.data[int(self.index[i])])[0]
         if isinstance(x, np.ndarray) and not x.flags.writeable:
             x = x.copy()  # torch warns of arrays that are read-only, as memory maps are
@@ -89,7 +110,7 @@ class Rows(Dataset):
             x = torch.as_tensor(x).to(self.dtype)
         return x, self.y[i]
 
-    def __getitems__(self, which):
+    def __getitems__(self, which: Sequence[int]) -> list[tuple[Any, Tensor]]:
         # A batch at once where rows are simply those of an array: row by row takes longer than a
         # small network does.
         if self.dtype is None or not holds_array(self.data):
@@ -98,7 +119,7 @@ class Rows(Dataset):
         x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
         return list(zip(x, self.y[which]))
 
-    def take(self, which):
+    def take(self, which: ArrayLike) -> Rows:
         """The rows at the given positions, or where a mask is True.
 
         Parameters
@@ -114,7 +135,7 @@ class Rows(Dataset):
         which = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which)
         return Rows(self.data, self.y[which], self.index[which], self.dtype, self.collate)
 
-    def relabel(self, y):
+    def relabel(self, y: Tensor) -> Rows:
         """The same rows with other targets.
 
         Parameters
@@ -129,7 +150,7 @@ class Rows(Dataset):
         """
         return Rows(self.data, y, self.index, self.dtype, self.collate)
 
-    def cast(self, dtype):
+    def cast(self, dtype: torch.dtype | None) -> Rows:
         """The same rows, their inputs of another type.
 
         Parameters
@@ -144,7 +165,7 @@ class Rows(Dataset):
         """
         return Rows(self.data, self.y, self.index, dtype, self.collate)
 
-    def join(self, other):
+    def join(self, other: Rows) -> Rows:
         """These rows, followed by others of the same data set.
 
         Parameters
@@ -160,7 +181,7 @@ class Rows(Dataset):
         y, index = torch.cat([self.y, other.y]), np.concatenate([self.index, other.index])
         return Rows(self.data, y, index, self.dtype, self.collate)
 
-    def batch(self, which=None):
+    def batch(self, which: Iterable[int] | None = None) -> tuple[Any, Tensor]:
         """Load some rows as one batch.
 
         Parameters

@@ -50,6 +50,12 @@ class Predictor(Protocol):
     def predict_proba(self, X: Any, /) -> Any: ...
 
 
+class Transformer(Protocol):
+    """What makes features of features."""
+
+    def fit_transform(self, X: Any, /) -> Any: ...
+
+
 Array: TypeAlias = NDArray[Any]
 
 #: Rows: arrays, data frames, tensors, lists, dicts of them, and data sets.
@@ -77,3 +83,9 @@ Folder: TypeAlias = str | os.PathLike[str]
 
 #: Values of sets of rows ("retain", "forget", "unseen"), or such mappings by name of a network.
 BySet: TypeAlias = Mapping[str, ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]
+
+#: ``step(net, X, y, progress)`` returns the loss of a batch and the network's output for it.
+Step: TypeAlias = Callable[[NeuralNet, Any, torch.Tensor, float], tuple[torch.Tensor, Any]]
+
+#: What a training run is made of: rows, a step (None is the plain one) and epochs.
+Phase: TypeAlias = tuple[Dataset[Any], Step | None, int]

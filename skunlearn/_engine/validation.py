@@ -3,6 +3,8 @@
 It has over 500 lines because half of them are messages, which have to stand together to agree.
 """
 
+from __future__ import annotations
+
 import inspect
 import numbers
 import warnings
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +32,9 @@ from torch.utils.data import (
     Subset,
     TensorDataset,
 )
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -259,7 +265,7 @@ class Whole:
     """
 
     # Without a length, a shape or __array__, it is no array to scikit-learn.
-    def __init__(self, rows):
+    def __init__(self, rows: Any) -> None:
         self.rows = rows
 
     def __repr__(self):

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
     from numpy.typing import ArrayLike
-    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.base import BaseEstimator
     from typing_extensions import Self
 
-    from skunlearn._engine.typing import Array, BySet, MaskLike, RandomState, RowsLike
+    from skunlearn._engine.typing import Array, BySet, MaskLike, RandomState, RowsLike, Transformer
 
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
@@ -137,7 +137,7 @@ class FeatureDistributionDisplay:
         X_unseen: RowsLike,
         y_unseen: ArrayLike | None,
         layer: str = "auto",
-        projection: Literal["pca", "tsne", "umap"] | TransformerMixin = "pca",
+        projection: Literal["pca", "tsne", "umap"] | Transformer = "pca",
         shared: bool = False,
         n_rows: int = 500,
         random_state: RandomState = None,
@@ -231,7 +231,7 @@ class FeatureDistributionDisplay:
         features: BySet,
         y: Mapping[str, ArrayLike],
         *,
-        projection: Literal["pca", "tsne", "umap"] | TransformerMixin = "pca",
+        projection: Literal["pca", "tsne", "umap"] | Transformer = "pca",
         shared: bool = False,
         n_rows: int = 500,
         random_state: RandomState = None,

@@ -1,9 +1,11 @@
 """Unlearners of one network: what every method but an ensemble derives from."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from copy import deepcopy
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.stats import loguniform
@@ -49,6 +51,15 @@ from skunlearn._engine.validation import (
     warn,
 )
 from skunlearn.base import BaseUnlearner, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from skorch.callbacks import Callback
+
+    from skunlearn._engine.rows import Rows
+    from skunlearn._engine.typing import Phase
 
 _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 
@@ -129,7 +140,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
     (50,)
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain"})
 
     #: How much accuracy on retained rows a run of this method may cost without a warning.
     _usual_cost: ClassVar[float] = 0.2
@@ -138,7 +149,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
     _remedy: ClassVar[str] = "Use more epochs or another lr."
 
     @abstractmethod
-    def _unlearn(self, request):
+    def _unlearn(self, request: Request) -> NeuralNet:
         """Return a fitted network that has forgotten ``request.forget``.
 
         Parameters
@@ -154,7 +165,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     # -- what methods use --------------------------------------------------------------------------
 
-    def _copy(self, original):
+    def _copy(self, original: NeuralNet) -> NeuralNet:
         """A network with the original's weights, to be changed, set up for this method's run.
 
         Where the unlearner has `lr`, `optimizer`, `batch_size` or `max_epochs` and they are not
@@ -165,7 +176,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             parts = copy_parts(plain_parts(original))
         return self._assemble(parts, original)
 
-    def _assemble(self, parts, original):
+    def _assemble(self, parts: dict[str, Any], original: NeuralNet) -> NeuralNet:
         """A network of the given modules and criteria, otherwise as :meth:`_copy` makes one."""
         template = self._check_estimator()
         settings = self._settings()
@@ -181,7 +192,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         self._cost.watch(net)
         return net
 
-    def _check_hyperparameters(self):
+    def _check_hyperparameters(self) -> None:
         given = self._settings()
         if "lr" in given:
             check_number("lr", self.lr, 0, low_open=True)
@@ -195,12 +206,20 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
                 f"the network's own; got {self.optimizer!r}."
             )
 
-    def _settings(self):
+    def _settings(self) -> dict[str, Any]:
         names = ("lr", "optimizer", "batch_size", "max_epochs")
         given = {name: getattr(self, name, None) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
-    def _train(self, net, request, *phases, cosine=True, callbacks=(), forget_batch_size=None):
+    def _train(
+        self,
+        net: NeuralNet,
+        request: Request,
+        *phases: Phase,
+        cosine: bool = True,
+        callbacks: Sequence[Callback] = (),
+        forget_batch_size: int | None = None,
+    ) -> NeuralNet:
         """Run skorch's training loop on `net`, with steps of the method's own.
 
         Parameters
@@ -258,7 +277,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             net.initialize_optimizer()
         return net
 
-    def _train_from_scratch(self, rows):
+    def _train_from_scratch(self, rows: Rows) -> NeuralNet:
         """Train a network on `rows` from fresh weights, with its own settings or this method's."""
         template = self._check_estimator()
         check_fresh(template)

@@ -1,6 +1,8 @@
 """Unlearning by climbing the loss on the rows to forget."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scipy.stats import loguniform
@@ -9,6 +11,11 @@ from skorch.utils import to_device
 from skunlearn._engine.run import cycle
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 _CHECK_EVERY = 8  # batches between two measurements of the held-out loss
 
@@ -82,20 +89,20 @@ class NegGrad(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "forget", "forget_labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "forget", "forget_labels"})
     _remedy: ClassVar[str] = "Use a smaller lr or fewer epochs."
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=1,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 1,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr
@@ -212,22 +219,22 @@ class AdvancedNegGrad(NetworkUnlearner):
     ['yes', 'no', 'no']
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain", "forget", "forget_labels"})
     _remedy: ClassVar[str] = "Use a smaller forget_weight, or loss_cap='val' with X_val."
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        forget_weight=0.3,
-        loss_cap=None,
-        max_epochs=3,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        forget_weight: float = 0.3,
+        loss_cap: Literal["val"] | None = None,
+        max_epochs: int = 3,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.forget_weight = forget_weight
         self.loss_cap = loss_cap

@@ -1,7 +1,9 @@
 """Distillation of the original, on the retained rows, into a network that starts afresh."""
 
+from __future__ import annotations
+
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +16,13 @@ from skunlearn._engine.rows import NumberedRows, is_static
 from skunlearn._engine.validation import check_number, is_multilabel
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.methods.distillation import divergence, teacher_logits
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from torch import Tensor
+
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 
 class Distill(NetworkUnlearner):
@@ -120,25 +129,25 @@ class Distill(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain"})
     _usual_cost: ClassVar[float] = 0.4
     _remedy: ClassVar[str] = "Use more epochs, a higher lr, or less noise."
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        noise=1.0,
-        temperature=2.0,
-        ce_weight=0.0,
-        max_epochs=None,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        cache_teacher="auto",
-        memory=None,
-        random_state=None,
-    ):
+        noise: float = 1.0,
+        temperature: float = 2.0,
+        ce_weight: float = 0.0,
+        max_epochs: int | None = None,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        cache_teacher: Literal["auto"] | bool = "auto",
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.noise = noise
         self.temperature = temperature
@@ -206,7 +215,7 @@ class Distill(NetworkUnlearner):
         return divergence(expected, scores, self.temperature)
 
 
-def bernoulli_divergence(expected, scores, temperature):
+def bernoulli_divergence(expected: Tensor, scores: Tensor, temperature: float) -> Tensor:
     """Sum over labels of KL(expected || scores) of softened logits, as `divergence` otherwise."""
     expected, scores = expected / temperature, scores / temperature
     target = expected.sigmoid()

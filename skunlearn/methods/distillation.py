@@ -1,8 +1,10 @@
 """Unlearning with teachers: networks whose outputs the unlearned one imitates or contradicts."""
 
+from __future__ import annotations
+
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +19,14 @@ from skunlearn._engine.rows import MarkedRows
 from skunlearn._engine.run import Cost, RunCallback
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skorch import NeuralNet
+    from torch import Tensor
+
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 
 class BadTeacher(NetworkUnlearner):
@@ -112,21 +122,21 @@ class BadTeacher(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain", "forget"})
     multilabel: ClassVar[bool] = False
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=5,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        temperature=1.0,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 5,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        temperature: float = 1.0,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr
@@ -291,27 +301,27 @@ class SCRUB(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain", "forget"})
     multilabel: ClassVar[bool] = False
     _remedy: ClassVar[str] = "Use a smaller ascent_epochs, or restore_best=True with X_val."
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=7,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        forget_batch_size=None,
-        ascent_epochs=5,
-        kl_weight=0.5,
-        ce_weight=1.0,
-        temperature=4.0,
-        restore_best=False,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 7,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        forget_batch_size: int | None = None,
+        ascent_epochs: int = 5,
+        kl_weight: float = 0.5,
+        ce_weight: float = 1.0,
+        temperature: float = 4.0,
+        restore_best: bool = False,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr
@@ -437,12 +447,12 @@ def _states(net):
     return [part.state_dict() for part in _parts(net)]
 
 
-def teacher_logits(teacher, X):
+def teacher_logits(teacher: NeuralNet, X: Any) -> Tensor:
     """A teacher's logits, in evaluation mode and without gradient."""
     return logits(teacher, teacher.evaluation_step((X, None)))
 
 
-def divergence(expected, scores, temperature):
+def divergence(expected: Tensor, scores: Tensor, temperature: float) -> Tensor:
     """KL(expected || scores) of softened logits, the mean over rows, times temperature squared."""
     return temperature**2 * kl_div(
         log_softmax(scores / temperature, dim=1),

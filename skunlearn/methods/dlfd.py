@@ -1,8 +1,10 @@
 """Distribution-Level Feature Distancing."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +29,14 @@ from skunlearn._engine.validation import check_number, warn
 from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.transport import METHODS, transport_distance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from torch import Tensor
+
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 _SAMPLE = 256  # rows of each kind, at most, that are read before the run
 
@@ -166,33 +176,34 @@ class DLFD(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain", "forget"})
     _remedy: ClassVar[str] = "Use a smaller lr or step_size, or more epochs."
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=5,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        perturb_steps=1,
-        step_size=0.1,
-        perturb_at="input",
-        clip="auto",
-        transport="sinkhorn",
-        reg=0.05,
-        ot_weight=1.0,
-        ce_weight_start=0.0,
-        ce_weight_end=1.0,
-        feature_layer="auto",
-        clean_weight=1.0,
-        bn_batches=10,
-        forgetting_threshold=0.05,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 5,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        perturb_steps: int = 1,
+        step_size: float = 0.1,
+        perturb_at: str = "input",
+        clip: Literal["auto"] | tuple[float, float] | None = "auto",
+        transport: Literal["sinkhorn", "exact", "sliced"]
+        | Callable[[Tensor, Tensor], Tensor] = "sinkhorn",
+        reg: float = 0.05,
+        ot_weight: float = 1.0,
+        ce_weight_start: float = 0.0,
+        ce_weight_end: float = 1.0,
+        feature_layer: str = "auto",
+        clean_weight: float = 1.0,
+        bn_batches: int = 10,
+        forgetting_threshold: float = 0.05,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr

@@ -1,8 +1,10 @@
 """Unlearning by training on the retained rows."""
 
+from __future__ import annotations
+
 import math
 import numbers
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scipy.stats import loguniform
@@ -16,6 +18,9 @@ from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.predict import plain
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
+
+if TYPE_CHECKING:
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 
 class FineTune(NetworkUnlearner):
@@ -87,19 +92,19 @@ class FineTune(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain"})
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=5,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 5,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr
@@ -199,20 +204,20 @@ class CFk(NetworkUnlearner):
     ['yes', 'no', 'no']
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain"})
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        k=0.5,
-        max_epochs=5,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        k: float = 0.5,
+        max_epochs: int = 5,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.k = k
         self.max_epochs = max_epochs
@@ -354,16 +359,16 @@ class EUk(CFk):
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        k=0.5,
-        max_epochs=10,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        k: float = 0.5,
+        max_epochs: int = 10,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             estimator,
             k=k,
@@ -465,20 +470,20 @@ class L1Sparse(NetworkUnlearner):
     ['yes', 'no', 'no']
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain"})
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        l1_weight=0.015,
-        max_epochs=5,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        l1_weight: float = 0.015,
+        max_epochs: int = 5,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.l1_weight = l1_weight
         self.max_epochs = max_epochs
@@ -554,7 +559,7 @@ def _start_again(layer, start):
     return True
 
 
-def last_layers(module, k):
+def last_layers(module: nn.Module, k: float) -> list[tuple[str, nn.Module]]:
     """The submodules from the `k`-th layer from the output on.
 
     Parameters

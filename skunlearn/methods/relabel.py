@@ -1,6 +1,8 @@
 """Unlearning by training the rows to forget on other labels than their own."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +16,12 @@ from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import JoinedRows, Rows, check_batch, value_range
 from skunlearn._engine.validation import check_number, warn
 from skunlearn.methods._network_unlearner import NetworkUnlearner
+
+if TYPE_CHECKING:
+    from skorch import NeuralNet
+    from torch import Tensor
+
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 _SAMPLE = 256  # rows of each kind that the range of values is read from
 
@@ -92,20 +100,20 @@ class RandomLabel(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain", "forget", "forget_labels"})
     multilabel: ClassVar[bool] = False
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=5,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 5,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr
@@ -220,23 +228,23 @@ class AMUN(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "forget", "forget_labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "forget", "forget_labels"})
     multilabel: ClassVar[bool] = False
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=10,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        radius=0.05,
-        perturb_steps=50,
-        include_forget=False,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 10,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        radius: float = 0.05,
+        perturb_steps: int = 50,
+        include_forget: bool = False,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr
@@ -341,7 +349,7 @@ def _of_one_length(rows, batch_size):
             yield rows.batch(group[start : start + batch_size])
 
 
-def draw_wrong(y, n_classes):
+def draw_wrong(y: Tensor, n_classes: int) -> Tensor:
     """Draw for each encoded label another one, all others equally likely.
 
     Parameters
@@ -359,7 +367,9 @@ def draw_wrong(y, n_classes):
     return (y + torch.randint(1, n_classes, y.shape)) % n_classes
 
 
-def nearest_adversarial(net, X, y, low, high, radius, n_steps):
+def nearest_adversarial(
+    net: NeuralNet, X: Tensor, y: Tensor, low: Tensor, high: Tensor, radius: float, n_steps: int
+) -> tuple[Tensor, Tensor]:
     """Search for the nearest inputs that a network does not give the label of.
 
     Parameters

@@ -1,10 +1,15 @@
 """Exact unlearning: networks that never saw the rows to forget."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 from scipy.stats import loguniform
 
 from skunlearn.methods._network_unlearner import NetworkUnlearner
+
+if TYPE_CHECKING:
+    from skunlearn._engine.typing import Memory, Network, RandomState
 
 
 class Retrain(NetworkUnlearner):
@@ -67,9 +72,17 @@ class Retrain(NetworkUnlearner):
     True
     """
 
-    needs: ClassVar[frozenset] = frozenset({"retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"retain"})
 
-    def __init__(self, estimator, *, max_epochs=None, lr=None, memory=None, random_state=None):
+    def __init__(
+        self,
+        estimator: Network,
+        *,
+        max_epochs: int | None = None,
+        lr: float | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr

@@ -1,6 +1,8 @@
 """Unlearning that chooses which weights to change."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scipy.stats import loguniform, uniform
@@ -10,6 +12,9 @@ from skunlearn._engine.run import RunCallback
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.methods.relabel import RandomLabel
+
+if TYPE_CHECKING:
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 _MAX_ROWS = (
     1000  # rows of each kind that an importance is estimated from: each is a pass of its own
@@ -102,18 +107,18 @@ class SSD(NetworkUnlearner):
     ['yes', 'no', 'no']
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget", "forget_labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain", "forget", "forget_labels"})
     _remedy: ClassVar[str] = "Use a larger threshold, which dampens fewer weights."
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        threshold=1.0,
-        dampening=1.0,
-        memory=None,
-        random_state=None,
-    ):
+        threshold: float = 1.0,
+        dampening: float = 1.0,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.threshold = threshold
         self.dampening = dampening
@@ -229,16 +234,16 @@ class SalUn(RandomLabel):
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        weight_share=0.5,
-        max_epochs=5,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        memory=None,
-        random_state=None,
-    ):
+        weight_share: float = 0.5,
+        max_epochs: int = 5,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             estimator,
             max_epochs=max_epochs,

@@ -1,6 +1,8 @@
 """Unlearning by training on noise that stands for the classes to forget."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from scipy.stats import loguniform
@@ -10,6 +12,9 @@ from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.rows import JoinedRows, Rows, check_batch
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
+
+if TYPE_CHECKING:
+    from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
 
 # The paper's settings of the noise's own training.
 _NOISE_LR = 0.1
@@ -106,25 +111,25 @@ class UNSIR(NetworkUnlearner):
     ['yes', 'no', 'no']
     """
 
-    needs: ClassVar[frozenset] = frozenset({"original", "retain", "forget_labels"})
+    needs: ClassVar[frozenset[str]] = frozenset({"original", "retain", "forget_labels"})
     multilabel: ClassVar[bool] = False
     _usual_cost: ClassVar[float] = 0.4
     _remedy: ClassVar[str] = "Use a smaller noise_ratio, or more epochs to repair."
 
     def __init__(
         self,
-        estimator,
+        estimator: Network,
         *,
-        max_epochs=3,
-        lr=None,
-        optimizer=None,
-        batch_size=None,
-        noise_rows=32,
-        noise_ratio=0.05,
-        noise_steps=40,
-        memory=None,
-        random_state=None,
-    ):
+        max_epochs: int = 3,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        noise_rows: int = 32,
+        noise_ratio: float = 0.05,
+        noise_steps: int = 40,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.max_epochs = max_epochs
         self.lr = lr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,11 +19,20 @@ from skunlearn.metrics._collapse import linear_cka
 from skunlearn.metrics._scores import forgetting_score, nomus_score, sample_log_loss, utility_score
 
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Literal, TypeAlias
 
     from numpy.typing import ArrayLike
 
     from skunlearn._engine.typing import MaskLike, Predictor, RandomState, RowsLike
+
+    ScorerName: TypeAlias = Literal[
+        "utility",
+        "neg_forgetting_score",
+        "nomus",
+        "neg_auc_advantage",
+        "neg_overshoot",
+        "linear_cka",
+    ]
 
 
 class _Rows:
@@ -260,15 +269,32 @@ def get_scorer_names() -> list[str]:
     return sorted(_SCORES)
 
 
+@overload
+def get_scorer(  # numpydoc ignore=GL08
+    name: ScorerName,
+    *,
+    X_forget: None = None,
+    y_forget: None = None,
+    n_splits: int = 10,
+    random_state: RandomState = 0,
+    weight: float = 0.5,
+) -> _RoutedScorer: ...
+
+
+@overload
+def get_scorer(  # numpydoc ignore=GL08
+    name: ScorerName,
+    *,
+    X_forget: RowsLike,
+    y_forget: ArrayLike | None = None,
+    n_splits: int = 10,
+    random_state: RandomState = 0,
+    weight: float = 0.5,
+) -> _BoundScorer: ...
+
+
 def get_scorer(
-    name: Literal[
-        "utility",
-        "neg_forgetting_score",
-        "nomus",
-        "neg_auc_advantage",
-        "neg_overshoot",
-        "linear_cka",
-    ],
+    name: ScorerName,
     *,
     X_forget: RowsLike | None = None,
     y_forget: ArrayLike | None = None,

@@ -1,5 +1,7 @@
 """Exact unlearning made cheap beforehand: an ensemble in which few models have seen a row."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os
@@ -8,7 +10,7 @@ from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import joblib
 import numpy as np
@@ -51,6 +53,24 @@ from skunlearn._engine.validation import (
 )
 from skunlearn.base import BaseUnlearner
 from skunlearn.methods.sisa._checkpoints import Run, delete, is_whole, load
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike
+    from sklearn.base import ClassifierMixin
+    from typing_extensions import Self
+
+    from skunlearn._engine.typing import (
+        Folder,
+        HeldOutLabels,
+        HeldOutRows,
+        MaskLike,
+        Memory,
+        Network,
+        RandomState,
+        RowsLike,
+    )
 
 
 class SISA(BaseUnlearner):
@@ -167,20 +187,20 @@ class SISA(BaseUnlearner):
 
     __metadata_request__fit: ClassVar = {"groups": True}
 
-    needs: ClassVar[frozenset] = frozenset({"retain"})
+    needs: ClassVar[frozenset[str]] = frozenset({"retain"})
 
     def __init__(
         self,
-        estimator,
+        estimator: Network | ClassifierMixin,
         *,
-        n_shards=5,
-        n_slices=1,
-        aggregate="mean_proba",
-        checkpoint_dir=None,
-        n_jobs=None,
-        memory=None,
-        random_state=None,
-    ):
+        n_shards: int = 5,
+        n_slices: int = 1,
+        aggregate: Literal["mean_proba", "vote"] = "mean_proba",
+        checkpoint_dir: Folder | None = None,
+        n_jobs: int | None = None,
+        memory: Memory = None,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(estimator, memory=memory, random_state=random_state)
         self.n_shards = n_shards
         self.n_slices = n_slices
@@ -193,7 +213,16 @@ class SISA(BaseUnlearner):
 
     # -- what a user calls -------------------------------------------------------------------------
 
-    def fit(self, X, y=None, *, forget=None, groups=None, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: MaskLike | None = None,
+        groups: ArrayLike | None = None,
+        X_val: HeldOutRows = None,
+        y_val: HeldOutLabels = None,
+    ) -> Self:
         """Train the ensemble on the rows that `forget` does not mark.
 
         Parameters
@@ -226,7 +255,16 @@ class SISA(BaseUnlearner):
         delete(stale)
         return self
 
-    def unlearn(self, X, y=None, *, forget, groups=None, X_val=None, y_val=None):
+    def unlearn(
+        self,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: MaskLike,
+        groups: ArrayLike | None = None,
+        X_val: HeldOutRows = None,
+        y_val: HeldOutLabels = None,
+    ) -> Self:
         """Make the ensemble one that never had the rows that `forget` marks.
 
         Can be called again for the next request. If it fails or is interrupted, the estimator stays
@@ -264,7 +302,14 @@ class SISA(BaseUnlearner):
         delete(stale - self._files())
         return self
 
-    def expected_cost(self, X, y=None, *, forget, groups=None):
+    def expected_cost(
+        self,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: MaskLike,
+        groups: ArrayLike | None = None,
+    ) -> float:
         """What a request would cost, as a share of training the whole ensemble again.
 
         Parameters

@@ -4,11 +4,19 @@ Every check is a function ``check_<behaviour>(name, unlearner)`` that raises an 
 saying what was promised, or lets through the error that the unlearner has raised.
 """
 
+from __future__ import annotations
+
 import functools
 import re
+from typing import TYPE_CHECKING
 
 from skunlearn.base import BaseUnlearner
 from skunlearn.utils.estimator_checks import _fitting, _hyperparameters, _inputs, _left_alone, _mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import pytest
 
 __all__ = ["check_unlearner", "parametrize_with_unlearning_checks"]
 
@@ -20,7 +28,11 @@ _CHECKS = {
 }
 
 
-def parametrize_with_unlearning_checks(estimators, *, expected_failed_checks=None):
+def parametrize_with_unlearning_checks(
+    estimators: Iterable[BaseUnlearner],
+    *,
+    expected_failed_checks: Callable[[BaseUnlearner], Mapping[str, str]] | None = None,
+) -> pytest.MarkDecorator:
     """Decorate a pytest test so that it runs every check on every unlearner.
 
     The ids name the unlearner and the check, so that ``pytest -k`` chooses among them.
@@ -106,7 +118,7 @@ def parametrize_with_unlearning_checks(estimators, *, expected_failed_checks=Non
     return pytest.mark.parametrize(("estimator", "check"), params)
 
 
-def check_unlearner(estimator):
+def check_unlearner(estimator: BaseUnlearner) -> None:
     """Run every check on an unlearner.
 
     Parameters
