@@ -75,7 +75,7 @@ class ForgettingMonitor(Callback):
         Measure before the first batch of a run and before every `every`-th after it; each training
         batch then holds the values measured last. None measures at the end of each epoch.
     n_rows : int, default=200
-        Rows of each kind, at most, that are looked at: the same ones each time, read at the
+        Rows of each kind, at most, that are used: the same ones each time, read at the
         beginning of a run. The cost of a measurement does not grow with the data.
     random_state : int, default=0
         Seeds the choice of rows and the attack.
@@ -101,7 +101,7 @@ class ForgettingMonitor(Callback):
 
     Notes
     -----
-    Watching changes nothing: the network is looked at in evaluation mode, and modes and global
+    Watching changes nothing: the network is used in evaluation mode, and modes and global
     random generators are put back, so that a run ends in the same weights with and without it.
 
     A callback of the network is at work whenever the network is trained: in `fit` of an unlearner
@@ -111,7 +111,7 @@ class ForgettingMonitor(Callback):
 
     The values are noisy. With 200 rows of each kind the forgetting score of a network that has
     forgotten all is 0.03 on average, and the best of many epochs is better than it is: report
-    figures on other rows.
+    metrics on other rows.
 
     The monitor is a parameter of the network and holds the rows that it was given, in pickles of
     the network or the unlearner too. ``net.set_params(callbacks=None).initialize_callbacks()``
@@ -221,7 +221,7 @@ class ForgettingMonitor(Callback):
         return {name: value for name, value in vars(self).items() if name != "_rows"}
 
     def _load(self, net):
-        """The rows to look at, in memory, and their encoded labels: of each kind a pair."""
+        """The rows to measure, in memory, and their encoded labels: of each kind a pair."""
         given, labels = [], []
         for kind in ("forget", "unseen"):
             X, y = getattr(self, f"X_{kind}"), getattr(self, f"y_{kind}")
@@ -248,7 +248,7 @@ class ForgettingMonitor(Callback):
         codes = self._encode(labels, net, count_columns(net, read[0]))
         rng = check_random_state(self.random_state)
         chosen = [
-            # As they come where all are looked at, for the scorers' figures of them.
+            # As they come where all are used, for the scorers' values on them.
             rng.permutation(len(rows))[: self.n_rows]
             if len(rows) > self.n_rows
             else range(len(rows))

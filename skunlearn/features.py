@@ -108,7 +108,7 @@ class FeatureExtractor(
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), dict or torch.utils.data.Dataset
-            Rows, as the estimator predicts them; one is looked at.
+            Rows, as the estimator predicts them; one is read.
         y : object, default=None
             Ignored.
 

@@ -63,7 +63,7 @@ class _ForgetSplitter(BaseCrossValidator):
         Parameters
         ----------
         X : array-like of n_samples rows
-            Only its length is looked at.
+            Only its length is used.
         y : array-like of shape (n_samples,), default=None
             Class labels to stratify by.
         groups : array-like of shape (n_samples,), default=None
@@ -116,7 +116,7 @@ class _ForgetSplitter(BaseCrossValidator):
     def get_n_splits(
         self, X: object = None, y: object = None, groups: object = None, forget: object = None
     ) -> int:
-        """Return the number of splits; no argument is looked at.
+        """Return the number of splits; no argument is used.
 
         Parameters
         ----------
@@ -266,7 +266,7 @@ class ForgetKFold(_ForgetSplitter):
 class ForgetShuffleSplit(_ForgetSplitter):
     """Random splits of the retain rows, with every forget row in every split.
 
-    The parts are those of `ForgetKFold`, but each split draws its held-out rows anew: their number
+    The parts are those of `ForgetKFold`, but each split draws its own held-out rows: their number
     does not depend on the number of splits, and those of two splits may overlap.
 
     * train = retain rows that are not held out + **all** forget rows;

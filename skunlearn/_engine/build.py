@@ -70,7 +70,7 @@ def configure(net, settings):
 
 
 def reinitialise(name, layer):
-    """Draw all parameters of one layer anew, its own way; a layer that has none is a ValueError."""
+    """Re-initialise a layer in its own way; a ValueError if it has none."""
     reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
     if reset is not None:
         with torch.no_grad():
@@ -85,7 +85,7 @@ def reinitialise(name, layer):
             name, left = owner, [f"{tensor} ({kind})" for kind in left]
         raise ValueError(
             f"layer {name!r} of estimator's module, a {type(layer).__name__}, cannot be "
-            f"re-initialised: it has no reset_parameters() that draws {left} anew. Give it one, or "
+            f"re-initialised: it has no reset_parameters() that draws {left} again. Give it one, or "
             "pass the module's class, or a function that builds it, in place of an instance."
         )
 

@@ -94,7 +94,7 @@ def _kept(key, train):
 
 
 def _dumps(obj, referenced):
-    """Pickle `obj`; the classes and functions that were met stand as their place among them.
+    """Pickle `obj`; classes and functions in `referenced` stand as their place there.
 
     A worker process cannot look up by name those of the user's script or notebook.
     """

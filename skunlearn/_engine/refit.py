@@ -181,7 +181,7 @@ class _Again(TransformerMixin, BaseEstimator):
 
     def transform(self, X):
         out = self.known_.transform(X)
-        if getattr(self, "columns_", None) is not None:  # names that the next steps have met
+        if getattr(self, "columns_", None) is not None:  # names that the next steps were fitted on
             out.columns = self.columns_
         return out
 

@@ -297,7 +297,7 @@ def _batch_size(net):
 
 
 def batches(net, rows, *, whole=False, batch_size=None):
-    """The training batches of `rows`, as an iterable made anew at each call.
+    """The training batches of `rows`, as a new iterable at each call.
 
     If `whole`, no row is left out, even if the last batch is short. A `batch_size` replaces that of
     the network.

@@ -24,7 +24,7 @@ class Archive(NamedTuple):
         Regular expression for the whole path of a member below the archive's top folder.
     sha256 : str
         Digest of the members, see :func:`digest`. The archive itself has no fixed digest: its
-        host zips it anew.
+        host zips it again.
     """
 
     filename: str

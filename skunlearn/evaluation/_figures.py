@@ -31,7 +31,7 @@ from skunlearn.metrics import (
 
 SIGNALS = ("loss", "confidence", "entropy", "modified_entropy")
 
-FEATURE_ROWS = 2000  # unseen rows, at most, whose features are looked at
+FEATURE_ROWS = 2000  # unseen rows, at most, whose features are read
 
 
 class Subject:

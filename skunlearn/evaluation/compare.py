@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class UnlearnerComparison:
-    """What `compare_unlearners` returns.
+    """Result of `compare_unlearners`: metrics per method and seed.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class UnlearnerComparison:
     See Also
     --------
     skunlearn.compare_unlearners : Runs the methods and measures them.
-    pareto_front : What no other is at once cheaper than and as good as.
+    pareto_front : Indices of the Pareto-optimal points.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class UnlearnerComparison:
         Parameters
         ----------
         columns : sequence of str
-            The figures, by column of the table.
+            The metrics, by column of the table.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class UnlearnerComparison:
         Returns
         -------
         display : skunlearn.inspection.TradeoffDisplay
-            The picture, a point for each method.
+            The plot, a point for each method.
         """
         return self._display("forgetting_score", "utility", ax, kwargs)
 
@@ -150,14 +150,14 @@ class UnlearnerComparison:
         Returns
         -------
         display : skunlearn.inspection.TradeoffDisplay
-            The picture, a point for each method.
+            The plot, a point for each method.
         """
         return self._display("relative_js_distance", "nomus", ax, kwargs)
 
     def plot_front(self, *, ax: Axes | None = None, **kwargs: Any) -> TradeoffDisplay:
         """Draw closeness to the retrained network against cost, and the front of both.
 
-        A method is on the front if no other is at once cheaper and closer.
+        A method is on the front if no other is both cheaper and closer.
 
         Parameters
         ----------
@@ -209,12 +209,14 @@ class UnlearnerComparison:
 
 
 def pareto_front(cost: ArrayLike, loss: ArrayLike) -> NDArray[np.intp]:
-    """Find what no other is at once cheaper than and as good as.
+    """Indices of the Pareto-optimal points.
+
+    Of these no other is as good in one metric and better in the other.
 
     Parameters
     ----------
     cost, loss : array-like of shape (n,)
-        Two figures, of both of which smaller is better.
+        Two metrics, of both of which smaller is better.
 
     Returns
     -------
@@ -224,7 +226,7 @@ def pareto_front(cost: ArrayLike, loss: ArrayLike) -> NDArray[np.intp]:
     Raises
     ------
     ValueError
-        If the figures are not of the same number.
+        If `cost` and `loss` differ in length.
 
     See Also
     --------
@@ -287,7 +289,7 @@ def compare_unlearners(
     forget : array-like of bool of shape (n_samples,)
         True for the rows to forget: at least 2, and not all.
     X_unseen, y_unseen : array-like
-        Rows on which all figures are reported; no network is trained, tuned or stopped on them.
+        Rows on which all metrics are reported; no network is trained, tuned or stopped on them.
     X_val, y_val : array-like, default=None
         Other held-out rows, which the unlearners may use.
     seeds : sequence of int, default=(0, 1, 2, 3, 4)
@@ -296,7 +298,7 @@ def compare_unlearners(
         Where to write each row of the table as soon as it is there, as JSON. A call that was
         stopped goes on where it was when it is made again, and one with more methods or seeds
         runs those alone: a row is found by a digest of all that it depends on. The files hold
-        figures, neither rows nor networks, and nothing is ever deleted.
+        metrics, neither rows nor networks, and nothing is ever deleted.
     memory : str, joblib.Memory or None, default=None
         Where to keep originals and references, so that a call that goes on need not train them
         again. The folder then holds networks that remember the rows to forget; see
@@ -304,20 +306,20 @@ def compare_unlearners(
     n_jobs : int, default=None
         Seeds at a time, by joblib; ``joblib.parallel_config`` is honoured.
     feature_layer : str or None, default="auto"
-        Layer whose features are looked at for collapse, as in `FeatureExtractor`. None leaves these
-        figures out, which take as long as all others.
+        Layer whose features are read for collapse, as in `FeatureExtractor`. None leaves these
+        metrics out, which take as long as all others.
     n_splits : int, default=40
         Number of attacks whose accuracy is averaged.
     n_resamples : int, default=200
         Bootstrap resamples of the interval of NoMUS.
     error_score : "raise" or numpy.nan, default="raise"
         What becomes of an unlearner that raises a ValueError, such as one that has diverged. NaN
-        leaves its row without figures and goes on; the row says why in a column `error`.
+        leaves its row without metrics and goes on; the row says why in a column `error`.
 
     Returns
     -------
     comparison : UnlearnerComparison
-        Its `table` has a row for each method and seed. Besides the figures that
+        Its `table` has a row for each method and seed. Besides the metrics that
         :func:`~skunlearn.unlearning_report` explains there are
 
         * ``nomus_low`` and ``nomus_high``, a 95 % interval over rows;
@@ -328,7 +330,7 @@ def compare_unlearners(
           counts in full, through however few layers;
         * ``seconds`` of `unlearn`.
 
-        The figures of closeness of the references are those to each other, and so what two
+        The closeness of the references is that to each other, and so what two
         retrainings have in common.
 
     Raises
@@ -339,15 +341,15 @@ def compare_unlearners(
 
     See Also
     --------
-    skunlearn.unlearning_report : All figures of one network, with intervals.
+    skunlearn.unlearning_report : All metrics of one network, with intervals.
     skunlearn.inspection.TradeoffDisplay : What the comparison draws itself with.
 
     Notes
     -----
-    Read three figures together: NoMUS, closeness to the retrained network, and cost; NoMUS alone is
+    Read three metrics together: NoMUS, closeness to the retrained network, and cost; NoMUS alone is
     reached by whatever un-fits the whole network. What was tuned on `X_unseen` cannot be reported
     on it. Differences smaller than the spread over seeds are ties. Where the original's own
-    distance to the retrained network is near 1, no figure can tell that anything was forgotten, and
+    distance to the retrained network is near 1, no metric can tell that anything was forgotten, and
     what does nothing is on the front.
 
     If it takes longer than two seconds and tqdm is installed, a progress bar is shown. The
@@ -456,7 +458,7 @@ def _common_network(named):
         if isinstance(model.estimator, FrozenEstimator):
             raise ValueError(
                 "unlearners must be given the network untrained, for each seed trains its own; got "
-                f"a FrozenEstimator in {name!r}. Pass what is in it."
+                f"a FrozenEstimator in {name!r}. Pass the wrapped network instead."
             )
     keys = {name: cache_key(model.estimator) for name, model in models.items()}
     if len(set(keys.values())) > 1:

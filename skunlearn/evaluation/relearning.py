@@ -64,8 +64,8 @@ def relearning_time(
     max_epochs : int, default=20
         Passes over `X` after which to give up.
     every : int, default=None
-        Batches between two looks at the score, each of which costs a prediction for all of `X`.
-        None looks after each epoch. There is always a look before the training and after it.
+        Batches between two measurements of the score, each of which costs a prediction for all of
+        `X`. None measures after each epoch. It is always measured before the training and after it.
     lr : float, default=None
         Learning rate; None for the network's own. It stays constant.
     random_state : int, RandomState instance or None, default=0

@@ -99,7 +99,7 @@ class UnlearningReport:
 
     @property
     def table(self) -> Any:  # numpydoc ignore=RT01
-        """Every figure of every network, one a row: a DataFrame, or a list of dicts.
+        """Every metric of every network, one a row: a DataFrame, or a list of dicts.
 
         The columns are ``figure``, ``network``, ``value``, ``low``, ``high`` and ``meaning``. It is
         a list where pandas is not installed.
@@ -122,7 +122,7 @@ class UnlearningReport:
         Returns
         -------
         text : str
-            Strict JSON: a figure that is infinite is ``null``.
+            Strict JSON: a metric that is infinite is ``null``.
         """
         return as_json(self, indent)
 
@@ -170,9 +170,9 @@ def unlearning_report(
     original : estimator, default=None
         The network before it unlearned: a fitted estimator, or a skorch network, bare or in a
         :class:`~sklearn.frozen.FrozenEstimator`, with columns in the order of the unlearner's
-        `classes_`. Adds a column, and the figures of correlation collapse.
+        `classes_`. Adds a column, and the metrics of correlation collapse.
     reference : estimator, default=None
-        The same for a network retrained without the forget rows. Adds a column, the figures of
+        The same for a network retrained without the forget rows. Adds a column, the metrics of
         closeness to it and the calibrated attack.
     reference_2 : estimator, default=None
         A network retrained once more, with another seed. Adds a column, which says how close two
@@ -187,7 +187,7 @@ def unlearning_report(
     confidence_level : float, default=0.95
         Of the intervals.
     random_state : int, RandomState instance or None, default=0
-        Decides the attacks' splits and the resamples. An int gives the same figures at each call.
+        Decides the attacks' splits and the resamples. An int gives the same numbers at each call.
 
     Returns
     -------
@@ -221,9 +221,9 @@ def unlearning_report(
     groups of rows for CKA and scatter. Those of the forgetting score, NoMUS, gap and tug of war
     are made of the bounds of their parts, and so wider than need be. The nominal 95 % of an
     attack's accuracy are less, see :func:`~skunlearn.metrics.membership_inference_report`. Read the
-    figures beside the retrained network's own: that one has no forgetting score of 0 either.
+    metrics beside the retrained network's own: that one has no forgetting score of 0 either.
 
-    The features are those of at most 2000 unseen rows. Their figures are left out where there are
+    The features are those of at most 2000 unseen rows. Their metrics are left out where there are
     fewer than five, or not two unseen rows each of at least two classes, or where a network is not
     a single one.
 

@@ -352,7 +352,7 @@ def _check(unlearner, X, y, forget, folder, random_state):
     if isinstance(unlearner.estimator, FrozenEstimator):
         raise ValueError(
             "unlearner must train its networks itself, each on other rows or from another seed; "
-            "got one with a FrozenEstimator. Pass what is in it."
+            "got one with a FrozenEstimator. Pass the wrapped network instead."
         )
     if folder is not None and not isinstance(random_state, numbers.Integral):
         raise ValueError(
@@ -367,7 +367,7 @@ def _check(unlearner, X, y, forget, folder, random_state):
 
 
 def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, folder, n_jobs):
-    """Margins, of shape (n_tasks, n_rows), of the rows to look at and then of unseen ones.
+    """Margins, of shape (n_tasks, n_rows), of the rows to measure and then of unseen ones.
 
     A task is a mask of the rows to train on, one of those to unlearn, and a seed.
     """

@@ -1,4 +1,4 @@
-"""Any figure against epochs, batches, or the share of rows that are forgotten."""
+"""Plots of any metric against epochs, batches, or the share of rows that are forgotten."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class FeatureDistributionDisplay:
 
     Notes
     -----
-    A picture of two dimensions is a lead, not evidence: classes may be apart in the directions
+    A plot of two dimensions is a lead, not evidence: classes may be apart in the directions
     left out, and t-SNE and UMAP invent distances between groups and make all equally dense.
 
     Two networks have different feature spaces. By default each has a projection of its own, so
@@ -171,7 +171,7 @@ class FeatureDistributionDisplay:
             Whether the projection that is fitted on the first network is used for all, rather than
             one for each. t-SNE cannot do it.
         n_rows : int, default=500
-            How many rows of each set are looked at, at most.
+            How many rows of each set are drawn, at most.
         random_state : int, RandomState instance or None, default=None
             Seeds the choice of rows and the projections given by name.
         ax : array-like of matplotlib Axes, default=None
@@ -255,7 +255,7 @@ class FeatureDistributionDisplay:
             Whether the projection that is fitted on the first network is used for all, rather than
             one for each. t-SNE cannot do it.
         n_rows : int, default=500
-            How many rows of each set are looked at, at most.
+            How many rows of each set are drawn, at most.
         random_state : int, RandomState instance or None, default=None
             Seeds the choice of rows and the projections given by name.
         ax : array-like of matplotlib Axes, default=None

@@ -1,4 +1,4 @@
-"""The losses that a membership inference attack looks at, as a picture."""
+"""Plots of the losses that a membership inference attack reads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LossDistributionDisplay:
     curves of forget and unseen rows coincide, an attack on the loss has nothing to go by**,
     whatever the curve of the retained rows does: forget rows left of the unseen ones are still
     remembered, right of them conspicuously wrong. The largest vertical distance of the two curves
-    is twice what an attack with one threshold, the best, gains over a coin.
+    is twice what an attack with one threshold, the best, gains over chance level.
 
     Make it with :meth:`from_estimator` or :meth:`from_predictions`.
 

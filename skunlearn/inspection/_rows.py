@@ -61,7 +61,7 @@ def row_losses(estimator, X, y):
 
 
 def one_seed(random_state):
-    """An integer, so that all networks in a picture are attacked in the same way."""
+    """An integer, so that all networks in a plot are attacked in the same way."""
     if isinstance(random_state, Integral):
         return random_state
     return check_random_state(random_state).randint(np.iinfo(np.int32).max)

@@ -38,7 +38,7 @@ _NAMES = {
 
 
 class TradeoffDisplay:
-    """Utility against forgetting, or any two figures, of many methods.
+    """Utility against forgetting, or any two metrics, of many methods.
 
     Every point is a method; bars are its intervals. With the forgetting score on the horizontal
     axis, the axis runs from right to left, so that **up and right is better**. Where the axes are
@@ -77,7 +77,7 @@ class TradeoffDisplay:
 
     Notes
     -----
-    NoMUS does not look at retained rows, and differences that are small beside the bars mean
+    NoMUS does not use retained rows, and differences that are small beside the bars mean
     nothing: a method right of the retrained network, or above it, has not forgotten better.
 
     Examples
@@ -145,7 +145,7 @@ class TradeoffDisplay:
         estimator : estimator or dict of estimators
             A fitted classifier with `predict_proba`, or several by name.
         X : array-like or torch Dataset of n_samples rows
-            The rows to retain and those to forget; only the latter are looked at.
+            The rows to retain and those to forget; only the latter are read.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), or None
             Their true labels; None for a data set that yields pairs.
         forget : array-like of bool of shape (n_samples,)
@@ -209,7 +209,7 @@ class TradeoffDisplay:
         ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw a table of figures that are known already.
+        """Draw a table of metrics that are known already.
 
         Parameters
         ----------

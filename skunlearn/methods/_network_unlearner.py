@@ -263,7 +263,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             run.check_schedule(n_steps, sum(n_epochs for *_, n_epochs in phases))
             if net.module_ is not module:
                 raise ValueError(
-                    "a callback of estimator has made its module anew in on_train_begin, which "
+                    "a callback of estimator has replaced its module in on_train_begin, which "
                     "would undo its training; set the module's sizes with module__... instead."
                 )
             for rows, step, n_epochs in phases:

@@ -1,4 +1,4 @@
-"""Membership inference on one network: what an attacker looks at, and how well it serves him."""
+"""Membership inference on one network: the signals that an attack reads, and how well it does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def attack_signal(
     signal: Literal["loss", "confidence", "entropy", "modified_entropy", "logit"],
     labels: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    """What a membership inference attack looks at, for each row.
+    """Signal that a membership inference attack reads, for each row.
 
     Every signal is oriented as the loss is: the greater it is, the more the row looks like one the
     network has never seen; members have small values.
@@ -46,16 +46,16 @@ def attack_signal(
 
         - "loss": ``-log p_y``, as `sample_log_loss`, from 0;
         - "confidence": ``-p_y``, from -1 to 0;
-        - "entropy": ``-sum_j p_j log p_j``, from 0 to ``log(n_classes)``; it does not look at y,
+        - "entropy": ``-sum_j p_j log p_j``, from 0 to ``log(n_classes)``; it does not use y,
           so that a row classified wrongly with certainty looks like a member;
         - "modified_entropy": ``-(1 - p_y) log p_y - sum_{j != y} p_j log(1 - p_j)``, from 0; it
-          mends that [1]_;
+          corrects that [1]_;
         - "logit": ``-phi``, with the logit-scaled confidence
           ``phi = log p_y - log sum_{j != y} p_j`` [2]_, of either sign. Of the five it is the
           nearest to normally distributed.
     labels : array-like of shape (n_classes,), default=None
         The class of each column of `y_proba`, as in the `classes_` of a classifier. Needed unless
-        `y_true` is an indicator matrix, where it is not looked at.
+        `y_true` is an indicator matrix, where it is not used.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def calibrated_signal(
     Notes
     -----
     The reference network is one draw of many: its own luck with each row makes the signal noisier
-    than the difference of two means would be, and the retrained network that other figures are
+    than the difference of two means would be, and the retrained network that other metrics are
     compared with must be another one, or its calibrated signal is 0 everywhere.
 
     References
@@ -254,7 +254,7 @@ def _auc(forget, unseen):
 def membership_inference_tpr(
     signal_forget: ArrayLike, signal_unseen: ArrayLike, *, max_fpr: float = 0.01
 ) -> float:
-    """Share of forget rows recognised by an attack that takes hardly any unseen row for one.
+    """True positive rate of the attack at a fixed false positive rate.
 
     Ranges from 0 to 1; `max_fpr` is ideal. An attack that recognises few rows, but those with
     certainty, has an accuracy near 0.5 and yet is the one that people have to fear.
@@ -317,19 +317,19 @@ def _tpr(forget, unseen, max_fpr):
 
 
 class Interval(NamedTuple):
-    """A figure with the bounds of its confidence interval.
+    """A metric with the bounds of its confidence interval.
 
     Attributes
     ----------
     value : float
-        The figure itself.
+        The metric itself.
     low, high : float
         The bounds.
 
     See Also
     --------
     membership_inference_report : Figures of attacks in this form.
-    skunlearn.unlearning_report : All figures in this form.
+    skunlearn.unlearning_report : All metrics in this form.
 
     Examples
     --------
@@ -399,7 +399,7 @@ def membership_inference_report(
     are less than independent. Only the accuracy needs sides of one size, and cuts the larger; AUC
     and TPR use all rows.
 
-    A resample holds some rows several times. An attack trained anew on it would meet in its test
+    A resample holds some rows several times. An attack trained again on it would find in its test
     copies of rows it was trained on, so the accuracy's resamples are made of the guesses of the
     attacks of `n_splits` splits, each on rows it was not trained on. What the attack would have
     learnt from other rows is thereby left out: where there is nothing to tell, nominal 95 % are

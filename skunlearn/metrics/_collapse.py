@@ -445,7 +445,7 @@ def feature_transport_distance(
     Z_2 : array-like of shape (n_samples_2, n_features)
         Features of the other, as many for each row.
     n_rows : int, default=1000
-        Rows of each set that are looked at, drawn at random if there are more. Time grows with a
+        Rows of each set that are read, drawn at random if there are more. Time grows with a
         power between 2 and 3 of it.
     random_state : int, RandomState instance or None, default=None
         Draws the rows. Pass an int for repeatable numbers.

@@ -69,8 +69,8 @@ def u_lira(margins: ArrayLike, member: ArrayLike, *, max_fpr: float = 0.01) -> P
 
     For each row, one Gaussian is fitted to its margins in the models that were trained on it and
     unlearned it, and another to those in the models that never saw it. Another model is then judged
-    by which of the two its margin is likelier under. Ideal is an attack that does no better than a
-    coin; both what is still remembered and what overshoots is found, row by row.
+    by which of the two its margin is likelier under. Ideal is an attack at chance
+    level; both what is still remembered and what overshoots is found, row by row.
 
     Models are judged two at a time, the first and the second, the third and the fourth and so on,
     by Gaussians fitted to all others.

@@ -97,7 +97,7 @@ class _Scorer(BaseEstimator):
 
     def get_metadata_routing(self):
         """Request `forget` for scoring, without a word from the user."""
-        # A class attribute would do this for an estimator, but scikit-learn looks at those of
+        # A class attribute would do this for an estimator, but scikit-learn reads those of
         # existing methods only, and a scorer has no method score.
         requests = MetadataRequest(owner=self)
         requests.score.add_request(param="forget", alias=self._requests_forget)
@@ -338,13 +338,13 @@ def get_scorer(
     y_forget : array-like of shape (n_forget,) or (n_forget, n_labels), default=None
         Their true labels; may be left out for a data set that yields pairs.
     n_splits : int, default=10
-        Number of attacks the forgetting score averages; the scorers without one do not look at
-        it, nor at `random_state`.
+        Number of attacks the forgetting score averages; the scorers without one use neither
+        it nor `random_state`.
     random_state : int, RandomState instance or None, default=0
         Seed of the attack. An int, so that the candidates of a search are compared under
         the same attack.
     weight : float, default=0.5
-        Share of utility in ``"nomus"``; the other scorers do not look at it.
+        Share of utility in ``"nomus"``; the other scorers do not use it.
 
     Returns
     -------

@@ -100,7 +100,7 @@ def utility_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 def sample_log_loss(
     y_true: ArrayLike, y_proba: ArrayLike, *, labels: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Cross-entropy of each row: what the membership inference attack looks at.
+    """Cross-entropy of each row, which the membership inference attack reads.
 
     Each value is 0 or greater; 0 means that the true class was predicted with
     certainty.
@@ -115,7 +115,7 @@ def sample_log_loss(
     labels : array-like of shape (n_classes,), default=None
         The class of each column of `y_proba`, as in the `classes_` of a
         classifier. Needed unless `y_true` is an indicator matrix, where it is not
-        looked at.
+        used.
 
     Returns
     -------
@@ -227,15 +227,17 @@ def membership_inference_accuracy(
 ) -> float:
     """Accuracy of an attack that tells forget rows from unseen rows by their loss.
 
-    Ranges from 0 to 1; 0.5 is ideal: the attacker does no better than a coin. Above
+    Ranges from 0 to 1; 0.5 is ideal: the attack is at chance level. Above
     it the network still treats the forget rows as it treats what it has learnt, or
     overshoots and treats them conspicuously worse than unseen rows.
 
-    The attacker is a logistic regression, as scikit-learn's ``LogisticRegression()``
-    has it, on one feature, the loss, with forget rows as class 1 and unseen rows as class
-    0. The larger side is first cut to the size of the smaller, since an attack on
-    unbalanced classes scores above 0.5 by always naming the larger one. The accuracy
-    is the mean over stratified shuffle splits with a tenth of the rows for testing.
+    The attacker is a logistic regression on one feature, the loss, with forget rows as class
+    1 and unseen rows as class 0. It minimises what scikit-learn's ``LogisticRegression()``
+    minimises, to the end: where all losses are below some 3e-3, scikit-learn's solver stops
+    at its start and the accuracy is 0.5. The larger side is first cut to the size of the
+    smaller, since an attack on unbalanced classes scores above 0.5 by always naming the
+    larger one. The accuracy is the mean over stratified shuffle splits with a tenth of the
+    rows for testing.
 
     Parameters
     ----------
@@ -314,7 +316,7 @@ def forgetting_score(
     n_splits: int = 10,
     random_state: RandomState = None,
 ) -> float:
-    """How far the membership inference attack is from a coin toss.
+    """Distance of the membership inference attack's accuracy from chance level.
 
     Ranges from 0 to 0.5; smaller is better, 0 is ideal on average. It is
     ``|membership_inference_accuracy - 0.5|``, so the noise of the attack never
@@ -395,7 +397,7 @@ def nomus_score(utility: float, forgetting_score: float, *, weight: float = 0.5)
 
     Notes
     -----
-    The score does not look at the retained rows: with ``weight=0.5``, whatever un-fits
+    The score does not use the retained rows: with ``weight=0.5``, whatever un-fits
     the whole network reaches ``(utility + 1) / 2``. Read it beside the retrained
     network's own score and the accuracy on retained rows.
 
