@@ -85,8 +85,8 @@ def reinitialise(name, layer):
             name, left = owner, [f"{tensor} ({kind})" for kind in left]
         raise ValueError(
             f"layer {name!r} of estimator's module, a {type(layer).__name__}, cannot be "
-            f"re-initialised: it has no reset_parameters() that draws {left} again. Give it one, or "
-            "pass the module's class, or a function that builds it, in place of an instance."
+            f"re-initialised: it has no reset_parameters() that draws {left} again. Give it one, "
+            "or pass the module's class, or a function that builds it, in place of an instance."
         )
 
 

@@ -209,7 +209,7 @@ class UnlearnerComparison:
 
 
 def pareto_front(cost: ArrayLike, loss: ArrayLike) -> NDArray[np.intp]:
-    """Indices of the Pareto-optimal points.
+    """Find the indices of the Pareto-optimal points.
 
     Of these no other is as good in one metric and better in the other.
 
