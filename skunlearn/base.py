@@ -17,11 +17,8 @@ from skorch import NeuralNet
 from skunlearn._engine.build import parts_of, without_graphs
 from skunlearn._engine.random import restore_accelerator
 from skunlearn._engine.rows import Rows
-from skunlearn._engine.validation import (
-    Given,
-    given_labels,
-    warn,
-)
+from skunlearn._engine.task import Given
+from skunlearn._engine.validation import given_labels, warn
 
 if TYPE_CHECKING:
     from typing import Any

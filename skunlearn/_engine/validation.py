@@ -1,7 +1,4 @@
-"""What comes in: numbers, networks, rows, labels, masks; what is refused; labels as codes.
-
-It has over 500 lines because half of them are messages, which have to stand together to agree.
-"""
+"""What comes in: numbers, rows, labels, masks; what is refused; labels as codes."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import inspect
 import numbers
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +14,7 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _num_samples, validate_data
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset
 from torch import nn
@@ -37,15 +31,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PACKAGE = str(Path(__file__).parents[1])
-
-_REGRESSION_LOSSES = (
-    nn.MSELoss,
-    nn.L1Loss,
-    nn.SmoothL1Loss,
-    nn.HuberLoss,
-    nn.PoissonNLLLoss,
-    nn.GaussianNLLLoss,
-)
 
 _INDICATOR_LOSSES = (
     nn.BCELoss,
@@ -193,30 +178,6 @@ def is_multilabel(net):
 def as_dataset(net, X):
     """The data set that `net` reads `X` from; a data set is returned as it is."""
     return X if is_dataset(X) else net.get_dataset(X)
-
-
-def check_samplers(net):
-    """Refuse samplers of given rows: each run here has rows of its own."""
-    loader = getattr(net.iterator_train, "keywords", {})
-    given = {
-        f"iterator_train__{name}": getattr(net, f"iterator_train__{name}", loader.get(name))
-        for name in ("sampler", "batch_sampler")
-    }
-    for name, value in given.items():
-        if value is not None and not callable(value):
-            raise ValueError(
-                f"{name} of estimator is a {type(value).__name__} made for certain rows, and an "
-                "unlearning run has others: its weights would fall on the wrong ones. Pass a "
-                "function that makes one of the encoded labels of the rows at hand, such as "
-                f"{name}=lambda y: WeightedRandomSampler(1 / np.bincount(y)[y], len(y)). For a "
-                f"network that is trained already, set net.{name}."
-            )
-    for name in ("sampler", "batch_sampler"):
-        if getattr(net, f"iterator_valid__{name}", None) is not None:
-            raise ValueError(
-                f"iterator_valid__{name} of estimator must not be set: predictions would come in "
-                "another order than their rows."
-            )
 
 
 class Whole:
@@ -439,98 +400,6 @@ def encode_labels(y, classes, name="y"):
     return codes
 
 
-def check_network(net):
-    """Refuse what is no network that classifies."""
-    if not isinstance(net, NeuralNet) or isinstance(net, NeuralNetRegressor):
-        raise ValueError(
-            "estimator must be a skorch network that classifies, such as "
-            f"skorch.NeuralNetClassifier, or one in a FrozenEstimator; got {net!r}."
-        )
-    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
-    if issubclass(criterion, _REGRESSION_LOSSES):
-        raise ValueError(
-            f"estimator has the criterion {criterion.__name__}, which is a regression loss; "
-            "use a classification loss, such as torch.nn.CrossEntropyLoss."
-        )
-    check_samplers(net)
-
-
-def check_network_X(unlearner, net, X):
-    """Rows for a network to predict; a data set is left to skorch."""
-    X = unwrapped(X)
-    return X if is_lazy(net, X) else validate_data(unlearner, X, reset=False, allow_nd=True)
-
-
-def check_network_data(unlearner, net, X, y, x_name, y_name, reset):
-    """Rows as a data set and their labels, for the network of an unlearner to train on."""
-    if is_lazy(net, X, x_name):
-        if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                vars(unlearner).pop(name, None)
-        data = as_dataset(net, X)
-        if not len(data):
-            raise ValueError(f"{x_name} must hold at least one row; got none.")
-        as_pair(data[0], x_name)
-        if y is None:
-            if not is_dataset(X):
-                raise ValueError(f"{y_name} must be given unless {x_name} yields pairs.")
-            y = labels_of(data, x_name)
-        y = np.asarray(y)
-        if y.shape[:1] != (len(data),):
-            raise ValueError(
-                f"{y_name} must have a label for each of the {len(data)} rows of {x_name}; "
-                f"got shape {y.shape}."
-            )
-    else:
-        X, y = validate_data(unlearner, X, y, reset=reset, allow_nd=True, multi_output=True)
-        data = as_dataset(net, X)
-    check_targets(unlearner, net, y, y_name)
-    return data, y if is_multilabel(net) else column_or_1d(y, warn=True)
-
-
-def check_targets(unlearner, net, y, y_name):
-    """Raise a ValueError for labels of a kind that the criterion does not take."""
-    # Of what is missing, NaN is not equal to itself, and pandas' NA has no truth value.
-    if y.dtype.kind in "fO" and any(
-        value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
-    ):
-        raise ValueError(f"{y_name} must hold the label of every row; got missing values.")
-    try:
-        check_classification_targets(y)
-        given, taken = type_of_target(y) == "multilabel-indicator", is_multilabel(net)
-    except ValueError as error:
-        raise ValueError(
-            f"{y_name}: {error} Pass one class for each row, such as the argmax of shares of "
-            "several, or an indicator matrix of 0 and 1."
-        ) from error
-    name = getattr(net.criterion, "__name__", type(net.criterion).__name__)
-    one_hot = given and (y.sum(axis=1) == 1).all()
-    if given and not (taken and unlearner.multilabel):
-        way = f"{y_name}.argmax(axis=1)"
-        if hasattr(net, "classes") and net.classes is not None:
-            way = f"np.asarray(net.classes)[{way}]"
-        several = f"the criterion of estimator, {name}, takes"
-        remedy = "Use torch.nn.BCEWithLogitsLoss."
-        if taken:
-            several = f"{type(unlearner).__name__} works with"
-            remedy = "Use a method whose attribute multilabel is True, such as DLFD."
-        elif isinstance(net, NeuralNetBinaryClassifier):
-            several = "a NeuralNetBinaryClassifier takes"
-            remedy = "Use skorch.NeuralNetClassifier with torch.nn.BCEWithLogitsLoss."
-        raise ValueError(
-            f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several} "
-            f"one label per row. {f'It is one-hot: pass {way}.' if one_hot else remedy}"
-        )
-    if taken and not given:
-        raise ValueError(
-            f"{y_name} has one label per row, shape {y.shape}, and is not an indicator matrix "
-            f"of 0 and 1, which the criterion of estimator, {name}, takes. For one label per "
-            "row, use torch.nn.CrossEntropyLoss and a module with an output for each class, or "
-            "for two classes skorch.NeuralNetBinaryClassifier and a module with one output. "
-            f"For several labels per row, pass {y_name} of shape (n_samples, n_labels)."
-        )
-
-
 def distinct_classes(y):
     """The classes that labels name; one alone is a ValueError."""
     classes = np.unique(y)
@@ -545,109 +414,3 @@ def warn(message):
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, stacklevel=level)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What `fit` or `unlearn` was given, checked; labels are codes, positions in `classes_`."""
-
-    data: object
-    codes: np.ndarray
-    mask: np.ndarray
-    val: tuple | None
-    groups: object
-
-
-@dataclass
-class Given:
-    """The arguments of `fit` or `unlearn`, as they came."""
-
-    X: object
-    y: object
-    forget: object
-    X_val: object
-    y_val: object
-    groups: object
-
-    def check(self, unlearner, check_data, needs, *, reset, unlearns):
-        """The arguments as a task, which marks rows if it `unlearns`.
-
-        If `reset`, the `unlearner` is told its classes and its number of features.
-        ``check_data(X, y, x_name, y_name, reset)`` returns rows and labels.
-        """
-        X, y = unwrapped(self.X), unwrapped(self.y)
-        data, y = check_data(X, y, "X", "y", reset)
-        mask = np.zeros(len(y), dtype=bool)
-        if self.forget is not None:
-            mask = check_forget(self.forget, len(y), X)
-        val = self._check_val(check_data)
-        if mask.any():
-            _check_needs(needs, mask, val, type(unlearner).__name__)
-        elif unlearns:
-            raise ValueError(
-                "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
-                f"({len(y)},) that is True for the rows to forget."
-            )
-        if reset:
-            unlearner.classes_ = unlearner._check_classes(data, y)
-        codes = encode_labels(y, unlearner.classes_)
-        if val is not None:
-            val = val[0], encode_labels(val[1], unlearner.classes_, "y_val")
-        return Task(data, codes, mask, val, self.groups)
-
-    def check_not_sliced(self, name):
-        """Refuse held-out rows that scikit-learn may have sliced with the folds of a search."""
-        if self.X_val is None or isinstance(self.X_val, Whole):
-            return
-        n, n_val = (
-            _num_samples(next(iter(rows.values())) if isinstance(rows, Mapping) else rows)
-            for rows in (self.X, self.X_val)
-        )
-        if n == n_val:
-            raise ValueError(
-                f"X_val has as many rows as X, {n}, and this {name} is a clone, as "
-                "searches and cross-validation make them. scikit-learn slices with the folds "
-                "whatever has as many rows as X, so that these may be a part of the held-out rows "
-                "alone. Pass X_val=skunlearn.model_selection.Whole(X_val) and "
-                "y_val=skunlearn.model_selection.Whole(y_val), which nothing slices."
-            )
-
-    def _check_val(self, check_data):
-        X_val, y_val = unwrapped(self.X_val), unwrapped(self.y_val)
-        if X_val is None:
-            if y_val is not None:
-                raise ValueError("y_val was given without X_val; pass the rows it belongs to.")
-            return None
-        if y_val is None and not is_dataset(X_val):
-            check_kind(X_val, "X_val")
-            raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
-        try:
-            return check_data(X_val, y_val, "X_val", "y_val", False)
-        except ValueError as error:
-            if "_val" in str(error):
-                raise
-            raise ValueError(f"X_val or y_val is not as it should be: {error}") from error
-
-
-def _check_needs(needs, mask, val, name):
-    """Raise a ValueError for what a method cannot work without and was not given."""
-    if "retain" in needs and mask.all():
-        raise ValueError(
-            f"{name} needs retained rows, but forget is True for all {len(mask)} rows of X; pass "
-            "the rows to retain along with those to forget."
-        )
-    if "val" in needs and val is None:
-        raise ValueError(
-            f"{name}, as it is set up, needs held-out rows; pass them as X_val and y_val."
-        )
-
-
-def check_row_shapes(net, data, held_out):
-    """Refuse held-out rows with another first axis than rows that are stacked as they are."""
-    if "collate_fn" in net.get_params_for("iterator_train"):  # which may pad them
-        return
-    shapes = [tuple(getattr(as_pair(part[0])[0], "shape", ())) for part in (held_out, data)]
-    if all(shapes) and (shapes[0][0] != shapes[1][0] or len(shapes[0]) != len(shapes[1])):
-        raise ValueError(
-            f"X_val must have rows of the shape of those of X, {shapes[1]}; got {shapes[0]}."
-        )

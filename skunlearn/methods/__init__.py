@@ -4,7 +4,8 @@ from skunlearn.methods.ascent import AdvancedNegGrad, NegGrad
 from skunlearn.methods.distill import Distill
 from skunlearn.methods.distillation import SCRUB, BadTeacher
 from skunlearn.methods.dlfd import DLFD
-from skunlearn.methods.finetune import CFk, EUk, FineTune, L1Sparse
+from skunlearn.methods.finetune import FineTune, L1Sparse
+from skunlearn.methods.last_layers import CFk, EUk
 from skunlearn.methods.relabel import AMUN, RandomLabel
 from skunlearn.methods.retrain import Retrain
 from skunlearn.methods.selective import SSD, SalUn

@@ -39,13 +39,15 @@ from skunlearn._engine.predict import (
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun, fit_network, split_rows
-from skunlearn._engine.validation import (
-    as_dataset,
+from skunlearn._engine.task import (
     check_network,
     check_network_data,
     check_network_X,
-    check_number,
     check_row_shapes,
+)
+from skunlearn._engine.validation import (
+    as_dataset,
+    check_number,
     distinct_classes,
     is_multilabel,
     warn,

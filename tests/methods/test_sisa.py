@@ -35,7 +35,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
-from skunlearn.methods.sisa import _ensemble as sisa
+from skunlearn.methods.sisa import _shard
 from skunlearn.methods.sisa._ensemble import SISA
 from skunlearn.model_selection import ForgetKFold
 from tests.networks import MLP, ConvNet, DoubleMLP, make_net
@@ -1146,14 +1146,14 @@ def test_an_error_in_a_shard_names_it_and_nothing_is_lost(problem, monkeypatch, 
     X, y, _ = problem
     fitted = SISA(make_net(), n_slices=2, random_state=0, checkpoint_dir=tmp_path).fit(X, y)
     before, files = vars(fitted).copy(), checkpoints(tmp_path)
-    n_rows, train = np.bincount(fitted._assign_shards(X, y, None).shard), sisa.fit_network
+    n_rows, train = np.bincount(fitted._assign_shards(X, y, None).shard), _shard.fit_network
 
     def diverge(template, rows, *args, **kwargs):
         if 2 * len(rows) > n_rows[0]:
             raise ValueError("training has diverged")
         return train(template, rows, *args, **kwargs)
 
-    monkeypatch.setattr(sisa, "fit_network", lambda *args, **kwargs: diverge(*args, **kwargs))
+    monkeypatch.setattr(_shard, "fit_network", lambda *args, **kwargs: diverge(*args, **kwargs))
     with pytest.raises(ValueError, match=r"shard 0 of estimators_: training has diverged"):
         fitted.fit(X, y)
     assert vars(fitted) == before

@@ -1,4 +1,7 @@
-"""Exact unlearning made cheap beforehand: an ensemble in which few models have seen a row."""
+"""Exact unlearning made cheap beforehand: an ensemble in which few models have seen a row.
+
+It has over 500 lines because half of them are the docstrings of what users call.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,12 @@ import hashlib
 import os
 import pickle
 from collections import Counter
-from copy import deepcopy
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-import joblib
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.sparse import issparse
-from sklearn.base import clone, is_classifier
-from sklearn.dummy import DummyClassifier
+from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.multiclass import check_classification_targets
@@ -25,34 +23,39 @@ from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
     check_memory,
-    validate_data,
 )
 from skorch import NeuralNet
 from skorch.history import History
-from torch import nn
 
-from skunlearn._engine.build import check_fresh, parts_of, restored
-from skunlearn._engine.cache import train_once
+from skunlearn._engine.build import check_fresh, restored
 from skunlearn._engine.hashing import canonical_bytes, each_row, starting_point
 from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.random import draw_seed, seeded
 from skunlearn._engine.rows import rows_for
-from skunlearn._engine.run import fit_network
-from skunlearn._engine.validation import (
+from skunlearn._engine.task import (
     Given,
-    as_dataset,
-    check_groups,
     check_network,
     check_network_data,
     check_network_X,
-    check_number,
     check_row_shapes,
+)
+from skunlearn._engine.validation import (
+    as_dataset,
+    check_groups,
+    check_number,
     distinct_classes,
     encode_labels,
     is_multilabel,
 )
 from skunlearn.base import BaseUnlearner
 from skunlearn.methods.sisa._checkpoints import Run, delete, is_whole, load
+from skunlearn.methods.sisa._shard import (
+    Deal,
+    check_raw,
+    epochs_of_slice,
+    train_in_worker,
+    train_shard,
+)
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -449,7 +452,7 @@ class SISA(BaseUnlearner):
                 digest(x, code, group) for x, code, group in zip(each_row(data), codes, groups)
             ]
         names = np.array(names, dtype=np.uint64)
-        return _Deal(
+        return Deal(
             codes,
             np.array(itself, dtype=np.uint64),
             (names % n_shards).astype(int),
@@ -466,7 +469,7 @@ class SISA(BaseUnlearner):
         if not is_network and len(n_rows) > 1:
             return n_rows
         n_rows = n_rows.cumsum()
-        epochs = _epochs(template, len(n_rows)) if is_network else 1
+        epochs = epochs_of_slice(template, len(n_rows)) if is_network else 1
         return np.where(n_rows > 1, n_rows, 0) * epochs
 
     # -- training ----------------------------------------------------------------------------------
@@ -483,7 +486,6 @@ class SISA(BaseUnlearner):
         # Without random_state, the next fit deals out the rows in another way.
         memory = check_memory(None if self.random_state is None else self.memory)
         is_cached = getattr(memory, "location", memory) is not None
-        worker = clone(self)  # has the settings, and none of the weights or digests
         n_slices = self._fitted_slices()
 
         def task(shard, start):
@@ -507,9 +509,9 @@ class SISA(BaseUnlearner):
                     with seeded(seeds[start], template.device):
                         content += (starting_point(template, rows, len(self.classes_)),)
             work = partial(
-                worker._train_shard, shard, some, ends, self.classes_, seeds, start, state
+                train_shard, template, shard, some, ends, self.classes_, seeds, start, state
             )
-            return delayed(_train_in_worker)(memory, (template, *content), work)
+            return delayed(train_in_worker)(memory, (template, *content), work)
 
         history = History()
         estimators, checkpoints = list(self.estimators_), list(self._checkpoints)
@@ -537,53 +539,6 @@ class SISA(BaseUnlearner):
             self._members = np.sort(deal.digest[keep])
             run.keep(self._files(), stale - self._files())
         return history
-
-    def _train_shard(self, shard, rows, ends, classes, seeds, start, state):
-        """Train one shard; return its model, the states before later slices, and a log.
-
-        A network is returned as its parts and its history.
-
-        What comes out of a slice depends on nothing but the state before it, its rows and its seed.
-        """
-        template = self._check_estimator()
-        train = self._train_network if isinstance(template, NeuralNet) else self._train_classifier
-        device = getattr(template, "device", "cpu")
-        model, states, log = None, [], []
-        for s in range(start, len(ends)):
-            with seeded(seeds[s], device):
-                try:
-                    model, state, entries = train(template, rows, ends, classes, s, state)
-                except ValueError as error:
-                    raise ValueError(f"SISA, shard {shard} of estimators_: {error}") from error
-            states.append(state)
-            log += [{**entry, "slice": s} for entry in entries]
-        if isinstance(model, NeuralNet):  # which cannot be sent if its module is one of a script
-            model = parts_of(model), model.history
-        return model, states[:-1], log
-
-    def _train_network(self, template, rows, ends, classes, s, state):
-        n_rows = int(ends[s])
-        if n_rows < 2:  # batch normalisation could not train on it; it waits for the next slice
-            return None, None, []
-        rows = rows.take(np.arange(n_rows))
-        epochs = _epochs(template, len(ends))
-        net = fit_network(template, rows, len(classes), state=state, max_epochs=epochs)
-        return net, _state_of(net), [{**entry, "n_rows": n_rows} for entry in net.history]
-
-    def _train_classifier(self, template, rows, ends, classes, s, state):
-        X, y = rows
-        before = int(ends[s - 1]) if s else 0
-        n_rows = int(ends[s]) - before
-        if len(ends) > 1:
-            if n_rows:
-                state = clone(template) if state is None else deepcopy(state)
-                some = slice(before, before + n_rows)
-                state.partial_fit(_safe_indexing(X, some), y[some], classes=classes)
-        elif n_rows > 1:
-            several = (y != y[0]).any()
-            state = (clone(template) if several else DummyClassifier(strategy="prior")).fit(X, y)
-        trained = n_rows > (len(ends) == 1)
-        return state, state, [{"n_rows": n_rows}] * trained
 
     # -- checkpoints -------------------------------------------------------------------------------
 
@@ -646,7 +601,7 @@ class SISA(BaseUnlearner):
     def _check_X(self, X):
         if isinstance(self.estimator, NeuralNet):
             return check_network_X(self, self.estimator, X)
-        return self._check_raw(X, reset=False)
+        return check_raw(self, X, reset=False)
 
     def _check_task(self, given, needs, reset=False):
         if not reset:
@@ -661,7 +616,7 @@ class SISA(BaseUnlearner):
     def _check_data(self, X, y, x_name, y_name, reset):
         if isinstance(self.estimator, NeuralNet):
             return check_network_data(self, self.estimator, X, y, x_name, y_name, reset)
-        data, y = self._check_raw(X, y, reset=reset)
+        data, y = check_raw(self, X, y, reset=reset)
         check_classification_targets(y)
         return data, y
 
@@ -670,56 +625,3 @@ class SISA(BaseUnlearner):
             return np.arange(y.shape[1])
         given = getattr(self.estimator, "classes", None)
         return distinct_classes(y) if given is None else np.asarray(given)
-
-    def _check_raw(self, X, *y, reset):
-        """Validate as the classifier's tags say it would; a frame is left as it is.
-
-        Not leaving it to the classifier: a shard of one class or with a single row has none.
-        """
-        is_frame = hasattr(X, "columns")
-        is_text = (
-            hasattr(X, "__iter__")
-            and not (is_frame or issparse(X))
-            and isinstance(next(iter(X), None), str)
-        )
-        tags = get_tags(self.estimator).input_tags
-        finite = not is_frame and ("allow-nan" if tags.allow_nan else True)
-        checked = validate_data(
-            self,
-            X,
-            *y,
-            reset=reset,
-            dtype=None,
-            accept_sparse="csr" if tags.sparse else False,
-            ensure_all_finite=finite,
-            ensure_2d=not is_text,
-            allow_nd=tags.three_d_array,
-        )
-        if not is_frame:
-            return checked
-        return (X, checked[1]) if y else X
-
-
-@dataclass(frozen=True)
-class _Deal:
-    """Code of the label, digest, shard and slice of each row."""
-
-    codes: np.ndarray
-    digest: np.ndarray
-    shard: np.ndarray
-    slice: np.ndarray
-
-
-def _train_in_worker(*args):
-    """Train a shard, maybe in another process, which cannot look up the classes of a script."""
-    return pickle.dumps(joblib.wrap_non_picklable_objects(train_once(*args), keep_wrapper=False))
-
-
-def _epochs(net, n_slices):
-    """Epochs of each slice, so that all of them cost what training without slices does."""
-    return max(1, round(2 * net.max_epochs / (n_slices + 1)))
-
-
-def _state_of(net):
-    parts = {name: part for kind in parts_of(net).values() for name, part in kind.items()}
-    return {name: part.state_dict() for name, part in parts.items() if isinstance(part, nn.Module)}
