@@ -22,7 +22,7 @@ from skunlearn.model_selection import forget_split
 # --------
 # Drawn faces of 120 people, whose age is to be told, in four classes; a tenth of the labels is
 # wrong. Sixteen people ask for their pictures to be forgotten. The people that the figures are
-# reported on (*unseen*), and those that methods may look at (*val*), are others again.
+# reported on (*unseen*), and those that methods may use (*val*), are others again.
 
 faces = make_identity_images(
     120, 8, image_size=16, n_channels=1, n_classes=4, label_noise=0.1, random_state=0
@@ -112,7 +112,7 @@ for method, figures in comparison.summary(list(columns)).items():
 # -----------
 # Utility against forgetting; up and right is better, and along a dotted line NoMUS is the same.
 # Bars are the standard deviation over seeds. The methods in the cluster around the original have
-# done next to nothing with their default settings: a network that has learnt its rows by heart has
+# done next to nothing with their default settings: a network that has memorised its rows has
 # hardly a gradient left on them. Others are on their way to the retrained network's NoMUS. The
 # shorter trainings have reached it.
 
@@ -126,7 +126,7 @@ comparison.plot_tradeoff()
 # network's than the original's are, and SISA's no nearer than those of EUk, whose NoMUS is little
 # above the original's. The table says what has happened: their accuracy on *retained* rows has come
 # down to little more than half. A network that has unlearnt everything cannot be attacked, and
-# NoMUS, which does not look at retained rows, calls that forgetting.
+# NoMUS, which does not use retained rows, calls that forgetting.
 #
 # The bars are long because all distances of a seed are divided by the same noisy number, the
 # distance between two retrainings. Within a seed, the order is clearer:

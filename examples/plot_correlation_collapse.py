@@ -119,7 +119,7 @@ for name in ("NegGrad, 20 epochs", "DLFD"):
 # yet have as much in common with the labels.
 #
 # The linear probe says it less clearly: NegGrad's features still give the label of four rows in ten
-# to a classifier that is trained on them anew, though its own last layer finds no more than
+# to a classifier that is trained on them, though its own last layer finds no more than
 # a tenth.
 
 # %%
@@ -145,7 +145,7 @@ FeatureDistributionDisplay.from_estimator(
 # ---------------
 # How it comes about, with a run of its own for each number of epochs. Accuracy falls first, while
 # the features are still as good as ever: it is the last layer that is driven off. Then the features
-# go, and CKA falls below the alarm, 0.8 of the original's. The forget rows are known by heart until
+# go, and CKA falls below the alarm, 0.8 of the original's. The forget rows are memorised until
 # everything is lost, so there is no number of epochs at which to stop: on this data, with this
 # learning rate, climbing the loss alone does not work.
 

@@ -28,7 +28,7 @@ from skunlearn.utils.estimator_checks import check_unlearner
 # %%
 # The class
 # ---------
-# Hyperparameters are stored as they come, and looked at before anything is trained. ``needs`` says
+# Hyperparameters are stored as they come, and checked before anything is trained. ``needs`` says
 # what the method cannot work without. ``_unlearn`` is given the original, which it must not change,
 # and the rows; ``_copy`` makes a network to work on, and ``_train`` runs skorch's training on it.
 # The step of that training is None here, which is the plain one: the criterion on the batch. Seeds,
@@ -72,12 +72,12 @@ check_unlearner(ShrinkAndPerturb(None))
 print("ShrinkAndPerturb keeps what an unlearner promises")
 
 # %%
-# This is what it says of a class that does not look at its own hyperparameters, whose user would
+# This is what it says of a class that does not check its own hyperparameters, whose user would
 # have to find out about a mistake from a network that has diverged:
 
 
 class Careless(ShrinkAndPerturb):
-    """The same, but for a look at its hyperparameters."""
+    """The same, but it checks its hyperparameters."""
 
     _check_hyperparameters = NetworkUnlearner._check_hyperparameters
 
@@ -155,7 +155,7 @@ for method, figures in summary.items():
 # -----------------
 # Means over both seeds. Dashed is the retrained network, dotted a training from scratch that is as
 # short as the method's own, five epochs. Little shrunk, the network remembers; much shrunk, it has
-# to learn all anew, for which five epochs are too few. In between it is nearer to the retrained
+# to learn all again, for which five epochs are too few. In between it is nearer to the retrained
 # network than at either end. There is no share at which retained rows are known and the others are
 # not: with this method, in five epochs, forgetting has that price.
 

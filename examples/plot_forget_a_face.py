@@ -4,7 +4,7 @@ Forget a person's face
 
 A network tells from a picture of a face whether the person wears sunglasses. It has been trained on
 pictures of thirteen people, two of whom ask for theirs to be forgotten. The losses of their
-pictures beside those of people the network has never met show what it knows of them, before and
+pictures beside those of people the network has never seen show what it knows of them, before and
 after.
 
 The pictures are the CMU Face Images, 624 of 20 people, which
@@ -46,7 +46,7 @@ X, y, people = faces.data, faces.target, faces.identity
 # Whom to forget
 # --------------
 # The split is by people: nobody is in two parts. Six people are kept for the report; their pictures
-# stand for people the network has never met. Other pictures of the two who are to be forgotten
+# stand for people the network has never seen. Other pictures of the two who are to be forgotten
 # would not do: the network knows their faces from the pictures that it was trained on. Here are
 # the two, and two of the six.
 
@@ -139,7 +139,7 @@ found, reference = networks(split, 0)
 # those of unseen people (dashed). Retrained without them, it has the losses on them that it has on
 # strangers, more or less.
 #
-# DLFD has moved the curve a little way and no more. EUk, which draws the last layers anew and
+# DLFD has moved the curve a little way and no more. EUk, which re-initialises the last layers and
 # trains them on the retained people, comes nearest to the retrained network. SalUn, which
 # trains the pictures on wrong labels, has gone too far: nearly all of them have a loss that hardly
 # any other picture has, and an attacker finds them more easily than in the original.

@@ -4,8 +4,8 @@ Forget a speaker
 
 A network tells which digit is spoken. It has been trained on recordings of four speakers, one of
 whom asks for his to be forgotten. What is to be expected of the network then? Not that it fails on
-his digits: a network that never met him understands many of them, as it does those of other
-strangers. So this example looks at what retrained networks say of his recordings, and at who comes
+his digits: a network that never saw him understands many of them, as it does those of other
+strangers. So this example asks what retrained networks say of his recordings, and at who comes
 near.
 
 The recordings are those of the Free Spoken Digit Dataset, as spectrograms, which
@@ -98,7 +98,7 @@ for name, line in zip(speakers, axes):
 # The networks
 # ------------
 # The original, two retrained networks that differ by their seeds, and three methods with their
-# default settings: DLFD, EUk (draws the last half of the layers anew and trains them on the
+# default settings: DLFD, EUk (re-initialises the last half of the layers and trains them on the
 # retained rows), and RandomLabel (trains the rows to forget on wrong labels).
 
 
@@ -218,6 +218,6 @@ ax.set_title("Share of the forgotten speaker’s takes that are understood")
 plt.show()
 
 # %%
-# DLFD, as it comes, still understands most of his digits, more than a network that never met him.
+# DLFD, as it comes, still understands most of his digits, more than a network that never saw him.
 # One speaker of six, and one seed, are an illustration: strangers differ, and so do the
 # networks that meet them.

@@ -34,7 +34,7 @@ from skunlearn.metrics import (
 
 # %%
 # The data: 900 rows to train on, of which 90 are to be forgotten; 449 held-out ("unseen") rows that
-# methods may look at while they run, and 448 others on which all figures are reported.
+# methods may use while they run, and 448 others on which all metrics are reported.
 
 X, y = load_digits(return_X_y=True)
 X = (X / 16).reshape(-1, 1, 8, 8).astype(np.float32)

@@ -23,7 +23,7 @@ from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
 
 # %%
-# The data, 900 rows of which 150 are to be forgotten, and a network that learns its rows by heart.
+# The data, 900 rows of which 150 are to be forgotten, and a network that memorises its rows.
 
 rng = np.random.default_rng(0)
 X, y = load_digits(return_X_y=True)
@@ -138,7 +138,7 @@ grid = np.meshgrid(np.linspace(*axes.get_xlim()), np.linspace(*axes.get_ylim()))
 lines = axes.contour(*grid, (grid[0] + 1) / 2 - grid[1], 8, colors="0.75", linewidths=1, zorder=0)
 axes.clabel(lines, fmt="%.2f", fontsize=8)
 axes.set_xlabel("utility: accuracy on held-out rows")
-axes.set_ylabel("forgetting score (0: the attack is a coin toss)")
+axes.set_ylabel("forgetting score (0: the attack is at chance level)")
 axes.set_title("Candidates of the grid, mean over three folds; lines of equal NoMUS")
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 plt.show()

@@ -177,7 +177,7 @@ for name, network in models.items():
 # As it comes, DLFD hardly touches the poison. Stronger, it is close to the retrained network; its
 # settings were picked by hand on these rows, so this is an illustration and no comparison. FineTune
 # with the same rate and epochs leaves everything as it was, so that here it is the perturbation
-# that forgets. EUk, which draws the last half of the layers anew, and RandomLabel do so as they
+# that forgets. EUk, which re-initialises the last half of the layers, and RandomLabel do so as they
 # come.
 #
 # NoMUS has no say here. Its attack compares with unseen rows, which have to be like the rows to

@@ -15,7 +15,7 @@ can be nearer to one retrained network than another is. **NoMUS** joins utility 
 
 Two guards stand by them, on the reporting splits: **kept**, that the accuracy on retained rows is
 the retrained network's, less .05 at most, for a network that has lost everything has nothing to
-give away; and **forgot**, that the AUC of the calibrated attack is within .1 of a coin toss. The
+give away; and **forgot**, that the AUC of the calibrated attack is within .1 of chance level. The
 first decides who is ranked.
 """
 
@@ -103,15 +103,15 @@ plt.show()
 # same people. They are not corrected for how many there are. Ties share a rank, and a method whose
 # figures scatter widely has a better one than its mean deserves. Below, for each cap, the rank by
 # distance in each domain. A dash is a method that no setting brings under the cap, "lost" one that
-# has lost accuracy on retained rows, and "dear" one that cost more than the cap on some reporting
-# split.
+# has lost accuracy on retained rows, and "expensive" one that cost more than the cap on some
+# reporting split.
 
 
 def ranks(cap):
     """Methods by domains, those that are best over the domains first."""
     here = methods[methods.cap == cap].set_index(["method", "domain"])
     rank = here.relative_js_distance_rank
-    text = rank.map("{:.0f}".format).where(rank.notna(), "dear").where(here.kept == 1, "lost")
+    text = rank.map("{:.0f}".format).where(rank.notna(), "expensive").where(here.kept == 1, "lost")
     table = text.unstack("domain", fill_value="–")
     order = rank.unstack("domain").fillna(rank.max() + 1).mean(axis=1).sort_values().index
     return table.loc[order, [name for name in domains if name in table]].rename(columns=DOMAINS)
@@ -206,7 +206,7 @@ def all_figures(domain, cap):
     counts = here.set_index("method")[["n_seeds", "n_within"]]
     table["splits"] = counts.n_seeds
     table["settings"] = ["" if np.isnan(n) else f"{n:.0f}" for n in counts.n_within]
-    failed = {"kept": "lost", "forgot": "remembers", "in_cap": "dear"}
+    failed = {"kept": "lost", "forgot": "remembers", "in_cap": "expensive"}
     table["failed"] = [
         ", ".join(word for flag, word in failed.items() if not row[flag])
         for row in here.to_dict("records")

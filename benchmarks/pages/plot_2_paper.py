@@ -1,11 +1,11 @@
 """
-What the paper looked at
+What the paper examined
 ========================
 
-The paper of DLFD looks at the share of rows to forget, at the number of epochs, and at what each
-component contributes. Here the same is done on two domains with many people, beside fine-tuning,
+The paper of DLFD varies the share of rows to forget, the number of epochs, and which components
+are left out. Here the same is done on two domains with many people, beside fine-tuning,
 EU-k, a training from scratch of half the length, and DLFD as published (one epoch, six steps of
-.05, no clean term, no statistics estimated anew). All have default settings. Those of DLFD were
+.05, no clean term, no statistics re-estimated). All have default settings. Those of DLFD were
 chosen on other draws of these and other people, which favours it over the others here. On the
 speeches, which are trained for eight epochs, its five cost more than retraining; costs are in the
 tables.
@@ -114,7 +114,7 @@ ablation("component", "DLFD, all components")
 # Batch normalisation
 # -------------------
 # The synthesised rows pass through the normalisation layers, too. Their statistics may be kept as
-# the run leaves them, estimated anew on clean batches afterwards (the default), or be the
+# the run leaves them, re-estimated on clean batches afterwards (the default), or be the
 # original's throughout.
 
-ablation("statistics", "estimated anew")
+ablation("statistics", "re-estimated")

@@ -65,7 +65,7 @@ plt.show()
 # %%
 # Un-fitting everything
 # ---------------------
-# NoMUS does not look at the retained rows. Every setting of every method that was tried in tuning,
+# NoMUS does not use the retained rows. Every setting of every method that was tried in tuning,
 # by its NoMUS less the retrained network's on the same split, against its accuracy on retained
 # rows: to the left are networks that have lost what they should have kept, and many are above 0.
 
@@ -102,7 +102,7 @@ print(
 # The right figures on the wrong rows
 # -----------------------------------
 # The gap compares means: how many forget rows are right, not which. Take the retrained network and
-# deal its answers to the forget rows of each class out among them anew: accuracy, losses, attack
+# deal its answers to the forget rows of each class out among them again: accuracy, losses, attack
 # and so NoMUS and gap stay what they were, to the last digit. Row by row it is another network.
 
 rows = misleading[misleading.part == "rows"]

@@ -36,7 +36,7 @@ from skunlearn import all_unlearners
 # settings as every method, and each beside itself without the synthesised rows (named
 # ``FineTune``):
 #
-# * **reset**: the last layers (a quarter of them to all) are drawn anew first, as EU-k does;
+# * **reset**: the last layers (a quarter of them to all) are re-initialised first, as EU-k does;
 # * **shrunk**: the original's weights are mixed with fresh ones first (10 to 90 %), after shrink
 #   and perturb (arXiv 1910.08475);
 # * **targets**: forget rows are also trained towards the probabilities that a network trained from
@@ -86,8 +86,8 @@ figure.supxlabel("distance to the retrained network")
 plt.show()
 
 # %%
-# **Reset** with all layers drawn anew, and **shrunk** with most of each weight fresh, are close to
-# a training from scratch. The settings that were chosen:
+# **Reset** with all layers re-initialised, and **shrunk** with most of each weight fresh, are
+# close to a training from scratch. The settings that were chosen:
 
 chosen = read("chosen", long)
 amounts = chosen[chosen.method.isin(VARIANTS)].copy()

@@ -1,6 +1,6 @@
 """The checks of DLFD's own paper: share of rows forgotten, epochs, components, batch normalisation.
 
-DLFD has its default settings but for the one that is looked at. Rows are written as they come; a
+DLFD has its default settings but for the one that is varied. Rows are written as they come; a
 run that was stopped goes on where it was. A row's trial says what it is: "share=0.1", "epochs=3".
 """
 

@@ -21,7 +21,7 @@ SHOWN = {  # and whether greater is better, which decides the ranks
     "seconds": None,
 }
 SUMMARY = ["domain", "cap", "method", "trial", "n_seeds", "kept", "forgot", "in_cap"]
-ATTACK = 0.1  # how far the AUC of the calibrated attack may be from a coin toss
+ATTACK = 0.1  # how far the AUC of the calibrated attack may be from chance level
 SUMMARY += [f"{name}{kind}" for name in SHOWN for kind in ("", "_sd")]
 SUMMARY += [f"{name}_rank" for name, greater in SHOWN.items() if greater is not None]
 
@@ -116,7 +116,7 @@ def summarise(domain, choices, rows):
     A rank is 1 plus the number of methods that are better: ties share it. Ranked are methods that
     keep the retrained network's accuracy on retained rows, less `GUARD` (`kept`), and cost no more
     than the cap on any split (`in_cap`); not the references, the controls and the variants.
-    `forgot` says whether the calibrated attack is within `ATTACK` of a coin toss.
+    `forgot` says whether the calibrated attack is within `ATTACK` of chance level.
 
     Parameters
     ----------

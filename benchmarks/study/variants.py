@@ -199,7 +199,7 @@ class Drawn(Matched):
 class _ShortOfCeiling:
     """How far the loss on forget rows is below that on held-out ones; 0 above it.
 
-    Both are looked at every 8 batches, on at most 128 rows; while the forget rows as a whole are
+    Both are measured every 8 batches, on at most 128 rows; while the forget rows as a whole are
     above, nothing is added.
     """
 
