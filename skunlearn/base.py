@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skorch.history import History
     from typing_extensions import Self
 
+    from skunlearn._engine.task import Task
     from skunlearn._engine.typing import (
         Array,
         HeldOutLabels,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         RandomState,
         RowsLike,
     )
-    from skunlearn._engine.validation import Task
 
 __all__ = ["BaseUnlearner", "Request", "Rows"]
 

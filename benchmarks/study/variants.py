@@ -18,7 +18,7 @@ from skunlearn import DLFD
 from skunlearn._engine.build import fresh_network
 from skunlearn._engine.predict import logits
 from skunlearn._engine.run import cycle, fit_network
-from skunlearn.methods.last_layers import last_layers, start_last_layers
+from skunlearn.methods.last_layers import _start_last_layers, last_layers
 
 _WITHOUT = {"perturb_steps": 0}
 
@@ -78,7 +78,7 @@ class AfterReset(_Changed):
     amounts: ClassVar = [0.25, 0.5, 0.75, 1.0]
 
     def _change(self, net, fresh):
-        start_last_layers(net, last_layers(net.module_, self.amount), fresh)
+        _start_last_layers(net, last_layers(net.module_, self.amount), fresh)
 
 
 class AfterShrinking(_Changed):

@@ -290,7 +290,7 @@ class EUk(CFk):
         net = self._copy(request.original)
         last = last_layers(net.module_, self.k)
         fresh = fresh_network(self._check_estimator(), request.retain, len(self.classes_))
-        start_last_layers(net, last, fresh)
+        _start_last_layers(net, last, fresh)
         return self._train_last_layers(net, request, last)
 
 
@@ -314,7 +314,7 @@ def _is_layer(layer):
     return any(_is_trainable(part) for part in (layer, *parts))
 
 
-def start_last_layers(net, last, fresh):
+def _start_last_layers(net, last, fresh):
     """Give the layers in `last` what they start with in a fresh network, where there is one."""
     starts = {} if fresh is None else dict(plain(fresh.module_).named_modules())
     # From the output, so that a module that also sets its children's weights has the last word.
