@@ -1,4 +1,4 @@
-"""Distillation of the original, on the retained rows, into a network that starts afresh."""
+"""Distillation of the original, on the retained rows, into a network with fresh weights."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Distill(NetworkUnlearner):
     """Distil the original into a fresh network, on the retained rows alone.
 
     The student starts as a retraining would, or, with less `noise`, between that and the original.
-    For each batch of retained rows it imitates the original, whose outputs say more than labels do:
-    so it needs a fraction of the epochs of a training. The rows to forget pass through neither
-    network. It is the second and third step of UNDO [1]_.
+    It is trained to imitate the outputs [2]_ of the original on the retained rows, which takes
+    fewer epochs than learning the labels. The rows to forget pass through neither network. It is
+    the second and third step of UNDO [1]_.
 
     Parameters
     ----------
@@ -92,11 +92,11 @@ class Distill(NetworkUnlearner):
     over them of the divergences of their Bernoulli distributions. ``n`` epochs cost ``n + 1/3``
     passes over the retained rows, or ``n * 4/3`` where the teacher is asked for each batch.
 
-    Where a training of a few epochs learns the task, the student is nearer to a retrained network
-    than a shorter training of the same cost. Where it does not, the student is as far away as that,
-    and less noise or more epochs are needed. What the student learns is the opinion of a network
-    that has seen the rows to forget, so something of them may leak, the more, the smaller the noise
-    and the longer the run. Attacks on each row with many models see it
+    In a prototype, where a training of a few epochs learned the task, the student was nearer to a
+    retrained network than a shorter training of the same cost. Where it did not, the student was
+    as far away as that; then less noise or more epochs are needed. The student learns the outputs
+    of a network that has seen the rows to forget, so something of them may leak: the more, the
+    smaller the noise and the longer the run. Attacks on each row with many models show it
     (:func:`~skunlearn.shadow_margins`); the attack on losses and closeness do not. Held-out rows
     are not used.
 
