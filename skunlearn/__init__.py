@@ -1,6 +1,7 @@
 """Machine unlearning with the habits of scikit-learn."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation import (
@@ -66,12 +67,21 @@ __all__ = [
 _SUBPACKAGES = ("callbacks", "datasets", "features", "inspection", "model_selection", "transport")
 
 
-def __getattr__(name):
-    # Imported when asked for: some load parts of scikit-learn that skorch does without.
-    if name in _SUBPACKAGES:
-        return import_module(f"skunlearn.{name}")
-    raise AttributeError(f"module 'skunlearn' has no attribute {name!r}")
+if TYPE_CHECKING:  # which would otherwise take every name for one of the package
+    from skunlearn import callbacks as callbacks
+    from skunlearn import datasets as datasets
+    from skunlearn import features as features
+    from skunlearn import inspection as inspection
+    from skunlearn import model_selection as model_selection
+    from skunlearn import transport as transport
+else:
+
+    def __getattr__(name):
+        # Imported when asked for: some load parts of scikit-learn that skorch does without.
+        if name in _SUBPACKAGES:
+            return import_module(f"skunlearn.{name}")
+        raise AttributeError(f"module 'skunlearn' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_SUBPACKAGES})

@@ -73,17 +73,19 @@ def public_functions():
 FUNCTIONS = public_functions()
 
 
-def names_of(module):
-    """The names of a module, and those that only a type checker imports."""
-    names = dict(vars(module))
+def type_checking_names(module):
+    """What only a type checker sees of a module."""
+    names = {}
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             exec(compile(ast.Module(node.body, []), module.__name__, "exec"), names)
+    names.pop("__builtins__", None)
     return names
 
 
 def hints_of(function):
-    return typing.get_type_hints(function, names_of(sys.modules[function.__module__]))
+    module = sys.modules[function.__module__]
+    return typing.get_type_hints(function, vars(module) | type_checking_names(module))
 
 
 def choices_in(hint):
@@ -133,6 +135,10 @@ def test_a_literal_has_the_choices_that_the_docstring_has():
                     assert choices_in(hints[each]) == documented | quoted, (name, each)
                     compared += 1
     assert compared > 10
+
+
+def test_a_type_checker_sees_the_modules_that_are_imported_when_asked_for():
+    assert type_checking_names(skunlearn).keys() == set(skunlearn._SUBPACKAGES)
 
 
 def hyperparameter(cls, name):

@@ -6,6 +6,7 @@ import numpy as np
 from skorch import NeuralNetClassifier
 from torch import nn
 
+import skunlearn
 from skunlearn import DLFD, SISA, FineTune, compare_unlearners, shadow_margins, unlearning_report
 from skunlearn.datasets import fetch_cmu_faces, make_identity_images
 from skunlearn.inspection import FeatureDistributionDisplay, UnlearningCurveDisplay
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     X, y = np.zeros((10, 2)), np.arange(10) % 2
     mask, indices = np.arange(10) < 3, np.arange(3)
 
+    skunlearn.FinTune(net)  # E: attr-defined
+    skunlearn.transport.wasserstein_distance(X, X)  # E: attr-defined
     FineTune(net, max_epochs="five")  # E: arg-type
     FineTune(net, lr="small")  # E: arg-type
     FineTune(net, epochs=5)  # E: call-arg
