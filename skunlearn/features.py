@@ -37,6 +37,7 @@ class FeatureExtractor(
     """Transform rows into a fitted network's activations at a named layer.
 
     The network is used as it is: `fit` trains nothing, and `transform` can be called without it.
+    After `fit`, arrays must have as many columns as those it was given.
 
     Parameters
     ----------
@@ -50,6 +51,13 @@ class FeatureExtractor(
         layer that runs last. A layer that runs several times is read at its last run.
     batch_size : int, default=None
         Rows that go through the network at a time; None for the network's own.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Size of the second axis of `X` in `fit`, where `X` is an array.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Column names, where `X` is a data frame.
 
     See Also
     --------
@@ -124,6 +132,8 @@ class FeatureExtractor(
         ValueError
             If `estimator` is not of one network, or there is no such layer.
         """
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)
         self._read(X, one_row=True)
         return self
 
@@ -151,6 +161,7 @@ class FeatureExtractor(
         return self._read(X)
 
     def _read(self, X, one_row=False):
+        given = X
         estimator, net, X = self._network(X)
         if self.batch_size is not None:
             check_number("batch_size", self.batch_size, 1, integer=True)
@@ -159,6 +170,8 @@ class FeatureExtractor(
                 X = check_array(X, allow_nd=True)
             else:
                 X = validate_data(estimator, X, reset=False, allow_nd=True)
+            if not is_lazy(net, given) and (one_row or hasattr(self, "n_features_in_")):
+                validate_data(self, given, reset=one_row, skip_check_array=True)
         settings = (
             {} if self.batch_size is None else {"iterator_valid__batch_size": self.batch_size}
         )
@@ -204,12 +217,25 @@ class FeatureExtractor(
         estimator, X = unwrap(self.estimator, X)
         net = getattr(estimator, "estimator_", estimator)
         if not isinstance(net, NeuralNet):
+            if hasattr(estimator, "estimators_"):
+                raise ValueError(
+                    f"estimator must be of one network; got a {type(estimator).__name__}, an "
+                    "ensemble of several, which have no layer in common. Pass one of its "
+                    "estimators_."
+                )
             raise ValueError(
                 "estimator must be a fitted skorch network, an unlearner with one (its "
                 "estimator_), a Pipeline that ends in one of these, or a FrozenEstimator of them; "
                 f"got {self.estimator!r}."
             )
         return estimator, net, X
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.three_d_array = tags.input_tags.dict = True
+        return tags
 
     def __sklearn_is_fitted__(self):
         try:

@@ -1,3 +1,7 @@
+import copy
+import inspect
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,12 +9,14 @@ import sklearn
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import (
     GroupShuffleSplit,
     KFold,
     ShuffleSplit,
     StratifiedKFold,
+    check_cv,
     cross_validate,
 )
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -378,6 +384,35 @@ def test_mask_and_groups_are_requested_by_default(kind):
     with sklearn.config_context(enable_metadata_routing=True):
         requests = get_routing_for_object(kind()).split.requests
     assert requests == {"forget": True, "groups": True}
+
+
+@pytest.mark.parametrize(
+    "cv",
+    [
+        ForgetKFold(3, shuffle=True, random_state=0, forget=np.arange(30) < 5),
+        ForgetShuffleSplit(4, test_size=3, random_state=0, forget=np.arange(30) < 5),
+    ],
+)
+def test_splitters_are_copied_pickled_and_checked_as_scikit_learns_are(cv):
+    X = np.zeros((30, 2))
+    given = inspect.signature(type(cv)).parameters
+    assert vars(cv).keys() == set(given)  # stored by the names that they are given by
+    assert check_cv(cv) is cv
+    assert cv.get_n_splits(X) == len(list(cv.split(X))) == cv.n_splits
+    first = list(cv.split(X))
+    for other in (clone(cv, safe=False), copy.deepcopy(cv), pickle.loads(pickle.dumps(cv))):
+        assert repr(other) == repr(cv)
+        for parts, others in zip(first, other.split(X.tolist()), strict=True):
+            for rows, other_rows in zip(parts, others, strict=True):
+                assert np.array_equal(rows, other_rows)
+
+
+@pytest.mark.parametrize("kind", [ForgetKFold, ForgetShuffleSplit])
+def test_requests_of_a_splitter_can_be_set_and_are_copied(kind):
+    with sklearn.config_context(enable_metadata_routing=True):
+        cv = kind().set_split_request(groups=False)
+        for each in (cv, copy.deepcopy(cv), pickle.loads(pickle.dumps(cv))):
+            assert get_routing_for_object(each).split.requests == {"forget": True, "groups": False}
 
 
 def test_repr_reads_like_scikit_learns():

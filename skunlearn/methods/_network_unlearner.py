@@ -492,6 +492,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         tags.classifier_tags.multi_label = (
             self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
         )
+        tags.input_tags.three_d_array = tags.input_tags.dict = True
         return tags
 
     def __getstate__(self):

@@ -553,6 +553,7 @@ class SISA(BaseUnlearner):
         tags = super().__sklearn_tags__()
         if isinstance(self.estimator, NeuralNet):
             tags.classifier_tags.multi_label = is_multilabel(self.estimator)
+            tags.input_tags.three_d_array = tags.input_tags.dict = True
         elif hasattr(self.estimator, "fit"):
             tags.input_tags = get_tags(self.estimator).input_tags
         return tags
