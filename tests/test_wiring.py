@@ -727,7 +727,7 @@ def piped(arguments):
 def reported(arguments):
     networks = ("unlearner", "original", "reference", "reference_2")
     fitted = {name: model(arguments[name]) for name in networks}
-    return skunlearn.unlearning_report(**arguments | fitted).figures
+    return skunlearn.unlearning_report(**arguments | fitted).metrics
 
 
 def margins(function):

@@ -1,4 +1,4 @@
-"""What is measured of a network that has unlearned: every figure, with its interval."""
+"""What is measured of a network that has unlearned: every metric, with its interval."""
 
 import math
 
@@ -83,7 +83,7 @@ class Subject:
 
 
 class Measure:
-    """The figures, each with its interval."""
+    """The metrics, each with its interval."""
 
     def __init__(self, n_splits, n_resamples, level, seed):
         self.n_splits = n_splits
@@ -225,7 +225,7 @@ class Measure:
             confidence_level=self.level,
             random_state=self.seed,
         )
-        return {f"{name}_attack_{figure}": interval for figure, interval in report.items()}
+        return {f"{name}_attack_{metric}": interval for metric, interval in report.items()}
 
     def _guesses(self, subject):
         """How often the loss attack was right about each row, and asked: of each side an array."""

@@ -21,9 +21,9 @@ MEANINGS = {
     "nomus": "(utility + 1) / 2 - forgetting score; greater is better; blind to retained rows",
     "overshoot": "how far forget losses lie above unseen ones, in nats; ideal as retrained",
     **{
-        f"{signal}_attack_{figure}": text
+        f"{signal}_attack_{metric}": text
         for signal in (*SIGNALS, "calibrated")
-        for figure, text in (
+        for metric, text in (
             ("accuracy", "share of forget and unseen rows told apart; ideal 0.5"),
             ("auc", "chance that a forget row looks more familiar than an unseen one; ideal 0.5"),
             ("tpr", "share of forget rows recognised at 1 % false alarms; ideal 0.01"),
@@ -44,8 +44,8 @@ MEANINGS = {
 def records(report):
     """The metrics of a report: a dict for each metric and network."""
     return [
-        {"figure": name, "network": network, **interval._asdict(), "meaning": MEANINGS[name]}
-        for name, intervals in report.figures.items()
+        {"metric": name, "network": network, **interval._asdict(), "meaning": MEANINGS[name]}
+        for name, intervals in report.metrics.items()
         for network, interval in intervals.items()
     ]
 
@@ -53,12 +53,12 @@ def records(report):
 def as_json(report, indent):
     """A report as strict JSON."""
     content = {"report": type(report).__name__, **asdict(report)}
-    content["figures"] = {
+    content["metrics"] = {
         name: {
             "meaning": MEANINGS[name],
             **{network: interval._asdict() for network, interval in intervals.items()},
         }
-        for name, intervals in report.figures.items()
+        for name, intervals in report.metrics.items()
     }
     return json.dumps(nan_to_none(content), indent=indent, allow_nan=False, ensure_ascii=False)
 
@@ -88,7 +88,7 @@ def as_html(report):
             *(_cell("td", text, "right", _NUMBERS) for text in cells),
             _cell("td", MEANINGS[key], "left", "opacity:0.7;font-size:smaller"),
         )
-        for key, (name, *cells) in zip(report.figures, lines)
+        for key, (name, *cells) in zip(report.metrics, lines)
     )
     parameters = html.escape(json.dumps(nan_to_none(report.parameters), indent=2, default=str))
     return (
@@ -110,14 +110,14 @@ def facts(report):
             for name, value in report.rows.items()
         },
         "versions": ", ".join(f"{name} {number}" for name, number in report.versions.items()),
-        "figures": f"with nominal {level:.0%} confidence intervals over rows",
+        "metrics": f"with nominal {level:.0%} confidence intervals over rows",
     }
 
 
 def _lines(report):
     """The metrics as text: a header and a line for each."""
     yield "", *(name.replace("_", " ") for name in report.networks)
-    for name, intervals in report.figures.items():
+    for name, intervals in report.metrics.items():
         cells = (
             "{:.3f} [{:.3f}, {:.3f}]".format(*intervals[network]) if network in intervals else "-"
             for network in report.networks

@@ -109,10 +109,10 @@ class UnlearnerComparison:
             f"{type(self).__name__}: mean ± standard deviation over {n_seeds} seed(s)",
             " " * width + "".join(f"{name.replace('_', ' '):>22}" for name in columns),
         ]
-        for name, figures in summary.items():
+        for name, metrics in summary.items():
             cells = (
                 "-" if np.isnan(mean) else f"{mean:.3f}" + (f" ± {std:.3f}" * (std == std))
-                for mean, std in figures.values()
+                for mean, std in metrics.values()
             )
             lines.append(f"{name:{width}}" + "".join(f"{cell:>22}" for cell in cells))
         return "\n".join(lines)

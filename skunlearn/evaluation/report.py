@@ -57,8 +57,8 @@ class UnlearningReport:
         ``"count"`` and ``"sha256"`` of the sets ``"retain"``, ``"forget"`` and ``"unseen"``.
     settings : dict
         Parameters of the report itself.
-    figures : dict of str to dict of str to Interval
-        ``figures["utility"]["unlearned"]`` is a tuple ``(value, low, high)`` with these names.
+    metrics : dict of str to dict of str to Interval
+        ``metrics["utility"]["unlearned"]`` is a tuple ``(value, low, high)`` with these names.
 
     See Also
     --------
@@ -95,13 +95,13 @@ class UnlearningReport:
     versions: dict[str, str]
     rows: dict[str, dict[str, Any]]
     settings: dict[str, Any]
-    figures: dict[str, dict[str, Interval]]
+    metrics: dict[str, dict[str, Interval]]
 
     @property
     def table(self) -> Any:  # numpydoc ignore=RT01
         """Every metric of every network, one a row: a DataFrame, or a list of dicts.
 
-        The columns are ``figure``, ``network``, ``value``, ``low``, ``high`` and ``meaning``. It is
+        The columns are ``metric``, ``network``, ``value``, ``low``, ``high`` and ``meaning``. It is
         a list where pandas is not installed.
         """
         rows = records(self)
@@ -193,7 +193,7 @@ def unlearning_report(
     -------
     report : UnlearningReport
         `print` it, display it in a notebook, or file it with ``report.to_json()``;
-        ``report.table`` has a row for each figure of each network, and ``report.figures`` the
+        ``report.table`` has a row for each metric of each network, and ``report.metrics`` the
         numbers by name.
 
     Raises
@@ -259,11 +259,11 @@ def unlearning_report(
     ... )
     >>> report.rows["forget"]["count"]
     50
-    >>> value, low, high = report.figures["gap"]["unlearned"]
+    >>> value, low, high = report.metrics["gap"]["unlearned"]
     >>> 0 <= low <= value <= high
     True
     >>> report.table.columns.tolist()
-    ['figure', 'network', 'value', 'low', 'high', 'meaning']
+    ['metric', 'network', 'value', 'low', 'high', 'meaning']
     """
     check_number("n_splits", n_splits, 1, integer=True)
     check_number("n_resamples", n_resamples, 2, integer=True)
@@ -297,7 +297,7 @@ def unlearning_report(
             "confidence_level": float(confidence_level),
             "random_state": int(seed),
         },
-        figures=_by_figure(_measured(measure, subjects, features, codes[1][rows])),
+        metrics=_by_metric(_measured(measure, subjects, features, codes[1][rows])),
     )
 
 
@@ -379,10 +379,10 @@ def _measured(measure, subjects, features, y):
     return metrics
 
 
-def _by_figure(metrics):
+def _by_metric(metrics):
     """The same by metric, in the order of the report."""
     return {
-        figure: {name: own[figure] for name, own in metrics.items() if figure in own}
-        for figure in MEANINGS
-        if any(figure in own for own in metrics.values())
+        metric: {name: own[metric] for name, own in metrics.items() if metric in own}
+        for metric in MEANINGS
+        if any(metric in own for own in metrics.values())
     }

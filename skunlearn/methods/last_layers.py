@@ -315,7 +315,17 @@ def _is_layer(layer):
 
 
 def _start_last_layers(net, last, fresh):
-    """Give the layers in `last` what they start with in a fresh network, where there is one."""
+    """Give the last layers what they start with in a fresh network, where there is one.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The network to change.
+    last : list of tuple (str, torch.nn.Module)
+        Its last layers, as `last_layers` returns them.
+    fresh : skorch.NeuralNet or None
+        The fresh network; None re-initialises layer by layer.
+    """
     starts = {} if fresh is None else dict(plain(fresh.module_).named_modules())
     # From the output, so that a module that also sets its children's weights has the last word.
     for name, layer in reversed(last):

@@ -334,7 +334,7 @@ def test_labels_inside_dicts_are_scored_reported_and_compared(faces, rows):
     small = {"n_resamples": 10}
     report = unlearning_report(model, kept, **without, original=model, **small)
     expected = unlearning_report(model, X[:80], y[:80], **with_labels, original=model, **small)
-    assert report.figures["utility"] == expected.figures["utility"]
+    assert report.metrics["utility"] == expected.metrics["utility"]
     few = {"seeds": [0], "n_splits": 2, "n_resamples": 2}
     found = compare_unlearners([FineTune(net)], kept, **without, X_val=unseen, **few)
     by_arrays = compare_unlearners(

@@ -149,11 +149,11 @@ def test_figures_are_those_of_a_report_on_networks_made_by_hand(problem):
         random_state=3,
     )
     compared = set()
-    for figure, intervals in report.figures.items():
+    for metric, intervals in report.metrics.items():
         for name, network in (("FineTune", "unlearned"), ("Original", "original")):
-            if network in intervals and figure in found[name]:
-                assert found[name][figure] == pytest.approx(intervals[network].value), figure
-                compared.add(figure)
+            if network in intervals and metric in found[name]:
+                assert found[name][metric] == pytest.approx(intervals[network].value), metric
+                compared.add(metric)
     assert compared >= {
         "nomus",
         "gap",

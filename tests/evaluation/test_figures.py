@@ -1,4 +1,4 @@
-"""Intervals of figures, where they can be worked out otherwise."""
+"""Intervals of metrics, where they can be worked out otherwise."""
 
 import numpy as np
 import pytest

@@ -97,12 +97,12 @@ def truth_and_rest(model, X, y):
 def test_accuracies_and_their_exact_intervals(report, models, data):
     X, y, X_test, y_test, forget = data
     for name, model in models.items():
-        for figure, rows, labels in (
+        for metric, rows, labels in (
             ("utility", X_test, y_test),
             ("retain_accuracy", X[~forget], y[~forget]),
             ("forget_accuracy", X[forget], y[forget]),
         ):
-            value, low, high = report.figures[figure][name]
+            value, low, high = report.metrics[metric][name]
             assert value == pytest.approx(accuracy_score(labels, model.predict(rows)))
             n, k = len(labels), round(value * len(labels))
             assert low == pytest.approx(beta.ppf(0.025, k, n - k + 1))
@@ -112,24 +112,24 @@ def test_accuracies_and_their_exact_intervals(report, models, data):
 def test_forgetting_and_nomus_are_those_of_the_scorers(report, models, data):
     X, y, X_test, y_test, forget = data
     sets = {"X_forget": X[forget], "y_forget": y[forget]}
-    figures = report.figures
+    metrics = report.metrics
     for name, model in models.items():
         nomus = get_scorer("nomus", **sets)(model, X_test, y_test)
         forgetting = -get_scorer("neg_forgetting_score", **sets)(model, X_test, y_test)
-        assert figures["nomus"][name].value == pytest.approx(nomus)
-        assert figures["forgetting_score"][name].value == pytest.approx(forgetting)
-        accuracy = figures["loss_attack_accuracy"][name]
+        assert metrics["nomus"][name].value == pytest.approx(nomus)
+        assert metrics["forgetting_score"][name].value == pytest.approx(forgetting)
+        accuracy = metrics["loss_attack_accuracy"][name]
         assert abs(accuracy.value - 0.5) == pytest.approx(forgetting)
         low = (
             0
             if accuracy.low <= 0.5 <= accuracy.high
             else min(abs(accuracy.low - 0.5), abs(accuracy.high - 0.5))
         )
-        assert figures["forgetting_score"][name].low == pytest.approx(low)
-        assert figures["nomus"][name].high == pytest.approx(
-            figures["utility"][name].high / 2 + 0.5 - low
+        assert metrics["forgetting_score"][name].low == pytest.approx(low)
+        assert metrics["nomus"][name].high == pytest.approx(
+            metrics["utility"][name].high / 2 + 0.5 - low
         )
-    assert figures["forgetting_score"]["original"].low > 0.02
+    assert metrics["forgetting_score"]["original"].low > 0.02
 
 
 def test_attacks_and_overshoot(report, models, data):
@@ -138,15 +138,15 @@ def test_attacks_and_overshoot(report, models, data):
     for name, model in models.items():
         losses = row_losses(model, X[forget], y[forget]), row_losses(model, X_test, y_test)
         auc = roc_auc_score(members, -np.concatenate(losses))
-        assert report.figures["loss_attack_auc"][name].value == pytest.approx(auc, abs=1e-3)
-        assert report.figures["overshoot"][name].value == pytest.approx(
+        assert report.metrics["loss_attack_auc"][name].value == pytest.approx(auc, abs=1e-3)
+        assert report.metrics["overshoot"][name].value == pytest.approx(
             overshoot(*losses), abs=1e-3
         )
         probas = model.predict_proba(X[forget]), model.predict_proba(X_test)
         entropies = [-(p * np.log(p)).sum(axis=1) for p in probas]
         auc = roc_auc_score(members, -np.concatenate(entropies))
-        assert report.figures["entropy_attack_auc"][name].value == pytest.approx(auc, abs=1e-3)
-    assert report.figures["loss_attack_auc"]["original"].value > 0.6
+        assert report.metrics["entropy_attack_auc"][name].value == pytest.approx(auc, abs=1e-3)
+    assert report.metrics["loss_attack_auc"]["original"].value > 0.6
 
 
 def test_calibration_is_by_the_second_retraining_if_there_is_one(report, models, data):
@@ -163,13 +163,13 @@ def test_calibration_is_by_the_second_retraining_if_there_is_one(report, models,
         ]
         return roc_auc_score(np.repeat([1, 0], list(map(len, signals))), np.concatenate(signals))
 
-    found = report.figures["calibrated_attack_auc"]
+    found = report.metrics["calibrated_attack_auc"]
     assert list(found) == ["unlearned", "original", "retrained"]
     for name, interval in found.items():
         expected = auc(models[name], models["retrained_2"])
         assert interval.value == pytest.approx(expected, abs=2e-3)
     alone = make_report({k: models[k] for k in ("unlearned", "retrained")}, data)
-    found = alone.figures["calibrated_attack_auc"]
+    found = alone.metrics["calibrated_attack_auc"]
     assert list(found) == ["unlearned"]
     expected = auc(models["unlearned"], models["retrained"])
     assert found["unlearned"].value == pytest.approx(expected, abs=2e-3)
@@ -177,7 +177,7 @@ def test_calibration_is_by_the_second_retraining_if_there_is_one(report, models,
 
 def test_closeness_to_the_retrained_network(report, models, data):
     X, _, _, _, forget = data
-    figures, last = report.figures, models["retrained"]
+    metrics, last = report.metrics, models["retrained"]
     accuracies = ("utility", "retain_accuracy", "forget_accuracy")
 
     def distance(a, b):
@@ -193,25 +193,25 @@ def test_closeness_to_the_retrained_network(report, models, data):
     floor = distance(last, models["retrained_2"])
     for name in ("unlearned", "original", "retrained_2"):
         differences = [
-            abs(figures[figure][name].value - figures[figure]["retrained"].value)
-            for figure in (*accuracies, "loss_attack_accuracy")
+            abs(metrics[metric][name].value - metrics[metric]["retrained"].value)
+            for metric in (*accuracies, "loss_attack_accuracy")
         ]
-        assert figures["gap"][name].value == pytest.approx(np.mean(differences))
-        assert figures["tug_of_war"][name].value == pytest.approx(
+        assert metrics["gap"][name].value == pytest.approx(np.mean(differences))
+        assert metrics["tug_of_war"][name].value == pytest.approx(
             np.prod([1 - d for d in differences[:3]])
         )
         same = models[name].predict(X[forget]) == last.predict(X[forget])
-        assert figures["agreement"][name].value == pytest.approx(same.mean())
+        assert metrics["agreement"][name].value == pytest.approx(same.mean())
         away = distance(models[name], last)
-        assert figures["js_distance"][name].value == pytest.approx(away, rel=1e-3)
+        assert metrics["js_distance"][name].value == pytest.approx(away, rel=1e-3)
         if name != "retrained_2":  # of which it would be 1, whatever the two are
-            low, high = figures["relative_js_distance"][name][1:]
-            ratio = figures["relative_js_distance"][name].value
+            low, high = metrics["relative_js_distance"][name][1:]
+            ratio = metrics["relative_js_distance"][name].value
             assert ratio == pytest.approx(away / floor, rel=1e-3)
             assert low < ratio < high
-    assert figures["relative_js_distance"].keys() == {"unlearned", "original"}
-    assert figures["gap"]["original"].value > 0.05
-    assert "retrained" not in figures["gap"]
+    assert metrics["relative_js_distance"].keys() == {"unlearned", "original"}
+    assert metrics["gap"]["original"].value > 0.05
+    assert "retrained" not in metrics["gap"]
 
 
 def test_intervals_of_closeness_are_those_of_resampled_rows(report, models, data):
@@ -226,7 +226,7 @@ def test_intervals_of_closeness_are_those_of_resampled_rows(report, models, data
         ends = abs(low), abs(high)
         bounds.append((0 if low <= 0 <= high else min(ends), max(ends)))
     low, high = np.transpose(bounds)
-    _, found_low, found_high = report.figures["tug_of_war"]["original"]
+    _, found_low, found_high = report.metrics["tug_of_war"]["original"]
     assert found_low == pytest.approx(np.prod(1 - high), abs=0.03)
     assert found_high == pytest.approx(np.prod(1 - low), abs=0.03)
     # Rows drawn for each network apart would double the width where the two mostly agree.
@@ -234,7 +234,7 @@ def test_intervals_of_closeness_are_those_of_resampled_rows(report, models, data
 
 
 def test_every_figure_lies_in_its_interval(report):
-    for name, intervals in report.figures.items():
+    for name, intervals in report.metrics.items():
         for value, low, high in intervals.values():
             assert low <= value <= high, name
 
@@ -250,19 +250,19 @@ def test_collapse_beside_the_retrained_network(report, models, data):
         ("unlearned", result.unlearned),
         ("retrained", result.retrained),
     ):
-        for figure, value in found.items():
-            assert report.figures[figure][name].value == pytest.approx(value)
-    ratios = report.figures["cka_ratio"]
+        for metric, value in found.items():
+            assert report.metrics[metric][name].value == pytest.approx(value)
+    ratios = report.metrics["cka_ratio"]
     assert set(ratios) == {"unlearned", "retrained", "retrained_2"}
     assert ratios["unlearned"].value == pytest.approx(result.ratio["linear_cka"])
     # No more than a moment of a mean, but the same kind of number as that of a bootstrap.
-    value, low, high = report.figures["linear_cka"]["original"]
+    value, low, high = report.metrics["linear_cka"]["original"]
     assert 0.01 < high - low < 0.3
 
 
 def test_features_are_those_of_the_layer_that_is_named(models, data):
     _, _, X_test, y_test, _ = data
-    found = make_report(models, data, n_resamples=20, feature_layer="hidden.0").figures
+    found = make_report(models, data, n_resamples=20, feature_layer="hidden.0").metrics
     Z = FeatureExtractor(models["unlearned"], layer="hidden.0").transform(X_test)
     assert found["linear_cka"]["unlearned"].value == pytest.approx(linear_cka(Z, y_test))
 
@@ -270,8 +270,8 @@ def test_features_are_those_of_the_layer_that_is_named(models, data):
 def test_without_others_there_are_the_figures_of_one_network(models, data):
     report = make_report({"unlearned": models["unlearned"]}, data)
     assert set(report.networks) == {"unlearned"}
-    assert not set(report.figures) & {"gap", "calibrated_attack_auc", "linear_cka", "cka_ratio"}
-    assert len(report.figures) == 18
+    assert not set(report.metrics) & {"gap", "calibrated_attack_auc", "linear_cka", "cka_ratio"}
+    assert len(report.metrics) == 18
 
 
 def test_each_network_predicts_each_row_once(models, data, monkeypatch):
@@ -291,7 +291,7 @@ def test_it_is_repeatable_and_leaves_everything_as_it_was(models, data):
     net.module_.train()
     states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     models = {name: models[name] for name in ("unlearned", "original", "retrained")}
-    first, second, third = (make_report(models, data, random_state=i).figures for i in (3, 3, 4))
+    first, second, third = (make_report(models, data, random_state=i).metrics for i in (3, 3, 4))
     assert first == second
     assert first != third
     assert net.module_.training
@@ -319,9 +319,9 @@ def test_json_is_strict_and_says_everything(report):
     assert content["rows"]["unseen"]["count"] == 240
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", content["date"])
     assert content["settings"]["n_resamples"] == 400
-    for name, intervals in report.figures.items():
-        assert content["figures"][name].pop("meaning")
-        assert content["figures"][name] == {k: v._asdict() for k, v in intervals.items()}
+    for name, intervals in report.metrics.items():
+        assert content["metrics"][name].pop("meaning")
+        assert content["metrics"][name] == {k: v._asdict() for k, v in intervals.items()}
     assert len(report.to_json(indent=None).splitlines()) == 1
 
 
@@ -344,9 +344,9 @@ def test_infinite_figures_and_parameters_are_null_in_json(models, data):
     report = unlearning_report(
         model, X, y, forget=forget, X_unseen=X_test, y_unseen=y_test, original=model, n_resamples=9
     )
-    assert report.figures["scatter_ratio"]["original"].value == float("inf")
+    assert report.metrics["scatter_ratio"]["original"].value == float("inf")
     content = json.loads(report.to_json())
-    assert content["figures"]["scatter_ratio"]["original"]["value"] is None
+    assert content["metrics"]["scatter_ratio"]["original"]["value"] is None
     assert content["parameters"]["lr"] is None
 
 
@@ -454,10 +454,10 @@ def test_digests_do_not_depend_on_what_the_rows_are_kept_in(data):
 
 def test_table_is_a_frame_or_a_list(report, monkeypatch):
     frame = report.table
-    assert frame.columns.tolist() == ["figure", "network", "value", "low", "high", "meaning"]
-    one = frame[(frame.figure == "nomus") & (frame.network == "original")].iloc[0]
-    assert (one.value, one.low, one.high) == report.figures["nomus"]["original"]
-    assert len(frame) == sum(map(len, report.figures.values()))
+    assert frame.columns.tolist() == ["metric", "network", "value", "low", "high", "meaning"]
+    one = frame[(frame.metric == "nomus") & (frame.network == "original")].iloc[0]
+    assert (one.value, one.low, one.high) == report.metrics["nomus"]["original"]
+    assert len(frame) == sum(map(len, report.metrics.values()))
     monkeypatch.setitem(sys.modules, "pandas", None)
     assert report.table == frame.to_dict("records")
 
@@ -470,7 +470,7 @@ def test_repr_has_a_line_for_each_figure_and_a_column_for_each_network(report):
     assert header.split() == ["unlearned", "original", "retrained", "retrained", "2"]
     line = next(line for line in lines if line.startswith("  NoMUS "))
     cells = re.findall(r"[\d.]+ \[[\d.]+, [\d.]+\]", line)
-    value, low, high = report.figures["nomus"]["original"]
+    value, low, high = report.metrics["nomus"]["original"]
     assert len(cells) == 4
     assert cells[1] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
     assert next(line for line in lines if line.startswith("  gap ")).split()[-4] == "-"
@@ -503,7 +503,7 @@ def test_html_is_well_formed_and_escaped(models, data):
     parser = Parser()
     parser.feed(text)
     assert parser.open_tags == ()
-    assert parser.cells == 5 * len(report.figures) + len(facts(report))
+    assert parser.cells == 5 * len(report.metrics) + len(facts(report))
 
 
 def test_networks_of_every_kind_are_compared(models, data):
@@ -524,16 +524,16 @@ def test_networks_of_every_kind_are_compared(models, data):
         reference_2=other,
         n_resamples=20,
     )
-    utility = report.figures["utility"]
+    utility = report.metrics["utility"]
     assert utility["unlearned"].value == pytest.approx(pipeline.score(X_test, y_test))
     assert utility["original"].value == pytest.approx(models["original"].score(X_test, y_test))
     assert utility["retrained"].value == pytest.approx(shards.score(X_test, y_test))
     assert utility["retrained_2"].value == pytest.approx(other.score(X_test, y_test))
-    assert set(report.figures["linear_cka"]) == {"unlearned", "original"}
+    assert set(report.metrics["linear_cka"]) == {"unlearned", "original"}
     assert report.method == "skunlearn.methods.finetune.FineTune"
     assert report.parameters["steps"][1][1]["class"] == "skunlearn.methods.finetune.FineTune"
     frozen = make_report({**models, "original": FrozenEstimator(models["original"])}, data)
-    assert frozen.figures["utility"]["original"] == utility["original"]
+    assert frozen.metrics["utility"]["original"] == utility["original"]
 
 
 def test_an_estimator_decides_by_its_own_rule(data):
@@ -544,7 +544,7 @@ def test_an_estimator_decides_by_its_own_rule(data):
     report = unlearning_report(
         model, X, y, forget=forget, X_unseen=X_test, y_unseen=y_test, n_resamples=2
     )
-    utility = report.figures["utility"]["unlearned"].value
+    utility = report.metrics["utility"]["unlearned"].value
     assert utility == pytest.approx(model.score(X_test, y_test))
     assert utility < LogisticRegression().fit(X, y).score(X_test, y_test) - 0.05
 
@@ -566,13 +566,13 @@ def test_several_labels_per_row(data):
         reference_2=models[2],
         n_resamples=50,
     )
-    utility = report.figures["utility"]["unlearned"]
+    utility = report.metrics["utility"]["unlearned"]
     assert utility.value == pytest.approx(np.mean(models[0].predict(X_test) == Y_test))
     assert 0 < utility.low < utility.value < utility.high < 1
     same = models[0].predict(X[forget]) == models[1].predict(X[forget])
-    assert report.figures["agreement"]["unlearned"].value == pytest.approx(same.mean())
-    assert 0.2 < report.figures["relative_js_distance"]["unlearned"].value < 5
-    assert report.figures["cka_ratio"]["unlearned"].value == 1
+    assert report.metrics["agreement"]["unlearned"].value == pytest.approx(same.mean())
+    assert 0.2 < report.metrics["relative_js_distance"]["unlearned"].value < 5
+    assert report.metrics["cka_ratio"]["unlearned"].value == 1
 
 
 def test_a_binary_network_decides_by_its_threshold(data):
@@ -591,7 +591,7 @@ def test_a_binary_network_decides_by_its_threshold(data):
     report = unlearning_report(
         model, X, y, forget=forget, X_unseen=X_test, y_unseen=y_test, n_resamples=2
     )
-    assert report.figures["utility"]["unlearned"].value == pytest.approx(
+    assert report.metrics["utility"]["unlearned"].value == pytest.approx(
         model.score(X_test, y_test)
     )
 
@@ -629,9 +629,9 @@ def test_networks_that_cannot_be_compared_are_refused(models, data):
 
 def test_retrainings_that_do_not_differ_leave_out_the_distance_in_their_units(models, data):
     same = {**models, "retrained_2": models["retrained"]}
-    figures = make_report(same, data).figures
-    assert "relative_js_distance" not in figures
-    assert figures["js_distance"]["unlearned"].value > 0
+    metrics = make_report(same, data).metrics
+    assert "relative_js_distance" not in metrics
+    assert metrics["js_distance"]["unlearned"].value > 0
 
 
 def test_unseen_rows_that_were_trained_on_are_noticed(models, data):
@@ -651,15 +651,15 @@ def test_four_unseen_rows_have_no_figures_of_collapse(models, data):
     _, _, X_test, y_test, _ = data
     rows = np.concatenate([np.flatnonzero(y_test == label)[:2] for label in "ab"])
     few = {"X_unseen": X_test[rows], "y_unseen": y_test[rows]}
-    assert "linear_cka" not in make_report(models, data, **few).figures
+    assert "linear_cka" not in make_report(models, data, **few).metrics
 
 
 def test_level_is_that_of_every_interval(models, data):
     wide, narrow = (
-        make_report(models, data, n_resamples=400, confidence_level=level).figures
+        make_report(models, data, n_resamples=400, confidence_level=level).metrics
         for level in (0.95, 0.5)
     )
-    for figure in (
+    for metric in (
         "loss_attack_accuracy",
         "loss_attack_auc",
         "utility",
@@ -669,13 +669,13 @@ def test_level_is_that_of_every_interval(models, data):
         "overshoot",
         "linear_cka",
     ):
-        (_, a, b), (_, c, d) = (found[figure]["unlearned"] for found in (wide, narrow))
-        assert 0.2 < (d - c) / (b - a) < 0.65, figure  # of a Gaussian: 0.674 / 1.960 = 0.344
+        (_, a, b), (_, c, d) = (found[metric]["unlearned"] for found in (wide, narrow))
+        assert 0.2 < (d - c) / (b - a) < 0.65, metric  # of a Gaussian: 0.674 / 1.960 = 0.344
 
 
 def test_low_end_of_nomus_takes_the_worst_of_both(report):
-    figures = report.figures
-    for name, nomus in figures["nomus"].items():
-        utility, forgetting = figures["utility"][name], figures["forgetting_score"][name]
+    metrics = report.metrics
+    for name, nomus in metrics["nomus"].items():
+        utility, forgetting = metrics["utility"][name], metrics["forgetting_score"][name]
         assert nomus.low == pytest.approx(utility.low / 2 + 0.5 - forgetting.high)
         assert nomus.high == pytest.approx(utility.high / 2 + 0.5 - forgetting.low)

@@ -103,7 +103,7 @@ def main() -> None:
     report = unlearning_report(
         fitted, X_train, y_train, forget=forget, X_unseen=X_test, y_unseen=y_test, reference=trained
     )
-    low: float = report.figures["utility"]["unlearned"].low
+    low: float = report.metrics["utility"]["unlearned"].low
     shadow = shadow_margins(FineTune(net), X_train, y_train, forget=forget, n_models=8)
     tpr: float = u_lira(shadow.margins, shadow.member, max_fpr=0.05).tpr
     seen, unseen = (
