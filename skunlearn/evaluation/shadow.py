@@ -366,14 +366,14 @@ def _check(unlearner, X, y, forget, folder, random_state):
     return y, forget
 
 
-def _margins(unlearner, X, y, look_at, X_unseen, y_unseen, X_val, y_val, tasks, folder, n_jobs):
+def _margins(unlearner, X, y, measured, X_unseen, y_unseen, X_val, y_val, tasks, folder, n_jobs):
     """Margins, of shape (n_tasks, n_rows), of the rows to measure and then of unseen ones.
 
     A task is a mask of the rows to train on, one of those to unlearn, and a seed.
     """
     if X_unseen is not None:
         y_unseen = given_labels("y_unseen", X_unseen, y_unseen)
-    content = X, y, look_at, X_unseen, y_unseen, X_val, y_val
+    content = X, y, measured, X_unseen, y_unseen, X_val, y_val
     margins, paths = [None] * len(tasks), [None] * len(tasks)
     if folder is not None:
         folder = Path(folder).absolute()
@@ -410,7 +410,7 @@ def _read(path):
 
 def _run(unlearner, content, train, forget, seed, path):
     """Train and unlearn one model; return the margins, and write them where `path` says."""
-    X, y, look_at, X_unseen, y_unseen, X_val, y_val = content
+    X, y, measured, X_unseen, y_unseen, X_val, y_val = content
     model = clone(unlearner).set_params(random_state=seed)
     which = np.flatnonzero(train)
     mask = forget[which] if forget.any() else None
@@ -421,7 +421,7 @@ def _run(unlearner, content, train, forget, seed, path):
         proba = model.predict_proba(X)
         return -attack_signal(y, proba, signal="logit", labels=model.classes_)
 
-    which = np.flatnonzero(look_at)
+    which = np.flatnonzero(measured)
     # A data loader draws from the global generator, for which other threads may have plans.
     with seeded(seed, getattr(unlearner.estimator, "device", "cpu")):
         margins = margins_of(take_rows(X, which), y[which])
