@@ -22,6 +22,7 @@ from skunlearn._engine.files import write
 
 REFERENCES = ("Original", "Retrain", "Retrain again")
 KEYS = ("domain", "method", "seed", "trial")
+TEXTS = ("domain", "method", "trial", "error", "part", "case", "precision", "device")
 FIGURES = (
     *("utility", "balanced_utility", "retain_accuracy", "forget_accuracy", "forgetting_score"),
     *("nomus", "nomus_low", "nomus_high", "gap", "tug_of_war", "agreement", "js_distance"),
@@ -124,7 +125,7 @@ def _text(value):
 def _value(key, text):
     if key == "params":
         return json.loads(text) if text else {}
-    if key in ("domain", "method", "trial", "error", "part", "case"):
+    if key in TEXTS:
         return text
     return float(text) if text else np.nan
 
