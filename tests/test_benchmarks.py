@@ -36,6 +36,17 @@ def test_benchmark_prints_its_table(monkeypatch, capsys):
     assert isinstance(benchmark["copies_in_a_process"]("DLFD", 64, 2), float)
 
 
+@pytest.mark.filterwarnings("default")
+def test_benchmark_of_an_epoch_prints_its_ratios(monkeypatch, capsys):
+    path = BENCHMARK.with_name("bench_epoch.py")
+    tiny = f"--rows 32 --batch 16 --epochs 1 --repeats 1 --threads {torch.get_num_threads()}"
+    monkeypatch.setattr("sys.argv", [str(path), *tiny.split()])
+    runpy.run_path(str(path))["main"]()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["MLP", "ResNet"]
+    assert all(len(line.split()) == 6 for line in lines[2:])
+
+
 class CountingRows(torch.utils.data.Dataset):
     def __init__(self, n):
         self.X = torch.as_tensor(np.random.RandomState(0).normal(size=(n, 4)), dtype=torch.float32)

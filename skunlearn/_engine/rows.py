@@ -111,13 +111,23 @@ class Rows(Dataset):
         return x, self.y[i]
 
     def __getitems__(self, which: Sequence[int]) -> list[tuple[Any, Tensor]]:
-        # A batch at once where rows are simply those of an array: row by row takes longer than a
-        # small network does.
-        if self.dtype is None or not holds_array(self.data):
+        if not self.is_array:
             return [self[i] for i in which]
+        return list(zip(*self.stacked(which)))
+
+    @property
+    def is_array(self):
+        """Whether rows are simply those of an array, to be cast."""
+        return self.dtype is not None and holds_array(self.data)
+
+    def stacked(self, which):
+        """A batch at once of rows of an array: row by row takes longer than a small network does.
+
+        It is what torch's ``default_collate`` makes of the rows.
+        """
         x = self.data.X[self.index[which]]
         x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
-        return list(zip(x, self.y[which]))
+        return [x, self.y[which]]
 
     def take(self, which: ArrayLike) -> Rows:
         """The rows at the given positions, or where a mask is True.
@@ -198,6 +208,22 @@ class Rows(Dataset):
         """
         which = range(len(self)) if which is None else which
         return self.collate(self.__getitems__(list(which)))
+
+
+class StackedRows(Rows):
+    """Rows of an array that a loader is given as batches, which it need not collate.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows, of which `is_array` is true.
+    """
+
+    def __init__(self, rows):
+        super().__init__(rows.data, rows.y, rows.index, rows.dtype, rows.collate)
+
+    def __getitems__(self, which):
+        return self.stacked(which)
 
 
 class JoinedRows(Dataset):

@@ -10,12 +10,12 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.utils import to_device
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from skunlearn._engine.build import attributes, configure, sizes_from_data
 from skunlearn._engine.predict import count_columns, plain, predict_proba
 from skunlearn._engine.random import preserve_rng_and_modes
-from skunlearn._engine.rows import MarkedBatch, MarkedRows, cast_for
+from skunlearn._engine.rows import MarkedBatch, MarkedRows, Rows, StackedRows, cast_for
 
 
 class TrainingRun:
@@ -335,7 +335,15 @@ def batches(net, rows, *, whole=False, batch_size=None):
         vary[prefix + "drop_last"] = True
     with attributes(net, vary):
         loader = net.get_iterator(rows, training=True)
+        is_plain = type(loader) is DataLoader and loader.collate_fn is default_collate
+        if is_plain and type(rows) is Rows and rows.is_array:
+            loader = net.get_iterator(StackedRows(rows), training=True)
+            loader.collate_fn = _as_it_is
     return _MarkedLoader(loader, rows) if isinstance(rows, MarkedRows) else loader
+
+
+def _as_it_is(batch):
+    return batch
 
 
 def cycle(net, rows, *, whole=False):
