@@ -4,23 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _num_samples, validate_data
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from sklearn.utils.validation import _num_samples
+from skorch import NeuralNet, NeuralNetRegressor
 from skorch.utils import is_dataset
 from torch import nn
 
 from skunlearn._engine.validation import (
     Whole,
-    as_dataset,
     as_pair,
     check_forget,
     check_kind,
     encode_labels,
-    is_lazy,
-    is_multilabel,
-    labels_of,
     unwrapped,
 )
 
@@ -74,82 +68,6 @@ def check_samplers(net):
             )
 
 
-def check_network_X(unlearner, net, X):
-    """Rows for a network to predict; a data set is left to skorch."""
-    X = unwrapped(X)
-    return X if is_lazy(net, X) else validate_data(unlearner, X, reset=False, allow_nd=True)
-
-
-def check_network_data(unlearner, net, X, y, x_name, y_name, reset):
-    """Rows as a data set and their labels, for the network of an unlearner to train on."""
-    if is_lazy(net, X, x_name):
-        if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                vars(unlearner).pop(name, None)
-        data = as_dataset(net, X)
-        if not len(data):
-            raise ValueError(f"{x_name} must hold at least one row; got none.")
-        as_pair(data[0], x_name)
-        if y is None:
-            if not is_dataset(X):
-                raise ValueError(f"{y_name} must be given unless {x_name} yields pairs.")
-            y = labels_of(data, x_name)
-        y = np.asarray(y)
-        if y.shape[:1] != (len(data),):
-            raise ValueError(
-                f"{y_name} must have a label for each of the {len(data)} rows of {x_name}; "
-                f"got shape {y.shape}."
-            )
-    else:
-        X, y = validate_data(unlearner, X, y, reset=reset, allow_nd=True, multi_output=True)
-        data = as_dataset(net, X)
-    check_targets(unlearner, net, y, y_name)
-    return data, y if is_multilabel(net) else column_or_1d(y, warn=True)
-
-
-def check_targets(unlearner, net, y, y_name):
-    """Raise a ValueError for labels of a kind that the criterion does not take."""
-    # Of what is missing, NaN is not equal to itself, and pandas' NA has no truth value.
-    if y.dtype.kind in "fO" and any(
-        value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
-    ):
-        raise ValueError(f"{y_name} must hold the label of every row; got missing values.")
-    try:
-        check_classification_targets(y)
-        given, taken = type_of_target(y) == "multilabel-indicator", is_multilabel(net)
-    except ValueError as error:
-        raise ValueError(
-            f"{y_name}: {error} Pass one class for each row, such as the argmax of shares of "
-            "several, or an indicator matrix of 0 and 1."
-        ) from error
-    name = getattr(net.criterion, "__name__", type(net.criterion).__name__)
-    one_hot = given and (y.sum(axis=1) == 1).all()
-    if given and not (taken and unlearner.multilabel):
-        way = f"{y_name}.argmax(axis=1)"
-        if hasattr(net, "classes") and net.classes is not None:
-            way = f"np.asarray(net.classes)[{way}]"
-        several = f"the criterion of estimator, {name}, takes"
-        remedy = "Use torch.nn.BCEWithLogitsLoss."
-        if taken:
-            several = f"{type(unlearner).__name__} works with"
-            remedy = "Use a method whose attribute multilabel is True, such as DLFD."
-        elif isinstance(net, NeuralNetBinaryClassifier):
-            several = "a NeuralNetBinaryClassifier takes"
-            remedy = "Use skorch.NeuralNetClassifier with torch.nn.BCEWithLogitsLoss."
-        raise ValueError(
-            f"{y_name} is an indicator matrix of 0 and 1, of shape {y.shape}, but {several} "
-            f"one label per row. {f'It is one-hot: pass {way}.' if one_hot else remedy}"
-        )
-    if taken and not given:
-        raise ValueError(
-            f"{y_name} has one label per row, shape {y.shape}, and is not an indicator matrix "
-            f"of 0 and 1, which the criterion of estimator, {name}, takes. For one label per "
-            "row, use torch.nn.CrossEntropyLoss and a module with an output for each class, or "
-            "for two classes skorch.NeuralNetBinaryClassifier and a module with one output. "
-            f"For several labels per row, pass {y_name} of shape (n_samples, n_labels)."
-        )
-
-
 @dataclass(frozen=True)
 class Task:
     """What `fit` or `unlearn` was given, checked; labels are codes, positions in `classes_`."""
@@ -183,14 +101,14 @@ class Given:
         mask = np.zeros(len(y), dtype=bool)
         if self.forget is not None:
             mask = check_forget(self.forget, len(y), X)
-        val = self._check_val(check_data)
-        if mask.any():
-            _check_needs(needs, mask, val, type(unlearner).__name__)
-        elif unlearns:
+        if unlearns and not mask.any():
             raise ValueError(
                 "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
                 f"({len(y)},) that is True for the rows to forget."
             )
+        val = self._held_out(check_data)
+        if mask.any():
+            _check_needs(needs, mask, val, type(unlearner).__name__)
         if reset:
             unlearner.classes_ = unlearner._check_classes(data, y)
         codes = encode_labels(y, unlearner.classes_)
@@ -215,7 +133,7 @@ class Given:
                 "y_val=skunlearn.model_selection.Whole(y_val), which nothing slices."
             )
 
-    def _check_val(self, check_data):
+    def _held_out(self, check_data):
         X_val, y_val = unwrapped(self.X_val), unwrapped(self.y_val)
         if X_val is None:
             if y_val is not None:

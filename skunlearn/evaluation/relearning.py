@@ -14,8 +14,7 @@ from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.random import draw_seed, preserve_rng_and_modes, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import TrainingRun
-from skunlearn._engine.task import check_network_data
-from skunlearn._engine.validation import check_number, encode_labels, unwrapped
+from skunlearn._engine.validation import check_network_data, check_number, encode_labels, unwrapped
 from skunlearn.base import BaseUnlearner
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.metrics import sample_log_loss, utility_score

@@ -39,14 +39,11 @@ from skunlearn._engine.predict import (
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun, fit_network, split_rows
-from skunlearn._engine.task import (
-    check_network,
-    check_network_data,
-    check_network_X,
-    check_row_shapes,
-)
+from skunlearn._engine.task import check_network, check_row_shapes
 from skunlearn._engine.validation import (
     as_dataset,
+    check_network_data,
+    check_network_X,
     check_number,
     distinct_classes,
     is_multilabel,
@@ -173,13 +170,14 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         Where the unlearner has `lr`, `optimizer`, `batch_size` or `max_epochs` and they are not
         None, they replace the network's own. Batches are shuffled unless the network says not.
         """
-        cost = vars(self).setdefault("_cost", Cost())
-        with cost.unwatched(original):
-            parts = copy_parts(plain_parts(original))
-        return self._assemble(parts, original)
+        return self._assemble(None, original)
 
-    def _assemble(self, parts: dict[str, Any], original: NeuralNet) -> NeuralNet:
-        """A network of the given modules and criteria, otherwise as :meth:`_copy` makes one."""
+    def _assemble(self, parts: dict[str, Any] | None, original: NeuralNet) -> NeuralNet:
+        """What :meth:`_copy` makes, of the given modules and criteria or of the original's own."""
+        cost = vars(self).setdefault("_cost", Cost())
+        if parts is None:
+            with cost.unwatched(original):
+                parts = copy_parts(plain_parts(original))
         template = self._check_estimator()
         settings = self._settings()
         ways = ("shuffle", "sampler", "batch_sampler")
@@ -191,7 +189,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         if original.compile:
             settings["compile"] = False  # for the run: hooks of layers would not run
         net = assemble(template, parts, len(self.classes_), **settings)
-        self._cost.watch(net)
+        cost.watch(net)
         return net
 
     def _check_hyperparameters(self) -> None:
@@ -341,12 +339,15 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         """Compare the networks before and after a run, on a few rows."""
         few = [rows.take(np.arange(min(len(rows), _FEW))) for rows in (forget, retain)]
         nets = original, net
+        probas = kept = None
         if "original" in self.needs:
-            before, after = (predict_proba(model, few[0]) for model in nets)
-            self._check_changed(np.abs(after - before).max(), len(few[0]))
+            probas = [predict_proba(model, few[0]) for model in nets]
         if len(retain):
-            before, after = (loss_and_accuracy(model, few[1]) for model in nets)
-            self._check_kept(net, before, after, len(few[1]))
+            kept = [loss_and_accuracy(model, few[1]) for model in nets]
+        if probas is not None:
+            self._check_changed(np.abs(probas[1] - probas[0]).max(), len(few[0]))
+        if kept is not None:
+            self._check_kept(net, *kept, len(few[1]))
 
     def _check_changed(self, moved, n_rows):
         """Warn of a run that did nothing to the rows that it was to forget."""
