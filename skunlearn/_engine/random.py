@@ -3,6 +3,7 @@
 import contextlib
 import random
 import threading
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -84,3 +85,8 @@ def seeded(seed, device):
 def draw_seed(random_state):
     """An int to seed a call with."""
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def one_seed(random_state):
+    """An int for several draws that have to be alike; an int is its own."""
+    return random_state if isinstance(random_state, Integral) else draw_seed(random_state)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skunlearn._engine.random import draw_seed, preserve_modes
+from skunlearn._engine.random import one_seed, preserve_modes
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.unwrap import innermost, network_of
 from skunlearn._engine.validation import (
@@ -273,7 +272,7 @@ def unlearning_report(
     mask = _check_sets(forget, X, y, y_unseen)
     classes = np.asarray(unlearner.classes_)
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
-    seed = random_state if isinstance(random_state, Integral) else draw_seed(random_state)
+    seed = one_seed(random_state)
     nets = {name: network_of(model) for name, model in models.items()}
     with preserve_modes(*(net for net in nets.values() if net is not None)):
         subjects = {

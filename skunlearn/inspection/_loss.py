@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skunlearn._engine.random import one_seed
 from skunlearn._engine.validation import check_values, given_labels
 from skunlearn.inspection._drawing import COLORS, panels, style
 from skunlearn.inspection._rows import (
@@ -15,7 +16,6 @@ from skunlearn.inspection._rows import (
     by_network,
     by_network_and_set,
     check_mask,
-    one_seed,
     row_losses,
 )
 from skunlearn.metrics import membership_inference_accuracy

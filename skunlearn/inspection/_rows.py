@@ -1,10 +1,8 @@
 """The sets of rows that the displays compare, and the networks they compare them in."""
 
 from collections.abc import Mapping
-from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from skunlearn._engine.validation import check_forget
 from skunlearn.metrics import sample_log_loss
@@ -58,10 +56,3 @@ def row_losses(estimator, X, y):
     """Cross-entropy of each row."""
     labels = getattr(estimator, "classes_", None)
     return sample_log_loss(np.asarray(y), np.asarray(estimator.predict_proba(X)), labels=labels)
-
-
-def one_seed(random_state):
-    """An integer, so that all networks in a plot are attacked in the same way."""
-    if isinstance(random_state, Integral):
-        return random_state
-    return check_random_state(random_state).randint(np.iinfo(np.int32).max)

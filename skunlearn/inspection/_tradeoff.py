@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skunlearn._engine.random import one_seed
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.validation import check_values, given_labels
 from skunlearn.inspection._drawing import COLORS, GREY, panels, place_labels, style
-from skunlearn.inspection._rows import by_network, check_mask, one_seed, row_losses
+from skunlearn.inspection._rows import by_network, check_mask, row_losses
 from skunlearn.metrics import forgetting_score, utility_score
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, check_cv, cross_val_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
+from skunlearn._engine.random import one_seed
 from skunlearn._engine.validation import check_number, check_values
 from skunlearn.metrics._scores import _check_labels
 from skunlearn.transport import transport_distance
@@ -75,9 +76,7 @@ def _folds(cv, random_state):
     if not isinstance(cv, Integral):
         return check_cv(cv)
     check_number("cv", cv, 2, integer=True)
-    if not isinstance(random_state, Integral):
-        random_state = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    return StratifiedKFold(cv, shuffle=True, random_state=random_state)
+    return StratifiedKFold(cv, shuffle=True, random_state=one_seed(random_state))
 
 
 def linear_probe_score(
