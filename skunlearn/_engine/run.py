@@ -1,4 +1,7 @@
-"""The training run: skorch's epochs and batches, with a step that a method may have of its own."""
+"""The training run: skorch's epochs and batches, with a step that a method may have of its own.
+
+It has over 500 lines because loaders, schedules and the count of samples change with the loop.
+"""
 
 import contextlib
 from collections.abc import Mapping

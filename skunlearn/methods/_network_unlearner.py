@@ -1,4 +1,7 @@
-"""Unlearners of one network: what every method but an ensemble derives from."""
+"""Unlearners of one network: what every method but an ensemble derives from.
+
+It has over 500 lines because docstrings that methods of others need are a third of them.
+"""
 
 from __future__ import annotations
 
