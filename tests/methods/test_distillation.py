@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import entr
 from sklearn.frozen import FrozenEstimator
-from skorch import History
+from skorch import History, NeuralNetClassifier
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
@@ -356,6 +356,19 @@ def with_noise(n_features_in, n_classes):
     return nn.Sequential(
         nn.Linear(n_features_in, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, n_classes)
     )
+
+
+class LeavesOut(NeuralNetClassifier):
+    """As an Accelerator, which takes the rows of a batch for padding after other loaders' ends."""
+
+    def evaluation_step(self, batch, training=False):
+        return super().evaluation_step(batch, training=training)[:-1]
+
+
+def test_a_teacher_answers_for_every_row():
+    params = {"criterion": nn.CrossEntropyLoss, "module__in_features": 2, "module__out_features": 3}
+    net = LeavesOut(nn.Linear, **params).initialize()
+    assert teacher_logits(net, torch.ones(5, 2)).shape == (5, 3)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
