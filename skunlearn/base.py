@@ -447,7 +447,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             raise
 
     def __sklearn_clone__(self):
-        # Searches and cross-validation fit clones: see _check_not_sliced.
+        # Searches and cross-validation fit clones: see Given.check_not_sliced.
         clone = super().__sklearn_clone__()
         clone._is_clone = True
         return clone

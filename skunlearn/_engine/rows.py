@@ -9,7 +9,7 @@ import torch
 from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset, multi_indexing
-from torch.utils.data import Subset, default_collate
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from skunlearn._engine.validation import as_pair, is_multilabel
 
@@ -410,6 +410,8 @@ def value_range(read, items):
     return low, torch.stack([part.amax(others, True) for part in parts]).amax(0)
 
 
-def is_static(rows):
-    """Whether rows are the same whenever they are read: those of arrays, batched by torch."""
-    return type(rows.data) is Dataset and rows.collate is default_collate
+def is_static(net, rows):
+    """Whether training reads the same rows each time: those of arrays, batched by torch alone."""
+    loader = getattr(net.iterator_train, "func", net.iterator_train)
+    is_plain = loader is DataLoader and rows.collate is default_collate
+    return is_plain and type(rows.data) is Dataset

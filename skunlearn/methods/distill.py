@@ -56,8 +56,8 @@ class Distill(NetworkUnlearner):
         Rows in a batch; None for the network's own.
     cache_teacher : "auto" or bool, default="auto"
         Whether the original is asked once for each row, before the run, or for each batch of it.
-        "auto" asks once where rows are arrays, and each time where a data set or a ``collate_fn``
-        of the network's may augment them.
+        "auto" asks once where rows are arrays, and each time where a data set, a loader or a
+        ``collate_fn`` of the network's own may augment them.
     memory : str, joblib.Memory or None, default=None
         Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
@@ -177,7 +177,7 @@ class Distill(NetworkUnlearner):
         if self.max_epochs is None:
             n_epochs = max(3, math.ceil(n_epochs / 20))
         rows, known = request.retain, None
-        is_cached = is_static(rows) if self.cache_teacher == "auto" else self.cache_teacher
+        is_cached = is_static(net, rows) if self.cache_teacher == "auto" else self.cache_teacher
         if is_cached:
             rows, known = NumberedRows(rows), _outputs(request.original, rows)
 

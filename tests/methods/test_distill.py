@@ -7,7 +7,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
 from torch.nn.functional import kl_div, log_softmax, softmax
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from skunlearn import Distill, FineTune, NegGrad, Retrain
 from skunlearn.methods.distill import bernoulli_divergence
@@ -262,6 +262,31 @@ def test_where_rows_may_be_augmented_the_teacher_sees_what_the_student_does(rows
     original = FineTune(make_net(), random_state=0).fit(X, y).estimator_
     unlearner = Distill(FrozenEstimator(original), max_epochs=3, random_state=0)
     unlearner.unlearn(Augmented(X, y), y, forget=forget)
+    assert unlearner.unlearning_cost_ == pytest.approx(70 * 3 * 4 / 3)
+
+
+class OwnLoader(DataLoader):
+    """A loader that might augment rows."""
+
+
+def stack(items):
+    """A function that might, too."""
+    return default_collate(items)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"iterator_train": OwnLoader},
+        {"iterator_train__collate_fn": lambda items: default_collate(items)},
+    ],
+    ids=["loader", "collate_fn"],
+)
+def test_where_batches_may_be_augmented_the_teacher_is_asked_for_each(rows, params):
+    X, y, forget = rows
+    original = FineTune(make_net(**params), random_state=0).fit(X, y).estimator_
+    unlearner = Distill(FrozenEstimator(original), max_epochs=3, random_state=0)
+    unlearner.unlearn(X, y, forget=forget)
     assert unlearner.unlearning_cost_ == pytest.approx(70 * 3 * 4 / 3)
 
 
