@@ -31,8 +31,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     for package in set(re.findall(needed, text_of(page), re.M)):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)  # where pages write what they write
-    module = ModuleType("page")  # as in a script, whose classes can be pickled
-    monkeypatch.setitem(sys.modules, "page", module)
+    module = ModuleType("__main__")  # a script, whose classes can be pickled, for workers too
+    monkeypatch.setitem(sys.modules, "__main__", module)
     test = doctest.DocTestParser().get_doctest(text_of(page), {}, page, str(DOCS / page), 0)
     test.globs = vars(module)
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

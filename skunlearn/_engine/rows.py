@@ -116,11 +116,11 @@ class Rows(Dataset):
         return list(zip(*self.stacked(which)))
 
     @property
-    def is_array(self):
+    def is_array(self) -> bool:
         """Whether rows are simply those of an array, to be cast."""
         return self.dtype is not None and holds_array(self.data)
 
-    def stacked(self, which):
+    def stacked(self, which: Sequence[int]) -> tuple[Any, torch.Tensor]:
         """A batch at once of rows of an array: row by row takes longer than a small network does.
 
         It is what torch's ``default_collate`` makes of the rows.

@@ -21,6 +21,9 @@ from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from skorch import NeuralNet
     from torch import Tensor
 
     from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState
@@ -444,7 +447,7 @@ def _states(net):
     return [part.state_dict() for part in _parts(net)]
 
 
-def teacher_logits(teacher, X):
+def teacher_logits(teacher: NeuralNet, X: Any) -> Tensor:
     """A teacher's logits, in evaluation mode and without gradient."""
     teacher._set_training(False)
     with torch.no_grad():  # not evaluation_step, of which an Accelerator may leave out rows

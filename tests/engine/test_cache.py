@@ -575,7 +575,7 @@ def test_a_damaged_entry_is_trained_again(problem, tmp_path, damage, compress):
     content = bytearray(path.read_bytes())
     places = [len(content) // 2] if damage != "flipped" else [len(content) // 3, len(content) // 2]
     for place in places:
-        content[place] ^= 1
+        content[place] ^= 255  # of a single bit, compression may make nothing
         if damage == "other":
             joblib.dump("something else", path)
         elif damage == "older":
