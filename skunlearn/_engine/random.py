@@ -15,7 +15,7 @@ _SEEDING = threading.RLock()
 
 @contextlib.contextmanager
 def restore_accelerator(net):
-    """Let an Accelerator keep nothing of what it is given meanwhile: weights, or loaders of rows.
+    """Let an Accelerator keep no weights and no loaders that it is given inside the block.
 
     It notes all that it has prepared, and is one and the same object for every copy of a network.
     """

@@ -484,7 +484,7 @@ class Cost:
 
     @contextlib.contextmanager
     def counting(self, net):
-        """Count what goes through a network meanwhile, and no longer."""
+        """Count what goes through a network inside the block only."""
         self.watch(net)
         try:
             yield
@@ -493,7 +493,7 @@ class Cost:
 
     @contextlib.contextmanager
     def unwatched(self, net):
-        """Leave a network alone meanwhile, as for copying it: a hook would be copied, too."""
+        """Take the hook off a network inside the block, so that a copy of it has none."""
         was_watched = self._unwatch(net.module_)
         try:
             yield

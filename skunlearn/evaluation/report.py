@@ -1,4 +1,4 @@
-"""One call, one object: all that is to be said of a network that has unlearned, fit to be filed."""
+"""A report on a network that has unlearned: one object, which can be filed."""
 
 from __future__ import annotations
 

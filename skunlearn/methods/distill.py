@@ -216,7 +216,20 @@ class Distill(NetworkUnlearner):
 
 
 def bernoulli_divergence(expected: Tensor, scores: Tensor, temperature: float) -> Tensor:
-    """Sum over labels of KL(expected || scores) of softened logits, as `divergence` otherwise."""
+    """Sum over labels of KL(expected || scores) of softened logits, as `divergence` otherwise.
+
+    Parameters
+    ----------
+    expected, scores : torch.Tensor of shape (n, n_labels)
+        Logits of the teacher and of the student.
+    temperature : float
+        What logits are divided by.
+
+    Returns
+    -------
+    divergence : torch.Tensor of shape ()
+        In nats.
+    """
     expected, scores = expected / temperature, scores / temperature
     target = expected.sigmoid()
     entropy = -(target * logsigmoid(expected) + (1 - target) * logsigmoid(-expected))

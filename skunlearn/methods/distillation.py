@@ -448,14 +448,40 @@ def _states(net):
 
 
 def teacher_logits(teacher: NeuralNet, X: Any) -> Tensor:
-    """A teacher's logits, in evaluation mode and without gradient."""
+    """A teacher's logits for a batch, in evaluation mode and without gradient.
+
+    Parameters
+    ----------
+    teacher : skorch.NeuralNet
+        The network. It is left in evaluation mode.
+    X : tensor, or what else its module takes
+        A batch of inputs, of n rows.
+
+    Returns
+    -------
+    logits : torch.Tensor of shape (n, n_classes)
+        See `skunlearn._engine.predict.logits`.
+    """
     teacher._set_training(False)
     with torch.no_grad():  # not evaluation_step, of which an Accelerator may leave out rows
         return logits(teacher, teacher.infer(X))
 
 
 def divergence(expected: Tensor, scores: Tensor, temperature: float) -> Tensor:
-    """KL(expected || scores) of softened logits, the mean over rows, times temperature squared."""
+    """KL(expected || scores) of softened logits, the mean over rows, times temperature squared.
+
+    Parameters
+    ----------
+    expected, scores : torch.Tensor of shape (n, n_classes)
+        Logits of the teacher and of the student.
+    temperature : float
+        What logits are divided by.
+
+    Returns
+    -------
+    divergence : torch.Tensor of shape ()
+        In nats.
+    """
     return temperature**2 * kl_div(
         log_softmax(scores / temperature, dim=1),
         log_softmax(expected / temperature, dim=1),

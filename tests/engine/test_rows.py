@@ -540,7 +540,9 @@ def test_as_many_held_out_rows_as_rows_are_fine_outside_a_search(rows):
     model.fit(X, y, forget=FORGET, X_val=X, y_val=y).unlearn(X, y, forget=FORGET, X_val=X, y_val=y)
     copy = clone(model).fit(X, y)
     copy.unlearn(X, y, forget=FORGET, X_val=X, y_val=y)
+    assert "valid_loss" in copy.unlearning_history_[-1]
     copy.fit(X, y, forget=FORGET, X_val=Whole(X), y_val=Whole(y))
+    assert "valid_loss" in copy.unlearning_history_[-1]
     # The models of `shadow` are clones too, and are given the held-out rows as they are.
     shadow_margins(
         FineTune(make_net(max_epochs=1)),

@@ -70,6 +70,8 @@ class Passes:
 
 
 class Network(nn.Module):
+    """A hidden layer with batch normalisation; its forward passes are counted."""
+
     def __init__(self, n_features_in, n_classes, width=8):
         super().__init__()
         self.hidden = nn.Sequential(
@@ -83,6 +85,8 @@ class Network(nn.Module):
 
 
 class ImageNetwork(nn.Module):
+    """A convolution with batch normalisation, for images of 6 x 6."""
+
     def __init__(self, n_classes):
         super().__init__()
         self.hidden = nn.Sequential(
@@ -95,10 +99,13 @@ class ImageNetwork(nn.Module):
 
 
 def logit(n_features_in):
+    """A linear module with one output."""
     return nn.Linear(n_features_in, 1)
 
 
 class CountTrainings(Callback):
+    """Notes the number of rows of each training."""
+
     n_rows: list = []  # noqa: RUF012
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
@@ -106,6 +113,8 @@ class CountTrainings(Callback):
 
 
 class SeeBatches(Callback):
+    """Notes the network at each batch, and whether it is one of training."""
+
     seen: list = []  # noqa: RUF012
 
     def on_batch_end(self, net, training=False, **kwargs):
