@@ -178,7 +178,7 @@ class Domain:
     @property
     def caps(self):
         """Largest costs allowed; of a long training, more than these is a long training itself."""
-        return (0.01, 0.03, 0.1, 0.3) if self.is_long else (0.01, 0.03, 0.1, 0.3, 1.0)
+        return (0.01, 0.03, 0.05, 0.1, 0.3) if self.is_long else (0.01, 0.03, 0.1, 0.3, 1.0)
 
     def measured_share(self, figure):
         """People whom a figure is measured on, for each who is retained."""
