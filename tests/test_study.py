@@ -201,13 +201,17 @@ def test_every_unlearner_is_tuned(study):
         for name in ("DLFD", "FineTune")
         for start in ("reset", "shrunk", "targets", "ceiling", "matched", "drawn")
     }
+    variants = study.variants.variants(domain.net)
     for name in names:
         trials = study.methods.draw_trials(name, domain, 6)
         fewer = study.methods.draw_trials(name, domain, 3)
         if domain.is_long:
             few = [trials[f"few-{i}"].get("max_epochs", 1) for i in range(6)]
             assert max(few) <= 3
-        assert len(trials) == 2 * len(fewer) == (12 if domain.is_long else 6)
+            some = [trial["max_epochs"] for key, trial in trials.items() if key[:5] == "some-"]
+            assert set(some) <= {4, 5, 6}
+            assert bool(some) == ("max_epochs" in trials["0"] and name not in variants)
+        assert len(trials) == 2 * len(fewer) == (18 if some else 12)
         assert fewer.items() <= trials.items()
 
 

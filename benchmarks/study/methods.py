@@ -10,6 +10,7 @@ from skunlearn.transport import transport_distance
 
 SHORTENED = "Retrain (shortened)"
 FEW_EPOCHS = 3  # of a long training, 2.5 %
+SOME_EPOCHS = [4, 5, 6]  # up to 5 %
 PUBLISHED = {"clean_weight": 0, "bn_batches": 0}
 
 # ParameterSampler draws parameters in the order of their names. These had others when the settings
@@ -69,7 +70,8 @@ def draw_trials(name, domain, n_trials):
     """The settings that a method is tried with, by trial.
 
     Where training is long there are as many again of those that take few epochs, for the smallest
-    caps. The first of each kind are those of fewer trials.
+    caps, and as many of those that take some more, for the cap of 5 %; the variants of DLFD go
+    without these. The first of each kind are those of fewer trials.
     """
     space = tuned(domain)[name].search_space()
     if name == "DLFD (published)":
@@ -79,6 +81,8 @@ def draw_trials(name, domain, n_trials):
         if "max_epochs" in space:
             space["max_epochs"] = [n for n in space["max_epochs"] if n <= FEW_EPOCHS]
         found |= _draw(space, n_trials, 1, "few-")
+        if "max_epochs" in space and name not in variants(domain.net):
+            found |= _draw(space | {"max_epochs": SOME_EPOCHS}, n_trials, 2, "some-")
     return found
 
 
