@@ -25,7 +25,7 @@ from skunlearn.transport import transport_distance
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
-MODULES += ("checks", "cost", "defaults", "misleading", "overlap")
+MODULES += ("attacks", "checks", "cost", "defaults", "misleading", "overlap")
 METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
@@ -576,6 +576,57 @@ def test_overlap_is_measured_beside_its_floor(study, tmp_path, monkeypatch):
     apart = {row["trial"]: float(row["distance"]) / float(row["floor"]) for row in rows}
     assert 0.5 < apart["rows"] < 1.5  # they lie among the others
     assert apart["people of a class"] > 1.2 * apart["rows"]
+
+
+def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(study.attacks, "CAPS", (0.3, 1))
+    choices = [
+        {"domain": "smoke", "method": name, "trial": trial, "cap": cap, "params": params}
+        for name, trial, cap, params in [
+            ("FineTune", "3", 0.3, {"max_epochs": 1, "lr": 1e-6}),
+            ("Retrain (shortened)", "2", 0.3, {"max_epochs": 2}),
+            ("FineTune", "3", 1.0, {"max_epochs": 1, "lr": 1e-6}),
+            ("FineTune", "4", 0.1, {"max_epochs": 1, "lr": 0.1}),
+            ("DLFD: reversed", "0", 0.3, {}),
+        ]
+    ]
+    study.tables.Table(tmp_path / "chosen-smoke.csv", study.report.CHOICE).replace(choices)
+    command = ["smoke", "--models", "8", "--klom-models", "4", "--results", str(tmp_path)]
+    study.attacks.main(command)
+    path = tmp_path / "attacks-smoke.csv"
+    rows = smoke_rows(path)
+    assert [(row["method"], row["cap"]) for row in rows] == [
+        ("Retrain", "1"),
+        ("Retrain (shortened)", "0.3"),
+        ("FineTune", "0.3"),
+        ("FineTune", "1"),
+    ]
+    assert {row["n_people"] for row in rows} == {"8"}  # four to forget and four held out
+    auc = {row["method"]: float(row["u_lira_auc"]) for row in rows}
+    assert auc["FineTune"] > auc["Retrain"]  # it is the original, all but unchanged
+    for row in rows:
+        assert float(row["u_lira_low"]) < auc[row["method"]] < float(row["u_lira_high"])
+    written = path.read_text()
+    path.write_text("".join(written.splitlines(keepends=True)[:-2]))
+
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / ".cache").rglob("*.npz")}
+    study.attacks.main(command)
+    assert path.read_text() == written
+    for file in (tmp_path / ".cache").rglob("*.npz"):  # no network was trained again
+        assert file.stat().st_mtime_ns == kept[file]
+
+
+def test_an_interval_of_an_attack_is_over_people(study):
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(40), 5)
+    member = rng.permuted(np.tile(np.arange(40) % 2 == 0, (10, 1)), axis=1)[:, who]
+    of_person = rng.normal(size=(10, 40))[:, who]  # rows of a person are alike
+    alone = rng.normal(size=(10, 200))
+    low, high = study.attacks.interval(of_person, member, who)
+    assert low < 0.5 < high
+    narrow = study.attacks.interval(alone, member, who)
+    assert high - low > 1.5 * (narrow[1] - narrow[0])
+    assert study.attacks.interval(of_person, member, who) == (low, high)
 
 
 def test_what_misleads(study, tmp_path):

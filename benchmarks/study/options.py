@@ -22,6 +22,8 @@ def options(doc, args=None):
     add("--tuning-splits", type=int, default=3, help="(%(default)s)")
     add("--reporting-splits", type=int, help="by default as many as the domain says")
     add("--objective", default="relative_js_distance", help="what is chosen by (%(default)s)")
+    add("--models", type=int, default=32, help="networks of an attack on each row (%(default)s)")
+    add("--klom-models", type=int, default=16, help="of each kind for KLoM; 0: none (%(default)s)")
     add("--data", default=os.environ.get("SKUNLEARN_STUDY_DATA"), help="folder of .npz files")
     add("--results", type=Path, default=HERE.parent / "results", help="folder of the tables")
     add("--cache", type=Path, help="folder of trained networks, by default in that of the tables")
