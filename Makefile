@@ -99,6 +99,7 @@ benchmark: $(VENV)/installed
 	for domain in $(DOMAINS); do for step in tune report summarise; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/$$step.py $$domain $(ARGS) || exit 1; \
 	done; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/compare.py $(DOMAINS) $(ARGS)
 
 # What the other pages of the study show. Stopped, it goes on where it was, but for the costs.
 questions: $(VENV)/installed

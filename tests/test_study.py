@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import ttest_1samp
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
@@ -25,7 +26,7 @@ from skunlearn.transport import transport_distance
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
-MODULES += ("attacks", "checks", "cost", "defaults", "misleading", "overlap")
+MODULES += ("attacks", "checks", "compare", "cost", "defaults", "misleading", "overlap")
 METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
@@ -457,6 +458,90 @@ def test_ties_share_a_rank(study):
     assert [name for name in summary if not summary[name]["kept"]] == ["un-fitted"]
     assert [name for name in summary if not summary[name]["in_cap"]] == ["dear"]
     assert [name for name in summary if not summary[name]["forgot"]] == ["remembers"]
+
+
+def test_an_attack_that_is_off_chance_level_both_ways_is_no_pass(study):
+    def flags(aucs):
+        rows = {
+            seed: {"retain_accuracy": 1.0, "cost": 0.1, "calibrated_attack_auc": auc}
+            for seed, auc in enumerate(aucs)
+        }
+        return study.summarise.guards(rows, rows, 0.1)["forgot"]
+
+    assert np.mean([0.41, 0.82, 0.50, 0.36, 0.81]) - 0.5 < 0.1
+    assert not flags([0.41, 0.82, 0.50, 0.36, 0.81])
+    assert flags([0.41, 0.59])
+    assert not flags([0.38, 0.62])
+
+
+def _tables_of(distances):
+    """Summaries and reports of domains, from distances by domain and method over seeds."""
+    summaries, reports = {}, {}
+    for domain, by_method in distances.items():
+        summaries[domain] = [
+            {"cap": 0.1, "method": name, "trial": "", "kept": 1}
+            | {"nomus_rank": np.nan if name == "Original" or ": " in name else 1.0}
+            for name in by_method
+        ]
+        reports[domain] = [
+            {"method": name, "trial": "", "seed": seed, "error": "", "relative_js_distance": value}
+            for name, values in by_method.items()
+            for seed, value in enumerate(values)
+        ]
+    return summaries, reports
+
+
+def test_a_tie_is_open_or_an_equivalence(study, monkeypatch):
+    smoke = study.domains.DOMAINS["smoke"]
+    monkeypatch.setattr(type(smoke), "measured_share", lambda self, figure: 0.0)
+    noise = np.array([-0.02, 0.0, 0.02, 0.01, -0.01])
+    original = [2.0] * 5
+    distances = {"Original": original, "Retrain (shortened)": [1.0] * 5}
+    distances |= {"DLFD": 1.5 + noise, "EUk": 1.05 + noise, "SSD": 1.0 + 40 * noise}
+    found = {
+        (row["ours"], row["theirs"]): row
+        for row in study.compare.compare(*_tables_of({"smoke": distances}))
+    }
+    assert {key: row["verdict"] for key, row in found.items()} == {
+        ("Retrain (shortened)", "Original"): "open",  # no scatter: no test
+        ("DLFD", "Original"): "nearer",
+        ("EUk", "Original"): "nearer",
+        ("SSD", "Original"): "nearer",
+        ("DLFD", "Retrain (shortened)"): "further",
+        ("EUk", "Retrain (shortened)"): "equivalent",
+        ("SSD", "Retrain (shortened)"): "open",
+    }
+    row = found["EUk", "Retrain (shortened)"]
+    p = ttest_1samp(0.05 + noise, 0).pvalue
+    assert (row["mean"], row["p"]) == (pytest.approx(0.05), pytest.approx(p))
+    family = [found[name, "Retrain (shortened)"] for name in ("DLFD", "EUk", "SSD")]
+    p = sorted(entry["p"] for entry in family)
+    smallest_first = np.minimum.accumulate((np.array(p) * 3 / [1, 2, 3])[::-1])[::-1]
+    assert sorted(entry["p_adjusted"] for entry in family) == pytest.approx(smallest_first)
+    interval = ttest_1samp(0.05 + noise, 0).confidence_interval(0.9)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(interval))
+
+
+def test_controls_are_pooled_over_domains_as_shares_of_the_way(study):
+    controls = {f"DLFD: {name}": [2.0, 2.0] for name in study.methods.CONTROLS}
+    summaries, reports = _tables_of(
+        {
+            "speeches": {"Original": [3.0, 3.0], "DLFD": [2.2, 2.2]} | controls,  # .2 of 2
+            "speeches-long": {"Original": [5.0, 5.0], "DLFD": [1.2, 1.2]} | controls,  # -.8 of 4
+            "faces": {"Original": [2.0, 2.0], "DLFD": [1.9, 2.1]} | controls,  # nothing
+            "ecg": {"Original": [2.0, 2.0], "DLFD": [2.1, 2.1]} | controls,  # .1
+        }
+    )
+    rows = study.compare.pool(summaries, reports)
+    assert {(row["ours"], row["control"]) for row in rows[:3]} == {
+        ("DLFD", name) for name in study.methods.CONTROLS
+    }
+    shares = [(0.1 - 0.2) / 2, 0.0, 0.1]
+    interval = ttest_1samp(shares, 0).confidence_interval()
+    for row in rows[:3]:
+        assert row["n_domains"] == 3
+        assert row["mean"] == pytest.approx(np.mean(shares))
+        assert row["half"] == pytest.approx((interval.high - interval.low) / 2)
 
 
 def test_what_fails_is_a_row_that_says_why(study, tmp_path):

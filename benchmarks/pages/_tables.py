@@ -104,6 +104,11 @@ def spread(values):
     return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
 
 
+def over_domains(name):
+    """A table of all domains at once; see `benchmarks/study/compare.py`."""
+    return pd.read_csv(RESULTS / f"{name}.csv", comment="#", dtype=TEXTS)
+
+
 class Folded:
     """A table that a page shows when it is asked to."""
 

@@ -21,7 +21,7 @@ SHOWN = {  # and whether greater is better, which decides the ranks
     "seconds": None,
 }
 SUMMARY = ["domain", "cap", "method", "trial", "n_seeds", "kept", "forgot", "in_cap"]
-ATTACK = 0.1  # how far the AUC of the calibrated attack may be from chance level
+ATTACK = 0.1  # how far the AUC of the calibrated attack may be from chance level, on average
 SUMMARY += [f"{name}{kind}" for name in SHOWN for kind in ("", "_sd")]
 SUMMARY += [f"{name}_rank" for name, greater in SHOWN.items() if greater is not None]
 
@@ -102,10 +102,12 @@ def guards(rows, retrained, cap):
         return np.mean([row[name] for row in rows.values()])
 
     enough = mean(retrained, "retain_accuracy") - GUARD
+    # Not how far the mean is: of .41, .82, .50, .36 and .81 that is .08.
+    off = np.mean([abs(row["calibrated_attack_auc"] - 0.5) for row in rows.values()])
     costs = [row["cost"] for row in rows.values()]
     return {
         "kept": int(mean(rows, "retain_accuracy") >= enough),
-        "forgot": int(abs(mean(rows, "calibrated_attack_auc") - 0.5) <= ATTACK),
+        "forgot": int(off <= ATTACK),
         "in_cap": int(not np.max(costs) > ROUNDING * cap),  # an original has none
     }
 
@@ -116,7 +118,8 @@ def summarise(domain, choices, rows):
     A rank is 1 plus the number of methods that are better: ties share it. Ranked are methods that
     keep the retrained network's accuracy on retained rows, less `GUARD` (`kept`), and cost no more
     than the cap on any split (`in_cap`); not the references, the controls and the variants.
-    `forgot` says whether the calibrated attack is within `ATTACK` of chance level.
+    `forgot` says whether the AUC of the calibrated attack is off chance level by `ATTACK` at most,
+    on average over splits.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ from skunlearn._engine.files import write
 REFERENCES = ("Original", "Retrain", "Retrain again")
 KEYS = ("domain", "method", "seed", "trial")
 TEXTS = ("domain", "method", "trial", "error", "part", "case", "precision", "device")
+TEXTS += ("ours", "theirs", "verdict", "control")
 FIGURES = (
     *("utility", "balanced_utility", "retain_accuracy", "forget_accuracy", "forgetting_score"),
     *("nomus", "nomus_low", "nomus_high", "gap", "tug_of_war", "agreement", "js_distance"),
