@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DOCUMENTED = $(wildcard skunlearn/*.py skunlearn/*/*.py skunlearn/*/*/*.py)
 
-.PHONY: demo test test-slow test-oldest test-newest test-portable coverage lint format bench benchmark questions benchmark-smoke docs clean
+.PHONY: demo test test-slow test-oldest test-newest test-portable coverage lint format bench benchmark attacks questions benchmark-smoke docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -92,6 +92,7 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python docs/check_links.py docs/_build/html
 
 DOMAINS ?= speeches speeches-long faces faces-long ecg ecg-long identities digits
+LONG ?= speeches-long faces-long ecg-long
 DEFAULTS ?= speeches speeches-long faces faces-long identities
 
 # Hours. Stopped, it goes on where it was; DOMAINS=faces does one; benchmarks/study/README.md has more.
@@ -100,6 +101,11 @@ benchmark: $(VENV)/installed
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/$$step.py $$domain $(ARGS) || exit 1; \
 	done; done
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/compare.py $(DOMAINS) $(ARGS)
+
+# Of what `make benchmark` has chosen. Tens of minutes a domain; stopped, it goes on where it was.
+attacks: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/attacks.py $(LONG) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/dial.py speeches-long faces-long $(ARGS)
 
 # What the other pages of the study show. Stopped, it goes on where it was, but for the costs.
 questions: $(VENV)/installed

@@ -26,7 +26,7 @@ from skunlearn.transport import transport_distance
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
-MODULES += ("attacks", "checks", "compare", "cost", "defaults", "misleading", "overlap")
+MODULES += ("attacks", "checks", "compare", "cost", "defaults", "dial", "misleading", "overlap")
 METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
@@ -712,6 +712,64 @@ def test_an_interval_of_an_attack_is_over_people(study):
     narrow = study.attacks.interval(alone, member, who)
     assert high - low > 1.5 * (narrow[1] - narrow[0])
     assert study.attacks.interval(of_person, member, who) == (low, high)
+
+
+def test_the_dial_is_turned_as_it_says(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(study.dial, "EPOCHS", (1,))
+    monkeypatch.setattr(study.dial, "NOISE", (1.0, 0.5))
+    command = ["smoke", "--models", "6", "--reporting-splits", "1", "--results", str(tmp_path)]
+    study.dial.main(command)
+    path = tmp_path / "dial-smoke.csv"
+    rows = smoke_rows(path)
+    settings = [("Distill", "1", "1"), ("Distill", "0.5", "1"), ("Retrain (shortened)", "", "1")]
+    controls = [(name, "1", "1") for name in study.dial.CONTROLS]
+    references = {"closeness": [("Original", "", "")], "attack": [("Retrain", "", "")]}
+    for part, wanted in {"closeness": settings, "control": controls, "attack": settings}.items():
+        here = [row for row in rows if row["part"] == part]
+        found = [(row["method"], row["noise"], row["epochs"]) for row in here]
+        assert sorted(found) == sorted(wanted + references.get(part, []))
+        for name in ("relative_js_distance", "u_lira_auc"):
+            assert all(bool(row[name]) == ((part == "attack") == (name[0] == "u")) for row in here)
+    cost = {row["method"]: float(row["cost"]) for row in rows if row["cost"]}
+    assert cost["Retrain (shortened)"] == pytest.approx(1 / 8)
+    assert cost["Distill"] == cost["another row"] == pytest.approx((1 + 1 / 3) / 8, rel=1e-3)
+    written = path.read_text()
+    study.dial.main(command)
+    assert path.read_text() == written
+
+
+def test_controls_of_distillation_imitate_something_else(study):
+    outputs = torch.tensor([[3.0, -1.0], [0.5, 0.0], [-2.0, 2.0], [0.2, 0.1], [1.0, 2.5]])
+    y = torch.tensor([0, 0, 1, 0, 1])
+
+    def entropy(scores):
+        log_p = (scores / 2).log_softmax(1)
+        return -(log_p.exp() * log_p).sum(1).mean().item()
+
+    net = study.domains.DOMAINS["smoke"].net
+    smoothed = study.dial.Smoothed(net, temperature=2.0)._targets(outputs, y)
+    assert smoothed.argmax(1).tolist() == y.tolist()
+    assert entropy(smoothed) == pytest.approx(entropy(outputs), rel=1e-4)
+    torch.manual_seed(1)
+    exchanged = study.dial.Exchanged(net)._targets(outputs, y)
+    assert not torch.equal(exchanged, outputs)
+    for label in (0, 1):
+        ours, theirs = (sorted(rows[y == label].tolist()) for rows in (exchanged, outputs))
+        assert ours == theirs
+
+
+@pytest.mark.filterwarnings("ignore:.*has damaged")
+def test_a_student_of_a_retrained_network_has_nothing_of_the_original(study):
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), *_ = smoke.split(0)
+    found = {}
+    for cls in (study.dial.ByRetrained, study.dial.Distill):
+        for seed in (0, 1):
+            original = FineTune(smoke.net, random_state=seed).fit(X, y).estimator_
+            student = cls(FrozenEstimator(original), max_epochs=1, random_state=5)
+            found[cls.__name__, seed] = student.unlearn(X, y, forget=forget).predict_proba(X)
+    assert np.array_equal(found["ByRetrained", 0], found["ByRetrained", 1])
+    assert not np.array_equal(found["Distill", 0], found["Distill", 1])
 
 
 def test_what_misleads(study, tmp_path):

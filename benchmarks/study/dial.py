@@ -1,0 +1,167 @@
+"""How near Distill comes, and what leaks, by `noise` and by epochs; and why it works, by controls.
+
+There are rows of three kinds (``part``). ``closeness``: a setting on a reporting split, as in the
+other tables. ``attack``: a setting under the attacks of `attacks.py`. ``control``: the same student
+on a reporting split with something else to imitate.
+
+* ``label smoothing``: the label, with as much entropy as the original's outputs have on average;
+* ``another row``: what the original says of another row of the same class;
+* ``retrained teacher``: a retrained network's outputs, which is what there is to gain at best.
+
+A shorter training of as many epochs is the control with labels. Rows are written as they come; a
+run that was stopped goes on where it was.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from attacks import membership
+from methods import SHORTENED
+from options import FIRST_REPORTED, options, splits
+from scipy.optimize import brentq
+from tables import Table, fill, run
+from torch.nn import functional as F
+
+from skunlearn import Distill, Retrain
+from skunlearn._engine.predict import logits
+from skunlearn._engine.rows import NumberedRows
+from skunlearn._engine.run import fit_network
+from skunlearn.methods.distill import _outputs
+from skunlearn.methods.distillation import divergence
+
+EPOCHS = (6, 3, 12)
+NOISE = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
+FIGURES = ("relative_js_distance", "retain_accuracy", "forget_accuracy", "utility", "cost")
+ATTACK = ("n_models", "u_lira_auc", "u_lira_low", "u_lira_high", "rmia_auc")
+COLUMNS = ("domain", "part", "method", "noise", "epochs", "seed", *FIGURES, *ATTACK)
+
+
+class Told(Distill):
+    """Distill whose student imitates other outputs than the original's."""
+
+    def _targets(self, outputs, y):
+        """What it imitates, for the original's logits of the retained rows and their labels."""
+        raise NotImplementedError
+
+    def _unlearn(self, request):
+        net, rows = self._student(request), NumberedRows(request.retain)
+        targets = self._targets(_outputs(request.original, request.retain), request.retain.y)
+
+        def step(net, X, y, progress):
+            y_pred = net.infer(X)
+            return divergence(targets[rows.marks], logits(net, y_pred), self.temperature), y_pred
+
+        return self._train(net, request, (rows, step, self.max_epochs))
+
+
+class Smoothed(Told):
+    """It imitates the labels, smoothed to the mean entropy of the original's softened outputs."""
+
+    def _targets(self, outputs, y):
+        hot = F.one_hot(y, outputs.shape[1]).to(outputs)
+
+        def entropy(scores):
+            log_p = (scores / self.temperature).log_softmax(1)
+            return -(log_p.exp() * log_p).sum(1).mean().item()
+
+        wanted = entropy(outputs)
+        return hot * brentq(lambda score: entropy(score * hot) - wanted, 0, 1000)
+
+
+class Exchanged(Told):
+    """It imitates what the original says of other rows of the same class."""
+
+    def _targets(self, outputs, y):
+        exchanged = torch.empty_like(outputs)
+        for label in y.unique():
+            here = torch.nonzero(y == label)[:, 0]
+            exchanged[here] = outputs[here[torch.randperm(len(here))]]
+        return exchanged
+
+
+class ByRetrained(Distill):
+    """Its teacher is a retrained network; with noise of 1, nothing of the original is left."""
+
+    def _unlearn(self, request):
+        template = self._check_estimator()
+        retrained = fit_network(template, request.retain, len(self.classes_))
+        retrained._set_training(False)
+        return super()._unlearn(replace(request, original=retrained))
+
+
+CONTROLS = {"label smoothing": Smoothed, "another row": Exchanged, "retrained teacher": ByRetrained}
+
+
+def settings(net):
+    """Unlearners by part, method, noise and epochs."""
+    found = {}
+    for n in EPOCHS:
+        for noise in NOISE:
+            found["Distill", noise, n] = Distill(net, noise=noise, max_epochs=n)
+        found[SHORTENED, None, n] = Retrain(net, max_epochs=n)
+    return found
+
+
+def controls(net):
+    """The student of `settings` with something else to imitate, at noise of 1."""
+    return {
+        (name, 1.0, n): cls(net, noise=1.0, max_epochs=n)
+        for n in EPOCHS
+        for name, cls in CONTROLS.items()
+    }
+
+
+def main(args=None):
+    args = options(__doc__, args)
+    for domain in args.domains:
+        table = Table(args.results / f"dial-{domain.name}.csv", COLUMNS)
+        done = {_key(row) for row in table.rows()}
+        n_splits = args.reporting_splits or domain.n_report
+        seeds = range(FIRST_REPORTED, FIRST_REPORTED + n_splits)
+        of_part = {"closeness": settings(domain.net), "control": controls(domain.net)}
+        of_part["attack"] = of_part["closeness"] | {("Retrain", None, None): Retrain(domain.net)}
+        tasks = []
+        for part in args.methods or of_part:
+            for seed in seeds if part != "attack" else [FIRST_REPORTED]:
+                left = {
+                    key: unlearner
+                    for key, unlearner in of_part[part].items()
+                    if (part, seed, *key) not in done
+                }
+                if part == "attack":
+                    tasks += [(part, seed, {key: unlearner}) for key, unlearner in left.items()]
+                elif left:
+                    tasks.append((part, seed, left))
+        fill(table, args.n_jobs, partial(measured, args, domain), tasks)
+
+
+def _key(row):
+    numbers = (None if np.isnan(row[name]) else row[name] for name in ("noise", "epochs"))
+    return row["part"], int(row["seed"]), row["method"], *numbers
+
+
+def measured(args, domain, part, seed, left):
+    """The rows of settings on a split, or of one under the attacks."""
+    if part == "attack":
+        ((key, unlearner),) = left.items()
+        found = {key: membership(args, domain, seed, unlearner)}
+    else:
+        named = {(name, f"{noise} {n}"): (left[name, noise, n], {}) for name, noise, n in left}
+        named[("Original", "")] = None, {}
+        rows = run(domain, splits(args, domain, seed), named, seed, args.cache)
+        by_name = {(row["method"], row["trial"]): row for row in rows}
+        found = {(name, noise, n): by_name[name, f"{noise} {n}"] for name, noise, n in left}
+        if part == "closeness":
+            found["Original", None, None] = by_name["Original", ""]
+    made = []
+    for (name, noise, n), figures in found.items():
+        row = {"domain": domain.name, "part": part, "method": name, "noise": noise, "epochs": n}
+        row |= {column: figures.get(column) for column in (*FIGURES, *ATTACK)}
+        made.append(row | {"seed": seed})
+    return made
+
+
+if __name__ == "__main__":
+    main()
