@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tempfile
 import typing
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from skorch.history import History
 import skunlearn
 from skunlearn import DLFD, SISA, AdvancedNegGrad, Distill
 from skunlearn.datasets import fetch_cmu_faces, make_identity_images
-from skunlearn.evaluation import compare_unlearners, relearning_time
+from skunlearn.evaluation import RequestLog, compare_unlearners, relearning_time
 from skunlearn.inspection import FeatureDistributionDisplay, UnlearningCurveDisplay
 from skunlearn.metrics import attack_signal, get_scorer
 from skunlearn.transport import transport_distance
@@ -186,6 +187,7 @@ CALLS = {
     ("evaluation.compare.compare_unlearners", "error_score"): lambda v: compare_unlearners(
         {}, TWO, [0, 1], forget=MASK, X_unseen=TWO, y_unseen=[0, 1], error_score=v
     ),
+    ("evaluation.requests.RequestLog.unlearn", "on_return"): lambda v: asked(on_return=v),
     ("inspection._curve.UnlearningCurveDisplay.from_history", "level"): lambda v: (
         UnlearningCurveDisplay.from_history(history(), "loss", level=v)
     ),
@@ -198,6 +200,13 @@ CALLS = {
         FeatureDistributionDisplay.from_predictions(MANY, MANY_LABELS, projection=v)
     ),
 }
+
+
+def asked(**params):
+    with tempfile.TemporaryDirectory() as folder:
+        log = RequestLog(Path(folder, "log.jsonl"), key=bytes(16))
+        log.unlearn(None, TWO, [0, 1], forget=MASK, request="a", X_unseen=TWO, **params)
+
 
 #: Those that hand their choice on to one of the others.
 HANDED_ON = {("inspection._features.FeatureDistributionDisplay.from_estimator", "projection")}

@@ -4,8 +4,11 @@ The parameters are read from the signatures: a new one without an entry fails.
 """
 
 import inspect
+import json
+import tempfile
 from dataclasses import asdict, is_dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,6 +35,7 @@ from skunlearn import (
     model_selection,
     transport,
 )
+from skunlearn.evaluation import RequestLog
 from skunlearn.features import FeatureExtractor
 from tests.networks import make_net
 
@@ -671,6 +675,50 @@ FUNCTIONS = {
             "error_score": Refused("return", "error_score must be"),
         },
     ),
+    RequestLog: (
+        {"path": "one", "key": bytes(range(16))},
+        {"path": "two", "key": bytes(range(1, 17)), "retrain_after": {"utility_drop": 0.5}},
+    ),
+    RequestLog.receive: (
+        {"request": "a"},
+        {"request": "b", "received": "2026-01-05"},
+    ),
+    RequestLog.close: (
+        {"request": "a", "forgotten": False, "reason": "withdrawn"},
+        {
+            "request": "b",
+            "forgotten": Refused(True, "must be False for a request that never began"),
+            "reason": "a mistake",
+        },
+    ),
+    RequestLog.returned: (
+        {"X": X, "forget": None},
+        {"X": X_OTHER, "forget": FORGET},
+    ),
+    RequestLog.retrained: (
+        {"X": X_OTHER, "unlearner": 0},
+        {"X": Refused(X, "24 rows that were forgotten"), "unlearner": 1},
+    ),
+    RequestLog.unlearn: (
+        SEEN
+        | UNSEEN
+        | {"unlearner": 0.05, "X_val": X_VAL_OTHER, "y_val": Y_VAL_OTHER}
+        | {"request": "a", "report": {"n_resamples": 9}},
+        SEEN_OTHERS
+        | UNSEEN_OTHERS
+        | {
+            "X_unseen": X[40:80],
+            "unlearner": 0.9,
+            "request": "b",
+            "received": "2026-01-05",
+            "X_val": X_OTHER[:40],
+            "y_val": np.roll(Y_VAL_OTHER, 1),
+            "groups": "of an ensemble; tests/evaluation/test_requests.py",
+            "on_return": Refused("mend", "on_return must be"),
+            "save": print,
+            "report": {"n_resamples": 5},
+        },
+    ),
     evaluation.pareto_front: (
         {"cost": [1, 2, 3], "loss": [3, 2, 1]},
         {"cost": [1, 2, 1], "loss": [3, 4, 1]},
@@ -748,7 +796,60 @@ def compared(arguments):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in records]
 
 
+def logged(arguments):
+    """What a log says after a request, and the answers of the unlearner."""
+    arguments = dict(arguments)
+    given = {
+        name: arguments.pop(name) for name in ("path", "key", "retrain_after") if name in arguments
+    }
+    lr = arguments.pop("unlearner", 0.05)
+    unlearner = small(AdvancedNegGrad, loss_cap="val", lr=lr)
+    unlearner.fit(X, Y)
+    request = SEEN | UNSEEN | {"request": "a", "X_val": X_VAL, "y_val": Y_VAL} | arguments
+    request |= request.pop("report", {"n_resamples": 5})
+    with tempfile.TemporaryDirectory() as folder:
+        key = given.pop("key", bytes(16))
+        log = RequestLog(Path(folder, given.pop("path", "log")), key=key, **given)
+        log.unlearn(unlearner, **request)
+        entries = [log_line(line) for line in log.path.read_bytes().splitlines()]
+    return entries, unlearner.predict_proba(X_VAL)
+
+
+def log_line(line):
+    """An entry of a log, without what is another each time."""
+    entry = json.loads(line)
+    varying = ("time", "seconds", "previous", "digest", "report_digest")
+    return {name: value for name, value in entry.items() if name not in varying}
+
+
+def noted(name):
+    """What a method of a log returns, and what the log says then."""
+
+    def run(arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            log = RequestLog(Path(folder, "log"), key=bytes(16))
+            if name == "close":
+                log.receive("a")
+                log.receive("b")
+            if name in ("returned", "retrained"):
+                log.unlearn(small().fit(X, Y), request="a", **SEEN, **UNSEEN, n_resamples=2)
+            if name == "retrained":
+                fitted = FineTune(FrozenEstimator(trained(arguments["unlearner"])), max_epochs=1)
+                arguments = arguments | {"unlearner": fitted.set_params(random_state=0)}
+                fitted.unlearn(**REQUEST)
+            result = getattr(log, name)(**arguments)
+            return result, log_line(log.path.read_bytes().splitlines()[-1])
+
+    return run
+
+
 RUNS = {
+    RequestLog: logged,
+    RequestLog.unlearn: logged,
+    **{
+        getattr(RequestLog, name): noted(name)
+        for name in ("receive", "close", "returned", "retrained")
+    },
     metrics.get_scorer: scored,
     evaluation.relearning_time: relearnt,
     model_selection.ForgetKFold: splits(model_selection.ForgetKFold),

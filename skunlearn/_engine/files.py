@@ -12,7 +12,10 @@ def write(path, content):
     """Write bytes to a file that is there as a whole or not at all."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a new name may be on disk before what it names
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

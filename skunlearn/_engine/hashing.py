@@ -260,19 +260,28 @@ def each_row(data):
         yield from np.asarray(data)
 
 
-def canonical_bytes(value):
-    """Bytes of a row or label: equal for float32 and float64, for arrays, tensors and lists."""
+def canonical_bytes(value, dtype=np.float64):
+    """Bytes of a row or label: equal for float32 and float64, for arrays, tensors and lists.
+
+    A `dtype` of float32 rounds numbers to what float32 can hold.
+    """
     if isinstance(value, Mapping):
         value = [part for key in sorted(value, key=str) for part in (str(key), value[key])]
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
     if isinstance(value, tuple | list):
-        return f"{len(value)}\n".encode() + b"".join(map(canonical_bytes, value))
+        parts = (canonical_bytes(part, dtype) for part in value)
+        return f"{len(value)}\n".encode() + b"".join(parts)
     array = np.asarray(value)
     is_number = array.dtype.kind in "biuf"
     if array.ndim and not is_number:
-        return canonical_bytes(array.tolist())
+        return canonical_bytes(array.tolist(), dtype)
     # + 0.0: there is a negative zero.
-    content = (array.astype(np.float64) + 0.0).tobytes() if is_number else str(value).encode()
+    if is_number:
+        with np.errstate(over="ignore"):  # of float32, beyond which there is infinity
+            array = array.astype(dtype, copy=False)
+        content = (array.astype(np.float64) + 0.0).tobytes()
+    else:
+        content = str(value).encode()
     return f"{array.shape} {is_number} {len(content)}\n".encode() + content

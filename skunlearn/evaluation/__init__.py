@@ -3,10 +3,12 @@
 from skunlearn.evaluation.compare import UnlearnerComparison, compare_unlearners, pareto_front
 from skunlearn.evaluation.relearning import relearning_time
 from skunlearn.evaluation.report import UnlearningReport, unlearning_report
+from skunlearn.evaluation.requests import RequestLog
 from skunlearn.evaluation.shadow import KlomMargins, ShadowMargins, klom_margins, shadow_margins
 
 __all__ = [
     "KlomMargins",
+    "RequestLog",
     "ShadowMargins",
     "UnlearnerComparison",
     "UnlearningReport",

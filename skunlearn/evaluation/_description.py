@@ -8,7 +8,10 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from skunlearn._engine.build import parts_of
+from skunlearn._engine.chain import keyed_digest
 from skunlearn._engine.hashing import canonical_bytes, each_row
+from skunlearn._engine.unwrap import innermost
 
 _LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
 
@@ -81,3 +84,16 @@ def _size(value):
         return f"{qualified_name(type(value))} of shape {tuple(value.shape)}"
     size = f" of length {len(value)}" if hasattr(value, "__len__") else ""
     return qualified_name(type(value)) + size
+
+
+def fingerprint(key, unlearner):
+    """Keyed digest of the weights and buffers of an unlearner; None where it has no network."""
+    nets = innermost(unlearner)._networks()
+    content = [
+        canonical_bytes([name, *part.state_dict().items()])
+        for net in nets
+        for parts in parts_of(net).values()
+        for name, part in parts.items()
+        if isinstance(part, torch.nn.Module)
+    ]
+    return keyed_digest(key, b"".join(content)) if content else None

@@ -12,6 +12,13 @@ _WORDS = {"auc": "AUC", "cka": "CKA", "js": "JS", "nomus": "NoMUS", "tpr": "TPR"
 
 _NUMBERS = "white-space:nowrap;font-variant-numeric:tabular-nums"
 
+STYLE = (
+    "@page{size:A4;margin:14mm}body{font:10pt/1.35 sans-serif;max-width:182mm;margin:6mm auto}"
+    "h1{font-size:15pt}h2{font-size:12pt;margin:5mm 0 1mm}table{border-collapse:collapse}"
+    "td,th{padding:1px 6px;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
+    "@media print{body{margin:0;max-width:none}tr,svg,figure{break-inside:avoid}}"
+)
+
 #: What each metric says, and which value is best, in the order of the report.
 MEANINGS = {
     "utility": "accuracy on unseen rows; greater is better",
@@ -96,6 +103,14 @@ def as_html(report):
         f"<table><thead><tr><th></th>{heads}<th></th></tr></thead>"
         f"<tbody>{_rows(measured)}</tbody></table>"
         f"<details><summary>Parameters</summary><pre>{parameters}</pre></details></div>"
+    )
+
+
+def page(title, body):
+    """A whole page that prints well."""
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
+        f"</title><style>{STYLE}</style></head><body>{body}</body></html>"
     )
 
 

@@ -22,7 +22,7 @@ from skunlearn._engine.validation import (
 )
 from skunlearn.evaluation._description import digests_of, parameters_of, qualified_name, versions
 from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
-from skunlearn.evaluation._report_text import MEANINGS, as_html, as_json, as_text, records
+from skunlearn.evaluation._report_text import MEANINGS, as_html, as_json, as_text, page, records
 from skunlearn.features import FeatureExtractor
 
 if TYPE_CHECKING:
@@ -124,6 +124,16 @@ class UnlearningReport:
             Strict JSON: a metric that is infinite is ``null``.
         """
         return as_json(self, indent)
+
+    def to_html(self) -> str:
+        """A page of its own, to be filed or printed.
+
+        Returns
+        -------
+        html : str
+            A whole page, which needs no other file.
+        """
+        return page("Unlearning report", as_html(self))
 
     def __repr__(self):
         return as_text(self)

@@ -1,6 +1,9 @@
 """A script as a user writes it, which ``mypy --strict`` has nothing to say about."""
 
+import pickle
+from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +27,7 @@ from skunlearn import (
 )
 from skunlearn.base import Request
 from skunlearn.datasets import make_identity_images
+from skunlearn.evaluation import RequestLog
 from skunlearn.inspection import LossDistributionDisplay, UnlearningCurveDisplay
 from skunlearn.metrics import (
     attack_signal,
@@ -114,6 +118,22 @@ def main() -> None:
     distance = transport_distance(torch.rand(5, 3), torch.rand(4, 3), method="sliced").item()
     print(cost, labels, accuracy, value, rows, mean, deviation, low, tpr, auc, distance)
     print(report.to_json(indent=None), nomus_score(accuracy, 0.1), comparison.table)
+
+    log = RequestLog("requests.jsonl", key=Path("requests.key"), retrain_after={"cost": 2.0})
+    log.receive("2026-001", received=date(2026, 11, 2))
+    evidence = log.unlearn(
+        fitted,
+        X_train,
+        y_train,
+        forget=forget,
+        request="2026-001",
+        X_unseen=X_test,
+        y_unseen=y_test,
+        on_return="mark",
+        save=lambda unlearner: Path("model").write_bytes(pickle.dumps(unlearner)),
+        n_resamples=10,
+    )
+    print(evidence.to_html()[:9], log.open_requests(), log.verify()[:1], len(log.to_html()) > 0)
 
     display = LossDistributionDisplay.from_estimator(
         {"unlearned": fitted, "frozen": trained},

@@ -9,6 +9,7 @@ from torch import nn
 import skunlearn
 from skunlearn import DLFD, SISA, FineTune, compare_unlearners, shadow_margins, unlearning_report
 from skunlearn.datasets import fetch_cmu_faces, make_identity_images
+from skunlearn.evaluation import RequestLog
 from skunlearn.inspection import FeatureDistributionDisplay, UnlearningCurveDisplay
 from skunlearn.metrics import attack_signal, forgetting_score, get_scorer, u_lira
 from skunlearn.model_selection import ForgetKFold, forget_split
@@ -53,5 +54,11 @@ if TYPE_CHECKING:
     compare_unlearners([unlearner], X, y, forget=mask)  # E: call-arg
     print(shadow_margins(net, X, y, forget=indices).margin)  # E: arg-type, attr-defined
     unlearning_report(5, X, y, forget=mask, X_unseen=X).to_json(indent="two")  # E: arg-type
+    RequestLog("log.jsonl")  # E: call-arg
+    RequestLog("log.jsonl", key=7)  # E: arg-type
+    log = RequestLog("log.jsonl", key=None)
+    log.unlearn(unlearner, X, y, forget=mask, request=1, X_unseen=X, y_unseen=y)  # E: arg-type
+    log.unlearn(unlearner, X, y, forget=mask, request="", X_unseen=X, on_return="")  # E: arg-type
+    log.close("1", forgotten=True)  # E: call-arg
     UnlearningCurveDisplay.from_estimator(unlearner, "loss", level="step")  # E: arg-type
     FeatureDistributionDisplay.from_predictions({}, {}, projection="lda")  # E: arg-type

@@ -1,0 +1,283 @@
+"""One request, from what it is given to what is noted of it."""
+
+import contextlib
+import inspect
+import time
+from copy import deepcopy
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+from skunlearn._engine.chain import sync_folder
+from skunlearn._engine.files import nan_to_none, write
+from skunlearn._engine.rows import take_rows
+from skunlearn._engine.unwrap import innermost
+from skunlearn._engine.validation import check_forget, given_labels, unwrapped, warn
+from skunlearn.evaluation._description import fingerprint, qualified_name
+from skunlearn.evaluation._drift import drift_of, due_reasons, relative_cost
+from skunlearn.evaluation._returns import (
+    Forgotten,
+    described_rows,
+    raise_returned,
+    returned_message,
+    row_digests,
+)
+from skunlearn.evaluation._states import OPEN, day_of, requests_of
+from skunlearn.evaluation.report import unlearning_report
+from skunlearn.pipeline import unlearn_pipeline
+
+UNTOUCHED = "Nothing was unlearned: the unlearner is as it was."
+
+UNLEARNED = (
+    "The unlearner has unlearned, in memory; the log has the request as one that is not done. Call "
+    "unlearn again for it when that is put right, or close it."
+)
+
+#: What an entry says of the unlearned network; the report has all of it.
+NOTED = ("utility", "retain_accuracy", "forget_accuracy", "loss_attack_auc", "js_distance")
+NOTED += ("relative_js_distance",)
+
+
+class RequestRun:
+    """A call of `RequestLog.unlearn`.
+
+    Parameters
+    ----------
+    log : RequestLog
+        Where it is noted.
+    unlearner : estimator
+        The unlearner, or a pipeline.
+    rows : tuple
+        ``X, y, forget``.
+    others : tuple
+        ``X_val, y_val, groups``.
+    request : str
+        Its name.
+    on_return : {"raise", "warn", "mark"}
+        What becomes of rows that come back.
+    report : dict
+        What the report takes besides.
+    """
+
+    def __init__(self, log, unlearner, rows, others, request, on_return, report):
+        self.log, self.key, self.unlearner = log, log._file.key, unlearner
+        self.X, self.y, forget = rows
+        self.X_val, self.y_val, self.groups = others
+        self.request, self.on_return, self.report = request, on_return, report
+        inspect.signature(unlearning_report).bind(unlearner, self.X, forget=forget, **report)
+        given_labels("y_unseen", report["X_unseen"], report["y_unseen"])
+        self.mask = check_forget(forget, len(given_labels("y", self.X, self.y)), self.X)
+        if not self.mask.any():
+            raise ValueError("forget must mark at least one row; got none that is True.")
+
+    def begin(self, received):
+        """Check the rows, and note that the request began."""
+        self.entries = self.log._file.entries()
+        row = requests_of(self.entries).get(self.request)
+        if row is not None and row["state"] not in OPEN:
+            raise ValueError(
+                f"request must be new or open; got {self.request!r}, which is {row['state']} since "
+                f"{row['done']}. Give another request of the same person another name."
+            )
+        digests, forgotten = row_digests(self.key, self.X), Forgotten(self.entries)
+        self._check_same_rows(digests)
+        content = described_rows(digests, self.mask, forgotten)
+        self._check_returns(digests, forgotten)
+        self._warn_of_rows(digests, content["equal_rows_retained"])
+        again = forgotten.count_marked(digests, self.mask)
+        self.n_forgotten = len(forgotten) + len(content["rows"])
+        self.n_measured = len(content["rows"]) + again
+        known = self._check_network(again == len(forgotten))
+        self.report.setdefault("original", self._copied())
+        self.log._written(lambda: self.log.reports.mkdir(exist_ok=True), UNTOUCHED)
+        self.began = self.log._append(
+            "began",
+            state=UNTOUCHED,
+            request=self.request,
+            received=received or (day_of(None) if row is None else None),
+            method=qualified_name(type(innermost(self.unlearner))),
+            marked_again=again,
+            known_network=known,
+            **content,
+        )
+
+    def unlearn(self, save):
+        """Unlearn, save, and note it."""
+        start = time.perf_counter()
+        try:
+            self._forget()
+        except BaseException as error:
+            self._note_failure("unlearning", error)
+            raise
+        self.seconds = time.perf_counter() - start
+        self.cost = relative_cost(self.unlearner, int(np.count_nonzero(~self.mask)))
+        if save is not None:
+            try:
+                save(self.unlearner)
+            except BaseException as error:
+                self._tell_failure("saving", error)
+                raise
+        self.log._append(
+            "unlearned",
+            state=UNLEARNED,
+            request=self.request,
+            saved=save is not None,
+            network=fingerprint(self.key, self.unlearner),
+            cost=self.cost,
+            seconds=self.seconds,
+        )
+
+    def measure(self):
+        """Measure, write the report, and note that the request is done."""
+        try:
+            report = unlearning_report(
+                self.unlearner, self.X, self.y, forget=self.mask, **self.report
+            )
+        except BaseException as error:
+            self._tell_failure("measuring", error)
+            raise
+        metrics = {
+            name: nan_to_none(report.metrics[name]["unlearned"])
+            for name in NOTED
+            if "unlearned" in report.metrics.get(name, {})
+        }
+        drift = drift_of(self.entries, self.n_forgotten, self.n_measured, report.metrics, self.cost)
+        due = due_reasons(drift, self.log.retrain_after)
+        path = self.log._written(lambda: self._filed(report), UNLEARNED)
+        self.log._append(
+            "done",
+            state=UNLEARNED,
+            request=self.request,
+            report=path.relative_to(self.log.path.parent).as_posix(),
+            report_digest=self.log._digest_of_file(path),
+            cost=self.cost,
+            seconds=self.seconds,
+            metrics=metrics,
+            drift=nan_to_none(drift),
+            retraining_due=due,
+        )
+        if due:
+            warn(f"a retraining is due: {'; '.join(due)}. Note it with RequestLog.retrained.")
+        return report
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def _check_same_rows(self, digests):
+        """A request that is gone on with has at least the rows that it began with."""
+        marked = {digest for i in np.flatnonzero(self.mask) for digest in digests[i]}
+        began = [
+            entry
+            for entry in self.entries
+            if entry["event"] == "began" and entry["request"] == self.request
+        ]
+        missing = [row for entry in began for row in entry["rows"] if row not in marked]
+        if missing:
+            raise ValueError(
+                f"forget must mark the rows that request {self.request!r} began with; "
+                f"{len(missing)} of them are not marked, or not in X. Close the request, and make "
+                "another one."
+            )
+
+    def _check_returns(self, digests, forgotten):
+        """Refuse rows that come back, or warn of them, or mark them."""
+        held_out = {"X_val": self.X_val, "X_unseen": self.report["X_unseen"]}
+        for name, rows in held_out.items():
+            if rows is not None:
+                theirs = row_digests(self.key, unwrapped(rows))
+                found = forgotten.returned(theirs, np.zeros(len(theirs), bool))
+                self._refuse_or_warn(name, found)
+        found = forgotten.returned(digests, self.mask)
+        if self.on_return == "mark":
+            self.mask = self.mask.copy()
+            self.mask[[i for i, _ in found]] = True
+        else:
+            self._refuse_or_warn("X", found)
+
+    def _refuse_or_warn(self, name, found):
+        if self.on_return == "warn" and found:
+            warn(returned_message(name, found))
+        else:
+            raise_returned(name, found)
+
+    def _warn_of_rows(self, digests, twins):
+        if n_twins := np.count_nonzero(list(twins.values())):
+            warn(
+                f"{n_twins} of the rows to forget are equal to rows that forget does not mark, "
+                "from which the network goes on learning the same. Mark them too, unless they are "
+                "of somebody else."
+            )
+        first = int(np.flatnonzero(self.mask)[0])
+        if row_digests(self.key, take_rows(self.X, [first])) != [digests[first]]:
+            warn(
+                f"row {first} of X is another each time it is read, so that rows that come back "
+                "cannot be recognised. Pass a data set without random transformations."
+            )
+
+    def _check_network(self, all_are_marked):
+        """Whether the unlearner is the one that the last request has left; None if not known."""
+        noted = []
+        for entry in self.entries:
+            if entry["event"] == "retrained" or (entry["event"] == "unlearned" and entry["saved"]):
+                noted = []
+            if entry.get("network"):
+                noted.append(entry["network"])
+            if entry["event"] == "done":  # as it is in memory, where it was not saved
+                noted = noted[-1:]
+        found = fingerprint(self.key, self.unlearner)
+        if not noted or found is None:
+            return None
+        if found not in noted and not all_are_marked:
+            warn(
+                "the unlearner does not have the weights that the log has noted last. If it is an "
+                "older copy, it remembers rows of earlier requests: go on with the network that "
+                "they have left, or mark all of these rows again. Note a retraining with "
+                "RequestLog.retrained."
+            )
+        return found in noted
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def _copied(self):
+        """The network before the request: a copy, or what is frozen and never changes."""
+        inner = innermost(self.unlearner)
+        if not hasattr(inner, "classes_") and isinstance(inner.estimator, FrozenEstimator):
+            return inner.estimator
+        return deepcopy(self.unlearner)
+
+    def _forget(self):
+        held_out = {"X_val": self.X_val, "y_val": self.y_val}
+        if isinstance(self.unlearner, Pipeline):
+            unlearn_pipeline(self.unlearner, self.X, self.y, forget=self.mask, **held_out)
+            return
+        if self.groups is not None and takes_groups(self.unlearner):
+            held_out["groups"] = self.groups
+        self.unlearner.unlearn(self.X, self.y, forget=self.mask, **held_out)
+
+    def _filed(self, report):
+        """Write the report; its name is the number of the entry that began the request."""
+        path = self.log.reports / f"{self.began['entry']:04d}.json"
+        write(path.with_suffix(".html"), report.to_html().encode())
+        write(path, report.to_json().encode())
+        sync_folder(path.parent)
+        return path
+
+    def _note_failure(self, during, error):
+        """Note the kind of an error; its message may tell of rows."""
+        with contextlib.suppress(OSError):
+            self.log._append(
+                "failed",
+                state="",
+                request=self.request,
+                during=during,
+                reason=f"{type(error).__name__} while {during}",
+            )
+
+    def _tell_failure(self, during, error):
+        self._note_failure(during, error)
+        warn(f"{during} has failed. {UNLEARNED}")
+
+
+def takes_groups(unlearner):
+    """Whether the method asks to whom each row belongs."""
+    return "groups" in inspect.signature(unlearner.unlearn).parameters

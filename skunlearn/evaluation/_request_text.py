@@ -1,0 +1,117 @@
+"""A log as a page for an auditor: one line a request."""
+
+import html
+from datetime import datetime, timezone
+
+from skunlearn.evaluation._report_text import page
+
+HEADS = ("request", "state", "received", "due", "done", "days", "rows", "method")
+HEADS += ("utility", "forget accuracy", "AUC", "cost", "criteria", "report")
+
+
+def log_as_html(name, records, open_requests, verified, fault, has_key):
+    """The page.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    records, open_requests : list of dict
+        The requests, and those that are not done.
+    verified : str or None
+        The digest of the last entry, if nothing was changed.
+    fault : str or None
+        What was, if something was.
+    has_key : bool
+        Whether the key is there, without which entries are not verified.
+    """
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    lines = "".join(_row("td", _cells(record)) for record in records)
+    body = (
+        f"<h1>Requests to forget: {html.escape(name)}</h1>"
+        f"<p>{len(records)} requests, {len(open_requests)} of them open; as of {now}.</p>"
+        f"<p>{_verification(verified, fault, has_key)}</p>"
+        f"{_open(open_requests)}"
+        f"<h2>All requests</h2><table><thead>{_row('th', HEADS)}</thead><tbody>{lines}</tbody>"
+        "</table>"
+        "<p>Due is a month after receipt. Days are the age of an open request, or how long another "
+        "took. Utility is accuracy on unseen rows, AUC that of the attack on losses (chance level "
+        "is 0.5), both with their intervals; cost is a share of a retraining's. Criteria are how "
+        "many are met, not met, and cannot be told with so few rows; the reports name them. The "
+        "page shows what the log holds; it is no statement that any of it is enough for a law.</p>"
+        f"{_drift(records)}"
+    )
+    return page(f"Requests to forget: {name}", LANDSCAPE + body)
+
+
+LANDSCAPE = "<style>@page{size:A4 landscape}body{max-width:268mm;font-size:9pt}</style>"
+
+
+def _verification(verified, fault, has_key):
+    if fault is not None:
+        return f"<strong>The log is not as it was written:</strong> {html.escape(fault)}"
+    what = (
+        "Every entry and report is as it was written, by its keyed digest."
+        if has_key
+        else "The chain of digests is whole. Without the key, neither entries nor reports can be "
+        "verified by their keyed digests."
+    )
+    return f"{what} Digest of the last entry: <code>{verified}</code>"
+
+
+def _open(rows):
+    if not rows:
+        return ""
+    lines = "".join(
+        "<li>{request}: {state}, received {received} ({days} days ago), due {due}{late}"
+        "</li>".format(
+            **{name: html.escape(str(value)) for name, value in row.items()},
+            late=" - <strong>overdue</strong>" * row["overdue"],
+        )
+        for row in rows
+    )
+    return f"<h2>Open requests</h2><ul>{lines}</ul>"
+
+
+def _drift(records):
+    measured = [record for record in records if record["drift"]]
+    if not measured:
+        return ""
+    last = measured[-1]
+    drift = last["drift"]
+    before = drift["utility_at_first"]
+    facts = [
+        f"{drift['requests']} requests since the last training",
+        f"utility {drift['utility'][0]:.3f}" + (f", {before:.3f} before" if before else ""),
+        f"{drift['measured_rows']} of {drift['forgotten_rows']} forgotten rows were there to be "
+        "measured",
+    ]
+    if drift["cost"] is not None:
+        facts.append(f"cost {drift['cost']:.2f} of a retraining")
+    due = "; ".join(last["retraining_due"] or [])
+    due = f"<p><strong>A retraining is due:</strong> {html.escape(due)}.</p>" if due else ""
+    return f"<h2>Drift</h2><p>{html.escape('; '.join(facts))}.</p>{due}"
+
+
+def _cells(record):
+    metrics, method = record["metrics"] or {}, record["method"]
+    yield from (record[name] for name in ("request", "state", "received", "due"))
+    yield record["done"] and record["done"][:10]
+    yield from (record["days"], record["rows"], method and method.rsplit(".", 1)[-1])
+    for name in ("utility", "forget_accuracy", "loss_attack_auc"):
+        yield "{:.2f} [{:.2f}, {:.2f}]".format(*metrics[name]) if name in metrics else None
+    yield None if record["cost"] is None else f"{record['cost']:.2f}"
+    criteria = record["criteria"]
+    yield criteria and f"{criteria['met']} / {criteria['not met']} / {criteria['cannot be told']}"
+    yield record["report"] or record["reason"]
+
+
+def _row(tag, cells):
+    return f"<tr>{''.join(f'<{tag}>{_content(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _content(cell):
+    text = "" if cell is None else html.escape(str(cell))
+    if text.endswith(".json") and "-reports/" in text:
+        return f'<a href="{text[:-5]}.html">{text.rsplit("/", 1)[-1][:-5]}</a>'
+    return text

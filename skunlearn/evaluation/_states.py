@@ -1,0 +1,85 @@
+"""What the entries of a log say of each request: its state, its dates, its numbers."""
+
+from calendar import monthrange
+from datetime import date, datetime, timezone
+
+#: The state of a request after an event.
+STATES = {
+    "received": "received",
+    "began": "unfinished",
+    "unlearned": "not measured",
+    "done": "done",
+    "failed": "failed",
+}
+
+#: States in which something remains to be done.
+OPEN = ("received", "unfinished", "not measured", "failed")
+
+#: What a line of the table takes from the entries as they are.
+TAKEN = ("method", "cost", "seconds", "metrics", "criteria", "drift", "retraining_due")
+TAKEN += ("report", "reason")
+
+COLUMNS = ("request", "state", "received", "due", "began", "done", "days", "rows", "marked_again")
+COLUMNS += TAKEN
+
+
+def requests_of(entries, today=None):
+    """A dict for each request, by its name, in the order in which they came."""
+    found = {}
+    for entry in entries:
+        if "request" not in entry:
+            continue
+        row = found.setdefault(
+            entry["request"], dict.fromkeys(COLUMNS) | {"request": entry["request"]}
+        )
+        _follow(row, entry)
+    today = today or datetime.now(timezone.utc).date()
+    for row in found.values():
+        received = date.fromisoformat(row["received"])
+        end = today if row["state"] in OPEN else date.fromisoformat(row["done"][:10])
+        row["due"] = month_after(received).isoformat()
+        row["days"] = (end - received).days
+    return found
+
+
+def _follow(row, entry):
+    event = entry["event"]
+    if event == "closed":
+        row["state"] = "done" if entry["forgotten"] else "closed"
+    elif event != "failed" or row["state"] != "not measured":
+        row["state"] = STATES[event]
+    row["received"] = entry.get("received") or row["received"] or entry["time"][:10]
+    if event == "began":
+        row["began"], row["rows"] = entry["time"], entry["n_rows"]
+    elif event in ("done", "closed"):
+        row["done"] = entry["time"]
+    row |= {name: entry[name] for name in ("marked_again", *TAKEN) if name in entry}
+
+
+def forgotten_requests(entries):
+    """The names of the requests whose rows are forgotten."""
+    forgotten = ("done", "not measured")
+    return {name for name, row in requests_of(entries).items() if row["state"] in forgotten}
+
+
+def month_after(day):
+    """The same day of the next month, or its last day."""
+    year, month = divmod(day.year * 12 + day.month, 12)
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
+def day_of(received):
+    """The day of receipt as ISO 8601 has it; today for None."""
+    today = datetime.now(timezone.utc).date()
+    if isinstance(received, datetime):
+        received = received.date()
+    try:
+        day = received or today
+        day = day if isinstance(day, date) else date.fromisoformat(day)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"received must be a date, or a day such as '2026-11-02'; got {received!r}."
+        ) from error
+    if (day - today).days > 1:  # it may be tomorrow already where the request came in
+        raise ValueError(f"received must not be in the future; got {day}, and today is {today}.")
+    return day.isoformat()

@@ -1,0 +1,607 @@
+"""The record of requests: what was asked, done and measured, beside the model."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skunlearn._engine.chain import ChainedFile, keyed_digest, lock_of
+from skunlearn._engine.unwrap import innermost
+from skunlearn._engine.validation import check_forget, warn
+from skunlearn.base import BaseUnlearner
+from skunlearn.evaluation._description import fingerprint, versions
+from skunlearn.evaluation._drift import RETRAIN_AFTER
+from skunlearn.evaluation._key_file import create_key, destroy
+from skunlearn.evaluation._request_run import UNTOUCHED, RequestRun
+from skunlearn.evaluation._request_text import log_as_html
+from skunlearn.evaluation._returns import Forgotten, raise_returned, row_digests
+from skunlearn.evaluation._states import COLUMNS, OPEN, day_of, requests_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import date
+    from typing import Any, Literal
+
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skunlearn._engine.typing import Folder, HeldOutLabels, HeldOutRows, MaskLike, RowsLike
+    from skunlearn.evaluation.report import UnlearningReport
+
+
+class RequestLog:
+    """A record of requests to forget, kept beside the model.
+
+    A file of JSON lines, to which entries are only ever appended. It holds no rows: those that were
+    forgotten are known by keyed digests, so that one that comes back is noticed.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. It is begun where there is none. Reports go into a folder beside it, which has its
+        name with ``-reports`` for the suffix.
+    key : bytes, str, path or None
+        The secret key of all digests: at least 16 bytes, or the file that holds it, which is made
+        along with the log. Keep it apart from the log and its backups. None opens a log to read.
+    retrain_after : dict of str to float, default=None
+        When a retraining is due: ``"utility_drop"``, the loss of accuracy on unseen rows since the
+        last training (.02 by default, and more than the interval explains), and ``"cost"``, that of
+        all requests since, in retrainings (1 by default). One that is left out is not watched.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    reports : pathlib.Path
+        The folder of the reports.
+
+    Raises
+    ------
+    ValueError
+        If the key is too short, not the one that the log was begun with, or destroyed.
+    OSError
+        If the file cannot be read, or a new one cannot be written.
+
+    See Also
+    --------
+    skunlearn.unlearning_report : What is measured for each request.
+
+    Notes
+    -----
+    *Entries.* Each line has its number, the time in UTC, an event, the SHA-256 of the line before
+    it, and an HMAC-SHA256 of itself with the key. So a line that was changed, removed or put in is
+    noticed by `verify`. Lines that are missing at the end are noticed by a digest that was noted
+    elsewhere, or by a report that no entry knows. Whoever has the key can write another log.
+
+    *Killed runs.* An entry is on disk as a whole or not at all. What an interrupted write has left
+    is set aside in a file that ends in ``.interrupted``. A request that began and was not done is
+    told when the log is opened again; call `unlearn` again for it, or `close` it.
+
+    *Two processes.* One at a time unlearns; another is told so at once, for the network that it
+    holds is older than the one that it would have to go on with. Other entries wait for each other.
+
+    *Rows* are known by their contents, without labels, in the type that they came in and as float32
+    holds them. Rows that are drawn or augmented when they are read have new contents each time,
+    and cannot be recognised. As many rows as were equal to a forgotten row, and were retained when
+    it was forgotten, may be there later.
+
+    *The month* is that of Article 12(3) of the GDPR, from the day of receipt to the same day of the
+    next month. Whether it applies, or is extended, is not for a library to say.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from skunlearn import FineTune
+    >>> from skunlearn.evaluation import RequestLog
+    >>> def linear(n_features_in, n_classes):
+    ...     return nn.Linear(n_features_in, n_classes)
+    >>> net = NeuralNetClassifier(
+    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.3
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(200, 4)), rng.choice(["no", "yes"], 200)
+    >>> X_unseen, y_unseen, X, y = X[:100], y[:100], X[100:], y[100:]
+    >>> unlearner = FineTune(net, random_state=0).fit(X, y)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> log = RequestLog(f"{folder.name}/requests.jsonl", key=f"{folder.name}/requests.key")
+    >>> report = log.unlearn(
+    ...     unlearner, X, y, forget=np.arange(100) < 3, request="2026-001", received="2026-11-02",
+    ...     X_unseen=X_unseen, y_unseen=y_unseen, n_resamples=100,
+    ... )
+    >>> (row,) = log.records
+    >>> row["request"], row["state"], row["rows"], row["report"]
+    ('2026-001', 'done', 3, 'requests-reports/0002.json')
+    >>> log.unlearn(
+    ...     unlearner, X, y, forget=np.arange(100) == 50, request="2026-002",
+    ...     X_unseen=X_unseen, y_unseen=y_unseen,
+    ... )
+    Traceback (most recent call last):
+        ...
+    ValueError: X has 3 rows that were forgotten, which forget does not mark: 0, 1 and 2 by
+    '2026-001'. ...
+    >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        path: Folder,
+        *,
+        key: bytes | Folder | None,
+        retrain_after: Mapping[str, float] | None = None,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.reports = self.path.with_name(f"{self.path.stem}-reports")
+        self.retrain_after = dict(RETRAIN_AFTER if retrain_after is None else retrain_after)
+        if unknown := self.retrain_after.keys() - RETRAIN_AFTER.keys():
+            raise ValueError(
+                f"retrain_after must have keys out of {sorted(RETRAIN_AFTER)}; got "
+                f"{sorted(unknown)}."
+            )
+        self._key_path = None if isinstance(key, bytes) or key is None else Path(key).absolute()
+        lines, rest = ChainedFile(self.path, None).read()
+        exists = bool(lines or rest)
+        if key is None and not exists:
+            raise ValueError(f"key must be given to begin a log; got None, and {self.path} is new.")
+        destroyed = any(entry["event"] == "key destroyed" for entry in self._entries())
+        if destroyed:
+            self._refuse_destroyed(key)
+        self._file = ChainedFile(self.path, self._read_key(key, exists))
+        if not exists:
+            self._append("log begun", state="Nothing was written.", versions=versions())
+        elif self._file.key is not None:
+            self._check_key(lines)
+        if rest:
+            self._repair(rest)
+        self._tell_unfinished()
+
+    # -- opening -----------------------------------------------------------------------------------
+
+    def _refuse_destroyed(self, key):
+        if self._key_path is not None and self._key_path.exists():
+            destroy(self._key_path)  # which was killed before it got to that
+        if key is not None:
+            raise ValueError(
+                f"the key of {self.path} was destroyed, and it takes no more entries. Open it with "
+                "key=None to read, and begin another log for further requests."
+            )
+
+    def _read_key(self, key, exists):
+        if self._key_path is not None:
+            if not self._key_path.exists():
+                if exists:
+                    raise ValueError(
+                        f"key must be the file of the key that {self.path} was begun with; got "
+                        f"{str(key)!r}, which is not there. key=None opens the log to read."
+                    )
+                create_key(self._key_path)
+            key = self._key_path.read_bytes().strip()
+        if key is not None and len(key) < 16:
+            raise ValueError(
+                f"key must have at least 16 bytes, or its digests can be guessed; got {len(key)}. "
+                "secrets.token_bytes(32) makes one."
+            )
+        return key
+
+    def _check_key(self, lines):
+        if lines and self._file.fault(lines[:1]):
+            raise ValueError(
+                f"key must be the one that {self.path} was begun with; got another, or the first "
+                "line of the file has been changed."
+            )
+
+    def _repair(self, rest):
+        """Set aside what an interrupted write has left, and tell of it."""
+        n_bytes = len(rest)
+        if self._file.key is not None:
+            with contextlib.suppress(OSError), self._file.appending() as n_bytes:
+                pass  # in a folder that nothing can be written to, it is left where it is
+        if n_bytes:
+            warn(
+                f"{self.path} ends in {n_bytes} bytes of an entry whose writing was interrupted. "
+                f"They are set aside in {self.path.name}.interrupted; all entries before are there."
+            )
+
+    def _tell_unfinished(self):
+        names = [
+            row["request"] for row in self.records if row["state"] in ("unfinished", "not measured")
+        ]
+        if names and not self._is_running():
+            warn(
+                f"{self.path} has requests that began and were not done: {names}. Load the network "
+                "that was saved last and call unlearn again for each, or close it."
+            )
+
+    def _is_running(self):
+        """Whether another process is unlearning at the moment."""
+        if self._file.key is None:
+            return False
+        try:
+            with lock_of(self.path, ".run.lock", 0):
+                return False
+        except TimeoutError:
+            return True
+        except OSError:  # nothing can be written there, so nobody unlearns
+            return False
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    @property
+    def records(self) -> list[dict[str, Any]]:  # numpydoc ignore=RT01
+        """A dict for each request, in the order in which they came.
+
+        It has the name of the request and its `state`: ``"received"``, ``"unfinished"`` (it began,
+        and was killed or is under way), ``"failed"``, ``"not measured"`` (unlearned, without a
+        report), ``"done"``, or ``"closed"`` for what was not unlearned. `due` is a month after
+        `received`, and `days` the age of an open request, or how long another took.
+        """
+        return list(requests_of(self._entries()).values())
+
+    def table(self) -> Any:
+        """The requests, one a row.
+
+        Returns
+        -------
+        table : pandas.DataFrame or list of dict
+            The `records`; a list where pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            return self.records
+        return DataFrame(self.records, columns=COLUMNS)
+
+    def open_requests(self) -> list[dict[str, Any]]:
+        """The requests that are not done, the one that is due first before the others.
+
+        Returns
+        -------
+        requests : list of dict
+            Of each ``request``, ``state``, ``received``, ``due``, ``days`` since it was received,
+            and whether it is ``overdue``.
+        """
+        today = datetime.now(timezone.utc).date().isoformat()
+        rows = [
+            {name: row[name] for name in ("request", "state", "received", "due", "days")}
+            | {"overdue": row["due"] < today}
+            for row in self.records
+            if row["state"] in OPEN
+        ]
+        return sorted(rows, key=lambda row: row["due"])
+
+    def verify(self, *, noted: str | None = None) -> str:
+        """Check that no entry, and no report, was changed or removed.
+
+        Parameters
+        ----------
+        noted : str, default=None
+            What an earlier call returned, and was noted elsewhere: it must still be in the log.
+
+        Returns
+        -------
+        digest : str
+            The SHA-256 of the last entry. Note it where nobody who can write the log can.
+
+        Raises
+        ------
+        ValueError
+            If something is not as it was written; it says what.
+        """
+        lines, _ = self._file.read()
+        fault = self._file.fault(lines) or self._report_fault()
+        digests = [keyed_digest(None, line) for line in lines]
+        if not fault and noted is not None and noted not in digests:
+            fault = f"{self.path} has no entry with the digest that was noted, {noted}"
+        if fault:
+            raise ValueError(f"{fault}.")
+        return digests[-1]
+
+    def _report_fault(self):
+        """What is wrong with the first report that is not as it was written, or None."""
+        entries = self._entries()
+        known = {entry["report"]: entry["report_digest"] for entry in entries if "report" in entry}
+        for name, digest in known.items():
+            path = self.path.parent / name
+            if not path.exists():
+                return f"the report {path} is missing"
+            if self._file.key is not None and digest != self._digest_of_file(path):
+                return f"the report {path} is not as it was written"
+        began = {entry["entry"] for entry in entries if entry["event"] == "began"}
+        for path in sorted(self.reports.glob("[0-9]*.json")):
+            if int(path.stem) not in began:
+                return f"the report {path} is of an entry that is missing"
+        return None
+
+    def _digest_of_file(self, path):
+        return keyed_digest(self._file.key, path.read_bytes())
+
+    def to_html(self) -> str:
+        """A page with one line a request, and links to the reports.
+
+        Returns
+        -------
+        html : str
+            A whole page. Write it to the folder of the log, from where its links lead.
+        """
+        try:
+            verified, fault = self.verify(), None
+        except ValueError as error:
+            verified, fault = None, str(error)
+        return log_as_html(
+            self.path.name, self.records, self.open_requests(), verified, fault, self._file.key
+        )
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def receive(self, request: str, *, received: str | date | None = None) -> None:
+        """Note a request that has come in, and is not begun yet.
+
+        Parameters
+        ----------
+        request : str
+            Its name, such as a case number. The log keeps it, so it should not be a person's name.
+        received : str or date, default=None
+            The day on which it came, such as ``"2026-11-02"``; by default today.
+
+        Raises
+        ------
+        ValueError
+            If the log has the request already, or the day is in the future.
+        """
+        self._check_request(request)
+        if request in requests_of(self._entries()):
+            raise ValueError(f"request must be new to the log; got {request!r}, which is in it.")
+        self._append(
+            "received",
+            state="The request is not noted.",
+            request=request,
+            received=day_of(received),
+        )
+
+    def close(self, request: str, *, forgotten: bool, reason: str) -> None:
+        """Close a request without unlearning.
+
+        Parameters
+        ----------
+        request : str
+            Its name.
+        forgotten : bool
+            Whether its rows are forgotten, as by a network that was trained again without them.
+        reason : str
+            Why it is closed. The log keeps it: no names, and no rows.
+
+        Raises
+        ------
+        ValueError
+            If the log has no such open request.
+        """
+        if not isinstance(forgotten, bool):
+            raise ValueError(f"forgotten must be True or False; got {forgotten!r}.")
+        self._check_request(request)
+        row = requests_of(self._entries()).get(request)
+        if row is None or row["state"] not in OPEN:
+            state = "is not in the log" if row is None else f"is {row['state']}"
+            raise ValueError(f"request must be an open one; got {request!r}, which {state}.")
+        if forgotten and row["began"] is None:
+            raise ValueError(
+                f"forgotten must be False for a request that never began; got True for {request!r},"
+                " whose rows the log does not know."
+            )
+        self._append(
+            "closed",
+            state="The request is still open.",
+            request=request,
+            forgotten=forgotten,
+            reason=str(reason),
+        )
+
+    def retrained(self, unlearner: BaseEstimator, X: RowsLike) -> None:
+        """Note that the network was trained again from scratch: drift starts from here.
+
+        Parameters
+        ----------
+        unlearner : estimator
+            The fitted unlearner, or a pipeline that ends in one.
+        X : array-like or torch.utils.data.Dataset
+            The rows that it was trained on.
+
+        Raises
+        ------
+        ValueError
+            If a forgotten row is among them.
+        """
+        check_is_fitted(unlearner)
+        self._require_key()
+        raise_returned("X", self.returned(X))
+        self._append(
+            "retrained",
+            state="The retraining is not noted.",
+            network=fingerprint(self._file.key, unlearner),
+        )
+
+    def returned(self, X: RowsLike, *, forget: MaskLike | None = None) -> list[tuple[int, str]]:
+        """Forgotten rows that are in `X` again, unmarked.
+
+        Parameters
+        ----------
+        X : array-like or torch.utils.data.Dataset
+            Rows, such as those of the next training.
+        forget : array-like of bool of shape (n_samples,), default=None
+            True for rows that may be there, for they are to be forgotten.
+
+        Returns
+        -------
+        rows : list of tuple of int and str
+            The position of each, and the request that it was forgotten for.
+        """
+        digests = row_digests(self._require_key(), X)
+        mask = np.zeros(len(digests), bool)
+        if forget is not None:
+            mask = check_forget(forget, len(digests), X)
+        return Forgotten(self._entries()).returned(digests, mask)
+
+    def forget_key(self) -> None:
+        """Destroy the key, which makes the record anonymous as far as rows are concerned.
+
+        Nobody can find out any more whether a given row is in the log or its reports, and the log
+        takes no more entries. What remains are dates, names of requests, counts and metrics, and
+        the chain of SHA-256 digests. A file of the key is overwritten and deleted; copies of it,
+        and a key that was given as bytes, are yours to destroy.
+        """
+        self._require_key()
+        self._append("key destroyed", state="The key is still there.")
+        if self._key_path is not None:
+            destroy(self._key_path)
+        self._file.key = None
+
+    def unlearn(
+        self,
+        unlearner: BaseEstimator,
+        X: RowsLike,
+        y: ArrayLike | None = None,
+        *,
+        forget: MaskLike,
+        request: str,
+        X_unseen: RowsLike,
+        y_unseen: ArrayLike | None = None,
+        received: str | date | None = None,
+        X_val: HeldOutRows = None,
+        y_val: HeldOutLabels = None,
+        groups: ArrayLike | None = None,
+        on_return: Literal["raise", "warn", "mark"] = "raise",
+        save: Callable[[Any], object] | None = None,
+        **report: Any,
+    ) -> UnlearningReport:
+        """Unlearn, measure, and note what was done.
+
+        Parameters
+        ----------
+        unlearner : estimator
+            A fitted unlearner, or a pipeline that ends in one, which is made to forget by
+            :func:`~skunlearn.unlearn_pipeline`. It is changed in place.
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            The rows to forget together with the rows to retain.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+            Their labels; may be left out for a data set that yields pairs.
+        forget : array-like of bool of shape (n_samples,)
+            True for the rows to forget. Rows of earlier requests may be marked again, and are then
+            part of what is measured.
+        request : str
+            The name of the request, such as a case number. One that is open is gone on with; its
+            rows have to be marked again.
+        X_unseen : array-like of shape (n_unseen, ...) or torch.utils.data.Dataset
+            Rows that no network was trained, tuned or stopped on, for the report.
+        y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels), default=None
+            Their labels.
+        received : str or date, default=None
+            The day on which the request came; by default what `receive` was given, or today.
+        X_val, y_val : array-like, default=None
+            Held-out rows that the method may use.
+        groups : array-like of shape (n_samples,), default=None
+            The person, or other group, of each row, for a method whose `unlearn` takes them.
+        on_return : {"raise", "warn", "mark"}, default="raise"
+            What becomes of rows that were forgotten and are in `X` unmarked: they are refused,
+            warned of and learnt again, or marked as if `forget` did. "mark" is also how the drift
+            is measured over all rows that have been forgotten so far.
+        save : callable, default=None
+            Called with the unlearner as soon as it has unlearned, such as
+            ``lambda unlearner: joblib.dump(unlearner, "model.joblib")``. The request is done only
+            after that. Without it, a process that dies before you save leaves a log that says
+            done beside a network that remembers.
+        **report
+            Passed to :func:`~skunlearn.unlearning_report`. `original` is by default a copy of the
+            unlearner from before, which is dropped afterwards; None does without.
+
+        Returns
+        -------
+        report : UnlearningReport
+            The report, over all rows that are marked, which is in the folder `reports` as well.
+
+        Raises
+        ------
+        ValueError
+            If forgotten rows come back, the request is done already, the log was changed, or as
+            `unlearn` and `unlearning_report` raise it. An error before the rows are unlearned
+            leaves the unlearner as it was, and one afterwards says that it has unlearned.
+        RuntimeError
+            If another process is unlearning.
+        OSError
+            If the log or a report cannot be written. It says whether the unlearner has unlearned.
+        """
+        if on_return not in ("raise", "warn", "mark"):
+            raise ValueError(f"on_return must be 'raise', 'warn' or 'mark'; got {on_return!r}.")
+        self._require_key()
+        self._check_request(request)
+        if not isinstance(innermost(unlearner), BaseUnlearner):
+            raise ValueError(
+                "unlearner must be an unlearner, or a pipeline that ends in one; got "
+                f"{type(unlearner).__name__}."
+            )
+        report |= {"X_unseen": X_unseen, "y_unseen": y_unseen}
+        run = RequestRun(
+            self, unlearner, (X, y, forget), (X_val, y_val, groups), request, on_return, report
+        )
+        with self._running(request):
+            run.begin(None if received is None else day_of(received))
+            run.unlearn(save)
+            return run.measure()
+
+    # -- what a run uses ---------------------------------------------------------------------------
+
+    def _entries(self):
+        return ChainedFile(self.path, None).entries()
+
+    def _require_key(self):
+        if self._file.key is None:
+            raise ValueError(
+                f"key must be given to write to {self.path} or to compare rows with it; it was "
+                "opened with key=None, or its key was destroyed."
+            )
+        return self._file.key
+
+    def _check_request(self, request):
+        if not (isinstance(request, str) and request.strip() and len(request) <= 200):
+            raise ValueError(
+                f"request must be a name of 1 to 200 characters; got {request!r}, such as "
+                "'2026-017' would be."
+            )
+
+    def _append(self, event, *, state, **content):
+        """Append an entry; an error says in what `state` it leaves things."""
+        self._require_key()
+        return self._written(lambda: self._file.append(event, **content), state)
+
+    def _written(self, act, state):
+        try:
+            return act()
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(
+                error.errno, f"{self.path} or its reports cannot be written ({reason}). {state}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _running(self, request):
+        """Be the only one who unlearns."""
+        held = contextlib.ExitStack()
+
+        def hold():
+            try:
+                held.enter_context(lock_of(self.path, ".run.lock", 0))
+            except TimeoutError as error:
+                raise RuntimeError(
+                    f"another process is unlearning a request of {self.path}: {request!r} has to "
+                    "wait. When it is done, load the network that it has saved, and call unlearn "
+                    "again."
+                ) from error
+
+        self._written(hold, UNTOUCHED)
+        with held:
+            yield

@@ -1,0 +1,779 @@
+"""The record of requests: what it knows, what it refuses, and that nothing is lost."""
+
+import hashlib
+import hmac
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections import Counter
+from datetime import date, datetime, timedelta, timezone
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from torch.utils.data import Dataset, TensorDataset
+
+from skunlearn import SISA, FineTune, NegGrad, Retrain
+from skunlearn.evaluation import RequestLog, requests
+from skunlearn.evaluation._states import month_after
+from tests.networks import make_net
+
+ROOT = Path(__file__).parents[2]
+
+# Of one epoch on few rows, the method may say that it has changed little.
+pytestmark = pytest.mark.filterwarnings("ignore:.* has changed almost nothing:UserWarning")
+
+KEY = bytes(range(32))
+
+QUICK = {"n_resamples": 2, "n_splits": 1}
+
+rng = np.random.default_rng(0)
+ALL = rng.normal(size=(160, 4)).astype(np.float32)
+LABELS = np.where(ALL[:, 0] > 0, "yes", "no")
+X, Y, X_UNSEEN, Y_UNSEEN = ALL[:120], LABELS[:120], ALL[120:], LABELS[120:]
+UNSEEN = {"X_unseen": X_UNSEEN, "y_unseen": Y_UNSEEN}
+
+
+def marked(*numbers):
+    return np.isin(np.arange(len(X)), numbers)
+
+
+@pytest.fixture
+def unlearner():
+    return FineTune(make_net(max_epochs=3), max_epochs=1, lr=0.01, random_state=0).fit(X, Y)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return RequestLog(tmp_path / "requests.jsonl", key=KEY)
+
+
+def ask(log, unlearner, numbers, request, rows=X, labels=Y, **params):
+    return log.unlearn(
+        unlearner,
+        rows,
+        labels,
+        **{
+            "forget": numbers if isinstance(numbers, np.ndarray) else marked(*numbers),
+            "request": request,
+            **UNSEEN,
+            **QUICK,
+            **params,
+        },
+    )
+
+
+def weights(unlearner):
+    return [p.detach().clone() for p in unlearner.estimator_.module_.parameters()]
+
+
+def equal(a, b):
+    return all(map(torch.equal, a, b))
+
+
+def lines(log):
+    return log.path.read_bytes().splitlines()
+
+
+def test_a_request_is_unlearned_measured_and_noted(log, unlearner):
+    before = weights(unlearner)
+    report = ask(log, unlearner, [3, 7, 8], "2026-001", received="2026-11-02")
+    assert not equal(before, weights(unlearner))
+    assert [json.loads(line)["event"] for line in lines(log)] == [
+        "log begun",
+        "began",
+        "unlearned",
+        "done",
+    ]
+    (record,) = log.records
+    assert record["state"] == "done"
+    assert (record["received"], record["due"]) == ("2026-11-02", "2026-12-02")
+    assert record["rows"] == 3
+    assert record["method"] == "skunlearn.methods.finetune.FineTune"
+    # One epoch of 117 rows, in units of three epochs.
+    assert record["cost"] == pytest.approx(1 / 3)
+    assert record["metrics"]["utility"] == list(report.metrics["utility"]["unlearned"])
+    filed = (log.path.parent / record["report"]).read_text()
+    assert filed == report.to_json()
+    assert (log.reports / "0002.html").read_text() == report.to_html()
+    assert report.networks["original"] == "skunlearn.methods.finetune.FineTune"
+    assert log.table().request.tolist() == ["2026-001"]
+
+
+def test_lines_are_chained_as_the_docstring_says(log, unlearner):
+    ask(log, unlearner, [1, 2], "a")
+    previous = None
+    for number, line in enumerate(lines(log), 1):
+        body, tail = line.rsplit(b', "digest": "', 1)
+        assert tail[:-2].decode() == hmac.new(KEY, body, "sha256").hexdigest()
+        entry = json.loads(line)
+        assert entry["entry"] == number
+        assert entry["previous"] == previous
+        previous = hashlib.sha256(line).hexdigest()
+    assert log.verify() == previous
+    assert log.verify(noted=json.loads(lines(log)[1])["previous"]) == previous
+
+
+def test_row_digests_are_keyed_ones_of_the_canonical_bytes(log, unlearner):
+    ask(log, unlearner, [5, 6], "a")
+    began = json.loads(lines(log)[1])
+    content = X[5].astype(float).tobytes()
+    digest = hmac.new(KEY, f"(4,) True {len(content)}\n".encode() + content, "sha256").hexdigest()
+    assert began["rows"][0] == digest
+
+
+@pytest.mark.parametrize("change", ["edit", "remove", "swap", "insert", "last", "cut"])
+def test_a_change_is_noticed(log, unlearner, change):
+    ask(log, unlearner, [1, 2], "a")
+    noted = log.verify()
+    log.receive("b")
+    content = lines(log)
+    if change == "edit":
+        content[1] = content[1].replace(b'"n_rows": 2', b'"n_rows": 1')
+    elif change == "remove":
+        del content[2]
+    elif change == "swap":
+        content[2], content[3] = content[3], content[2]
+    elif change == "insert":
+        content.insert(3, content[2])
+    elif change == "last":
+        content[-1] = content[-1].replace(b'"b"', b'"c"')
+    else:
+        del content[2:]  # the report is there, and its request began: told by what was noted
+    log.path.write_bytes(b"\n".join(content) + b"\n")
+    with pytest.raises(ValueError, match=r"entry \d|digest that was noted|is of an entry"):
+        log.verify(noted=noted)
+    assert "not as it was written" in log.to_html() or change == "cut"
+    if change != "cut":
+        before = log.path.read_bytes()
+        with pytest.raises(ValueError, match="nothing was appended"):
+            log.receive("d")
+        assert log.path.read_bytes() == before
+
+
+def test_a_whole_chain_written_without_the_key_is_noticed(log, tmp_path):
+    log.receive("a")
+    other = RequestLog(tmp_path / "other.jsonl", key=b"another key of 16 bytes")
+    other.receive("b")
+    log.path.write_bytes(other.path.read_bytes())
+    with pytest.raises(ValueError, match="entry 1 of"):
+        log.verify()
+    with pytest.raises(ValueError, match=r"key must be the one that .* was begun with"):
+        RequestLog(log.path, key=KEY)
+
+
+def test_a_report_that_is_changed_or_missing_or_unknown_is_noticed(log, unlearner):
+    ask(log, unlearner, [1, 2], "a")
+    path = log.reports / "0002.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"FineTune', b'"Retrain').replace(b"0.0", b"0.1"))
+    with pytest.raises(ValueError, match=r"report .*0002.json is not as it was written"):
+        log.verify()
+    path.unlink()
+    with pytest.raises(ValueError, match=r"report .*0002.json is missing"):
+        log.verify()
+    path.write_bytes(content)
+    log.verify()
+    (log.reports / "0009.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"report .*0009.json is of an entry that is missing"):
+        log.verify()
+
+
+# -- rows that come back ---------------------------------------------------------------------------
+
+
+def test_a_forgotten_row_that_comes_back_is_refused_with_its_number_and_request(log, unlearner):
+    ask(log, unlearner, [3, 7], "first")
+    ask(log, unlearner, marked(3, 7, 20), "second")  # marked again, and so no return
+    before, size = weights(unlearner), log.path.stat().st_size
+    with pytest.raises(ValueError, match=r"3 rows .*: 3 and 7 by 'first'; 20 by 'second'\. An unm"):
+        ask(log, unlearner, [40, 41], "third")
+    assert equal(before, weights(unlearner))
+    assert log.path.stat().st_size == size  # it never began
+    assert log.returned(X) == [(3, "first"), (7, "first"), (20, "second")]
+    assert log.returned(X, forget=marked(3, 20)) == [(7, "first")]
+
+
+def shuffled(rows, labels):
+    order = np.random.default_rng(1).permutation(len(rows))
+    return rows[order], labels[order]
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda rows: rows.astype(np.float64),
+        lambda rows: torch.as_tensor(rows),
+        lambda rows: pd.DataFrame(rows),
+        lambda rows: rows.tolist(),
+        lambda rows: TensorDataset(torch.as_tensor(rows), torch.zeros(len(rows))),
+        lambda rows: rows[::-1],
+    ],
+)
+def test_rows_are_known_whatever_holds_them(log, unlearner, held):
+    ask(log, unlearner, [3, 7], "first")
+    found = log.returned(held(X))
+    assert Counter(request for _, request in found) == {"first": 2}
+
+
+def test_rows_are_known_in_single_and_double_precision(log, unlearner):
+    double = np.random.default_rng(5).normal(size=X.shape)
+    ask(log, unlearner, [3, 7], "first", rows=double)
+    assert log.returned(double.astype(np.float32)) == [(3, "first"), (7, "first")]
+    # The other way: what single precision forgot comes back as it was before it was rounded.
+    single = np.random.default_rng(6).normal(size=X.shape)
+    ask(log, unlearner, [5, 6], "second", rows=single.astype(np.float32))
+    assert log.returned(single) == [(5, "second"), (6, "second")]
+    # Rows that only single precision takes for equal are others.
+    near = double.copy()
+    near[3] *= 1 + 1e-12
+    assert log.returned(near) == [(7, "first")]
+
+
+def test_other_labels_do_not_hide_a_row(log, unlearner):
+    ask(log, unlearner, [3, 7], "first")
+    with pytest.raises(ValueError, match="3 and 7 by 'first'"):
+        ask(log, unlearner, [40, 41], "second", labels=np.where(Y == "yes", "no", "yes"))
+
+
+def test_equal_rows_that_were_retained_may_stay_but_no_more_of_them(log, unlearner):
+    rows = X.copy()
+    rows[50] = rows[60] = rows[3]
+    with pytest.warns(UserWarning, match="1 of the rows to forget are equal to rows"):
+        ask(log, unlearner, [3, 7], "first", rows=rows)
+    left, labels = np.delete(rows, [3, 7], axis=0), np.delete(Y, [3, 7])
+    assert log.returned(left) == []
+    assert [i for i, _ in log.returned(rows, forget=marked(7))] == [60]
+    ask(log, unlearner, np.isin(np.arange(118), [30, 31]), "second", rows=left, labels=labels)
+    # Whoever they are of asks as well: from then on none may be there.
+    twins = (left == rows[3]).all(axis=1)
+    twins[[30, 31]] = True
+    ask(log, unlearner, twins, "third", rows=left, labels=labels)
+    assert len(log.returned(left)) == 4
+
+
+def test_rows_that_come_back_are_warned_of_or_marked(log, unlearner):
+    ask(log, unlearner, [3, 7], "first")
+    with pytest.warns(UserWarning, match="2 rows that were forgotten.* 3 and 7 by 'first'"):
+        report = ask(log, unlearner, [20, 21], "second", on_return="warn")
+    assert report.rows["forget"]["count"] == 2
+    report = ask(log, unlearner, [40, 41], "third", on_return="mark")
+    assert report.rows["forget"]["count"] == 6
+    record = log.records[-1]
+    assert (record["rows"], record["marked_again"]) == (2, 4)
+    assert (record["drift"]["forgotten_rows"], record["drift"]["measured_rows"]) == (6, 6)
+    with pytest.raises(ValueError, match="on_return must be"):
+        ask(log, unlearner, [40, 41], "fourth", on_return="ignore")
+
+
+@pytest.mark.parametrize("name", ["X_val", "X_unseen"])
+def test_forgotten_rows_are_refused_as_held_out_rows(log, unlearner, name):
+    ask(log, unlearner, [3, 7], "first")
+    rows, labels = np.delete(X, [3, 7], axis=0), np.delete(Y, [3, 7])
+    held_out = {name: X[[7, 8]], f"y{name[1:]}": Y[[7, 8]]}
+    with pytest.raises(ValueError, match=f"{name} has 1 row that was forgotten: 0 by 'first'"):
+        ask(log, unlearner, np.arange(118) < 2, "second", rows=rows, labels=labels, **held_out)
+
+
+def test_rows_that_differ_at_each_reading_are_told(tmp_path):
+    class Noisy(Dataset):
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, i):
+            return torch.as_tensor(X[i]) + torch.randn(4), int(Y[i] == "yes")
+
+    codes = (Y == "yes").astype(int)
+    model = FineTune(make_net(max_epochs=1), random_state=0).fit(X, codes)
+    log = RequestLog(tmp_path / "requests.jsonl", key=KEY, retrain_after={})
+    unseen = {"X_unseen": X_UNSEEN, "y_unseen": (Y_UNSEEN == "yes").astype(int)}
+    with pytest.warns(UserWarning, match="row 3 of X is another each time"):
+        ask(log, model, [3, 4], "a", rows=Noisy(), labels=None, **unseen)
+
+
+# -- runs that do not end --------------------------------------------------------------------------
+
+
+def test_a_failed_run_leaves_the_unlearner_and_is_noted_without_the_message(log, unlearner):
+    before = weights(unlearner)
+    unlearner.set_params(lr=-1.0)
+    with pytest.raises(ValueError, match="lr"):
+        ask(log, unlearner, [3, 7], "first")
+    assert equal(before, weights(unlearner))
+    (record,) = log.records
+    assert (record["state"], record["reason"]) == ("failed", "ValueError while unlearning")
+    assert log.returned(X) == []  # nothing is forgotten yet
+    unlearner.set_params(lr=0.01)
+    with pytest.raises(ValueError, match="must mark the rows that request 'first' began with; 1"):
+        ask(log, unlearner, [3, 8], "first")
+    ask(log, unlearner, [3, 7, 8], "first")
+    (record,) = log.records
+    assert (record["state"], record["rows"]) == ("done", 3)
+    with pytest.raises(ValueError, match="request must be new or open; got 'first', which is done"):
+        ask(log, unlearner, [3, 7, 8], "first")
+
+
+def test_what_fails_after_unlearning_says_so(log, unlearner, monkeypatch):
+    before = weights(unlearner)
+
+    def fail(*args, **kwargs):
+        raise ValueError("no report")
+
+    monkeypatch.setattr("skunlearn.evaluation._request_run.unlearning_report", fail)
+    with (
+        pytest.warns(UserWarning, match="measuring has failed. The unlearner has unlearned"),
+        pytest.raises(ValueError, match="no report"),
+    ):
+        ask(log, unlearner, [3, 7], "first")
+    assert not equal(before, weights(unlearner))
+    assert log.records[0]["state"] == "not measured"
+    assert log.returned(X) == [(3, "first"), (7, "first")]
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match=r"began and were not done: \['first'\]"):
+        RequestLog(log.path, key=KEY)
+    ask(log, unlearner, [3, 7], "first")
+    assert log.records[0]["state"] == "done"
+
+
+def test_a_request_is_done_only_when_the_network_is_saved(log, unlearner, tmp_path):
+    path, seen = tmp_path / "model.pickle", []
+
+    def save(unlearner):
+        seen.append(log.records[0]["state"])
+        path.write_bytes(pickle.dumps(unlearner))
+
+    ask(log, unlearner, [3, 7], "first", save=save)
+    assert seen == ["unfinished"]
+    assert equal(weights(pickle.loads(path.read_bytes())), weights(unlearner))
+
+    def fail(unlearner):
+        raise OSError("no space")
+
+    with (
+        pytest.warns(UserWarning, match="saving has failed. The unlearner has unlearned"),
+        pytest.raises(OSError, match="no space"),
+    ):
+        ask(log, unlearner, marked(3, 7, 20, 21), "second", save=fail)
+    assert log.records[1]["state"] == "failed"
+
+
+def test_bad_arguments_are_refused_before_anything_happens(log, unlearner):
+    before, size = weights(unlearner), log.path.stat().st_size
+    for params, message in (
+        ({"forget": np.zeros(120, bool)}, "forget must mark at least one row"),
+        ({"forget": [1, 2]}, "forget must be a boolean mask"),
+        ({"request": ""}, "request must be a name"),
+        ({"request": 7}, "request must be a name"),
+        ({"y_unseen": None}, "y_unseen must be given"),
+        ({"received": "soon"}, "received must be a date"),
+        ({"received": "2999-01-01"}, "received must not be in the future"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ask(log, unlearner, [3], params.pop("request", "a"), **params)
+    with pytest.raises(TypeError, match="n_resample"):
+        ask(log, unlearner, [3, 4], "a", n_resample=3)
+    with pytest.raises(ValueError, match="unlearner must be an unlearner, or a pipeline"):
+        ask(log, DecisionTreeClassifier().fit(X, Y), [3, 4], "a")
+    assert equal(before, weights(unlearner))
+    assert log.path.stat().st_size == size
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200])
+def test_a_truncated_last_line_is_set_aside_and_told(log, unlearner, cut):
+    ask(log, unlearner, [3, 7], "first")
+    whole = log.path.read_bytes()
+    log.receive("second")
+    written = log.path.read_bytes()
+    log.path.write_bytes(written[:-cut])
+    if cut == 1:  # nothing but the end of the line is missing, and the entry is whole
+        assert [r["request"] for r in RequestLog(log.path, key=KEY).records] == ["first", "second"]
+        assert log.path.read_bytes() == written
+        return
+    with pytest.warns(UserWarning, match="bytes of an entry whose writing was interrupted"):
+        log = RequestLog(log.path, key=KEY)
+    assert log.path.read_bytes() == whole
+    log.verify()
+    aside = log.path.with_name("requests.jsonl.interrupted").read_bytes()
+    assert aside == written[len(whole) : -cut] + b"\n"
+    log.receive("second")
+    log.verify()
+
+
+def test_two_processes_do_not_unlearn_at_once(log, unlearner):
+    before = weights(unlearner)
+    with FileLock(f"{log.path}.run.lock"):
+        with pytest.raises(RuntimeError, match=r"another process is unlearning .* 'a' has"):
+            ask(log, unlearner, [3, 7], "a")
+        log.receive("b")  # which does not have to wait for hours
+        RequestLog(log.path, key=KEY)
+    assert equal(before, weights(unlearner))
+    ask(log, unlearner, [3, 7], "a")
+    assert [r["request"] for r in log.records] == ["b", "a"]
+
+
+def test_entries_of_two_processes_wait_for_each_other(log, monkeypatch):
+    monkeypatch.setattr("skunlearn._engine.chain.WAIT", 0.1)
+    with FileLock(f"{log.path}.lock"), pytest.raises(OSError, match="in use by another process"):
+        log.receive("a")
+    log.receive("a")
+
+
+FULL = """
+import resource, sys, pickle
+from pathlib import Path
+import numpy as np
+from tests.evaluation.test_requests import KEY, RequestLog, ask, marked, weights, equal, unlearner
+from skunlearn import FineTune
+from tests.evaluation import test_requests as t
+folder = Path(sys.argv[1])
+model = FineTune(t.make_net(max_epochs=1), max_epochs=1, lr=0.01, random_state=0).fit(t.X, t.Y)
+log = RequestLog(folder / "requests.jsonl", key=KEY)
+before, whole = weights(model), log.path.read_bytes()
+for room, unlearned in ((100, False), (%d, True)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + room, resource.RLIM_INFINITY))
+    try:
+        ask(log, model, [3, 7], "a")
+    except OSError as error:
+        assert ("The unlearner has unlearned" in str(error)) == unlearned, str(error)
+        assert ("Nothing was unlearned" in str(error)) != unlearned, str(error)
+        assert "File too large" in str(error)
+    else:
+        raise AssertionError(room)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert equal(before, weights(model)) != unlearned
+    log.verify()
+assert log.path.read_bytes().startswith(whole)
+assert log.path.read_bytes().endswith(b"}\\n")
+ask(log, model, [3, 7], "a")
+assert log.records[0]["state"] == "done"
+print("done")
+"""
+
+
+def test_a_full_disk_loses_nothing_and_says_what_was_unlearned(tmp_path):
+    if sys.platform == "win32":
+        pytest.skip("the size of a file is limited as POSIX has it")
+    # The limit falls into the entry that says that the request began, and then into a later one.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FULL % 1100, tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_a_folder_that_cannot_be_written_to(log, unlearner, monkeypatch):
+    ask(log, unlearner, [3, 7], "first")
+    before, held = weights(unlearner), log.path.read_bytes()
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)  # which makes the first file
+    with pytest.raises(PermissionError, match=r"requests.jsonl or its .* \(Permission denied\)"):
+        ask(log, unlearner, marked(3, 7, 20, 21), "second")
+    with pytest.raises(PermissionError, match=r"cannot be written"):
+        log.receive("third")
+    assert equal(before, weights(unlearner))
+    assert log.path.read_bytes() == held
+    log = RequestLog(log.path, key=KEY)  # to read it
+    log.verify()
+    assert len(log.table()) == 1
+
+
+@pytest.mark.parametrize("n_kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_process_loses_nothing(tmp_path, n_kills):
+    if not hasattr(os, "fork"):
+        pytest.skip("processes are forked")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.evaluation.killed_runs", tmp_path, str(n_kills), "0"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["kills"] == sum(found["states"].values()) == n_kills
+
+
+# -- open requests, closing, drift -----------------------------------------------------------------
+
+
+def test_open_requests_have_an_age(log):
+    today = datetime.now(timezone.utc).date()
+    log.receive("new")
+    log.receive("old", received=today - timedelta(days=45))
+    log.receive("middle", received=datetime.now(timezone.utc) - timedelta(days=3))
+    found = log.open_requests()
+    assert [row["request"] for row in found] == ["old", "middle", "new"]
+    assert [row["days"] for row in found] == [45, 3, 0]
+    assert [row["overdue"] for row in found] == [True, False, False]
+    with pytest.raises(ValueError, match="request must be new to the log; got 'old'"):
+        log.receive("old")
+
+
+@pytest.mark.parametrize(
+    ("day", "due"),
+    [("2026-01-31", "2026-02-28"), ("2028-01-30", "2028-02-29"), ("2026-12-05", "2027-01-05")],
+)
+def test_a_month_is_the_calendar_s(day, due):
+    assert month_after(date.fromisoformat(day)).isoformat() == due
+
+
+def test_the_day_of_receipt_stays_when_the_request_is_done(log, unlearner):
+    log.receive("a", received="2026-05-02")
+    ask(log, unlearner, [3, 7], "a")
+    assert log.records[0]["received"] == "2026-05-02"
+    assert log.open_requests() == []
+
+
+def test_requests_are_closed_with_a_reason(log, unlearner):
+    log.receive("mistake")
+    log.close("mistake", forgotten=False, reason="withdrawn")
+    assert log.records[0]["state"] == "closed"
+    unlearner.set_params(lr=-1.0)
+    with pytest.raises(ValueError, match="lr"):
+        ask(log, unlearner, [3, 7], "a")
+    log.close("a", forgotten=True, reason="trained again without them")
+    assert log.records[1]["state"] == "done"
+    assert log.returned(X) == [(3, "a"), (7, "a")]
+    with pytest.raises(ValueError, match="open one; got 'a', which is done"):
+        log.close("a", forgotten=True, reason="")
+    with pytest.raises(ValueError, match="open one; got 'b', which is not in the log"):
+        log.close("b", forgotten=False, reason="")
+    log.receive("b")
+    with pytest.raises(ValueError, match="forgotten must be False for a request that never began"):
+        log.close("b", forgotten=True, reason="")
+    with pytest.raises(ValueError, match="forgotten must be True or False"):
+        log.close("b", forgotten=1, reason="")
+
+
+def test_cost_adds_up_until_a_retraining_is_due_and_noted(tmp_path):
+    log = RequestLog(tmp_path / "log.jsonl", key=KEY, retrain_after={"cost": 0.6})
+    net = make_net(max_epochs=3)
+    unlearner = FineTune(net, max_epochs=1, lr=0.01, random_state=0).fit(X, Y)
+    ask(log, unlearner, [3, 7], "a")
+    with pytest.warns(UserWarning, match="a retraining is due: requests have cost 0.67 times"):
+        ask(log, unlearner, [20, 21], "b", on_return="mark")
+    assert log.records[1]["retraining_due"] == ["requests have cost 0.67 times a retraining"]
+    assert "A retraining is due" in log.to_html()
+    with pytest.raises(ValueError, match="4 rows that were forgotten"):
+        log.retrained(unlearner, X)
+    left = ~marked(3, 7, 20, 21)
+    unlearner = FineTune(net, max_epochs=1, lr=0.01, random_state=1).fit(X[left], Y[left])
+    log.retrained(unlearner, X[left])
+    ask(log, unlearner, np.arange(116) < 2, "c", rows=X[left], labels=Y[left])
+    drift = log.records[2]["drift"]
+    assert drift["requests"] == 1
+    assert drift["cost"] == pytest.approx(1 / 3)
+    assert (drift["forgotten_rows"], drift["measured_rows"]) == (6, 2)
+
+
+def test_a_fall_of_accuracy_over_requests_makes_a_retraining_due(log):
+    unlearner = FineTune(make_net(max_epochs=20), max_epochs=1, lr=0.01, random_state=0).fit(X, Y)
+    ask(log, unlearner, [3, 7], "a")
+    first = log.records[0]["drift"]["utility_at_first"]
+    assert first > 0.8
+    with torch.no_grad():
+        unlearner.estimator_.module_.head.weight.mul_(-1)  # everything it knew is wrong now
+    unlearner.set_params(lr=1e-9)
+    left = ~marked(3, 7)
+    with (
+        pytest.warns(UserWarning, match=f"unseen rows has fallen from {first:.3f} to"),
+        pytest.warns(UserWarning, match="does not have the weights that the log has noted last"),
+    ):
+        ask(log, unlearner, np.arange(118) < 2, "b", rows=X[left], labels=Y[left])
+
+
+def test_an_older_copy_of_the_network_is_noticed(log, unlearner):
+    old = pickle.dumps(unlearner)
+    ask(log, unlearner, [3, 7], "a")
+    kept = pickle.dumps(unlearner)
+    with pytest.warns(UserWarning, match="an older copy, it remembers rows of earlier requests"):
+        ask(
+            log,
+            pickle.loads(old),
+            np.arange(118) < 2,
+            "b",
+            rows=np.delete(X, [3, 7], axis=0),
+            labels=np.delete(Y, [3, 7]),
+        )
+    entries = [json.loads(line) for line in lines(log)]
+    assert [e["known_network"] for e in entries if e["event"] == "began"] == [None, False]
+    log = RequestLog(log.path.with_name("second.jsonl"), key=KEY)
+    ask(log, pickle.loads(old), [3, 7], "a")
+    ask(log, pickle.loads(kept), [20, 21], "b", on_return="mark")  # all are marked
+
+
+# -- the key ---------------------------------------------------------------------------------------
+
+
+def test_the_key_is_kept_in_a_file_for_its_owner(tmp_path, unlearner):
+    path, key = tmp_path / "log.jsonl", tmp_path / "log.key"
+    log = RequestLog(path, key=key)
+    assert len(key.read_bytes()) == 64
+    if os.name == "posix":
+        assert key.stat().st_mode & 0o777 == 0o600
+    ask(log, unlearner, [3, 7], "a")
+    again = RequestLog(path, key=str(key))
+    assert again.returned(X) == [(3, "a"), (7, "a")]
+    content = path.read_bytes() + b"".join(p.read_bytes() for p in log.reports.iterdir())
+    assert key.read_bytes() not in content
+    with pytest.raises(ValueError, match="which is not there"):
+        RequestLog(path, key=tmp_path / "nowhere.key")
+
+
+def test_a_destroyed_key_leaves_a_log_to_read(tmp_path, unlearner):
+    path, key = tmp_path / "log.jsonl", tmp_path / "log.key"
+    log = RequestLog(path, key=key)
+    ask(log, unlearner, [3, 7], "a")
+    noted = log.verify()
+    secret = key.read_bytes()
+    log.forget_key()
+    assert not key.exists()
+    for act in (lambda: log.receive("b"), lambda: log.returned(X), lambda: log.forget_key()):
+        with pytest.raises(ValueError, match="its key was destroyed"):
+            act()
+    for given in (key, secret):
+        with pytest.raises(ValueError, match=r"the key of .* was destroyed"):
+            RequestLog(path, key=given)
+    assert not key.exists()
+    log = RequestLog(path, key=None)
+    assert log.records[0]["state"] == "done"
+    log.verify(noted=noted)
+    assert "Without the key" in log.to_html()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"n_rows": 2', b'"n_rows": 3'))
+    with pytest.raises(ValueError, match="does not follow"):
+        log.verify()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [(b"short", "at least 16 bytes"), (None, "key must be given to begin a log")],
+)
+def test_bad_keys_are_refused(tmp_path, key, message):
+    with pytest.raises(ValueError, match=message):
+        RequestLog(tmp_path / "log.jsonl", key=key)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_unknown_limits_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"retrain_after must have keys out of .* got \['costs'\]"):
+        RequestLog(tmp_path / "log.jsonl", key=KEY, retrain_after={"costs": 1})
+
+
+def test_nothing_holds_the_rows_or_the_key(log, unlearner):
+    ask(log, unlearner, [3, 7], "a", save=lambda unlearner: None)
+    content = log.path.read_bytes() + b"".join(p.read_bytes() for p in log.reports.iterdir())
+    content += log.to_html().encode()
+    for row in X[[3, 7]]:
+        assert str(row[0]).encode() not in content
+        assert str(float(row[0])).encode() not in content
+        plain = b"(4,) True 32\n" + row.astype(float).tobytes()
+        assert hashlib.sha256(plain).hexdigest().encode() not in content
+    assert KEY.hex().encode() not in content
+
+
+# -- unlearners of every kind ----------------------------------------------------------------------
+
+
+def test_a_frozen_network_is_unlearned_for_several_requests(log):
+    trained = FineTune(make_net(max_epochs=3), random_state=0).fit(X, Y).estimator_
+    unlearner = NegGrad(FrozenEstimator(trained), max_epochs=1, lr=1e-3, random_state=0)
+    report = ask(log, unlearner, [3, 7], "a")
+    assert report.networks["original"] == "skorch.classifier.NeuralNetClassifier"
+    ask(log, unlearner, [20, 21], "b", on_return="mark")
+    assert log.records[1]["state"] == "done"
+
+
+def test_a_pipeline_s_transformers_forget_too(log):
+    pipeline = make_pipeline(
+        StandardScaler(), FineTune(make_net(max_epochs=2), max_epochs=1, random_state=0)
+    ).fit(X, Y)
+    ask(log, pipeline, [3, 7], "a")
+    np.testing.assert_allclose(pipeline[0].mean_, X[~marked(3, 7)].mean(axis=0), rtol=1e-5)
+    assert log.returned(X) == [(3, "a"), (7, "a")]
+    assert log.records[0]["method"] == "skunlearn.methods.finetune.FineTune"
+
+
+def test_an_ensemble_gets_its_groups(log):
+    groups = np.arange(120) // 4
+    ensemble = SISA(make_net(max_epochs=2), n_shards=3, random_state=0).fit(X, Y, groups=groups)
+    ask(log, ensemble, np.arange(120) < 4, "a", groups=groups)
+    ask(log, ensemble, np.arange(120) // 4 == 5, "b", groups=groups, on_return="mark")
+    assert [record["state"] for record in log.records] == ["done", "done"]
+    assert 0 < log.records[0]["cost"] < 1
+    trees = SISA(DecisionTreeClassifier(), random_state=0).fit(X, Y)
+    other = RequestLog(log.path.with_name("trees.jsonl"), key=KEY)
+    ask(other, trees, [3, 7], "a")
+    assert other.records[0]["cost"] is None
+
+
+def test_the_original_may_be_left_out_or_given(log, unlearner):
+    report = ask(log, unlearner, [3, 7], "a", original=None)
+    assert set(report.networks) == {"unlearned"}
+    assert log.records[0]["drift"]["utility_at_first"] is None
+    retrained = Retrain(make_net(max_epochs=3), random_state=1).fit(X, Y, forget=marked(3, 7))
+    report = ask(log, unlearner, [20, 21], "b", on_return="mark", reference=retrained)
+    assert set(report.networks) == {"unlearned", "original", "retrained"}
+    assert "js_distance" in log.records[1]["metrics"]
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def test_the_page_has_a_line_for_each_request_and_links(log, unlearner):
+    log.receive("<late>", received="2026-01-05")
+    ask(log, unlearner, [3, 7], "a & b")
+    text = log.to_html()
+    assert "<late>" not in text
+    assert text.count("&lt;late&gt;") == 2  # among those that are open, and in the table
+    assert "overdue" in text
+    assert log.verify() in text
+    (link,) = re.findall(r'href="([^"]+)"', text)
+    assert (log.path.parent / link).exists()
+
+    class Parser(HTMLParser):
+        tags = ()
+        rows = 0
+
+        def handle_starttag(self, tag, attrs):
+            self.rows += tag == "tr"
+            if tag != "meta":
+                self.tags += (tag,)
+
+        def handle_endtag(self, tag):
+            assert self.tags[-1] == tag
+            self.tags = self.tags[:-1]
+
+    parser = Parser()
+    parser.feed(text)
+    assert parser.tags == ()
+    assert parser.rows == 1 + 2
+
+
+def test_without_pandas_the_table_is_a_list(log, monkeypatch):
+    log.receive("a")
+    frame = log.table()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert log.table() == log.records
+    assert frame.columns.tolist() == list(log.records[0])
+
+
+def test_the_class_has_one_home():
+    assert requests.RequestLog is RequestLog
