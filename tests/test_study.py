@@ -544,6 +544,42 @@ def test_controls_are_pooled_over_domains_as_shares_of_the_way(study):
         assert row["half"] == pytest.approx((interval.high - interval.low) / 2)
 
 
+def test_the_goal_is_reached_by_all_three_numbers(study):
+    summary = [
+        {"domain": "smoke", "cap": 0.1, "method": name, "trial": "0" if name != "Retrain" else ""}
+        | {"relative_js_distance": distance, "retain_accuracy": accuracy, "cost": 0.1}
+        | {"relative_js_distance_sd": 0.1, "n_seeds": 3.0}
+        for name, distance, accuracy in [
+            ("Retrain", 1.0, 0.98),
+            ("Distill", 1.2, 0.94),
+            ("far", 1.21, 0.98),
+            ("lost", 1.0, 0.92),
+            ("found", 1.0, 0.98),
+            ("not attacked", 1.0, 0.98),
+        ]
+    ]
+    attacks = [
+        {"cap": cap, "method": name, "trial": trial, "u_lira_auc": auc, "n_models": 32.0}
+        for cap, name, trial, auc in [
+            (1.0, "Retrain", "", 0.51),
+            (0.1, "Distill", "0", 0.54),
+            (0.1, "far", "0", 0.5),
+            (0.1, "lost", "0", 0.5),
+            (0.1, "found", "0", 0.55),
+        ]
+    ]
+    found = {row["method"]: row for row in study.compare.goal(summary, attacks)}
+    assert {name: row["reached"] for name, row in found.items()} == {
+        "Distill": 1,
+        "far": 0,
+        "lost": 0,
+        "found": 0,
+    }
+    assert found["Distill"]["u_lira_above"] == pytest.approx(0.03)
+    assert found["Distill"]["retain_lost"] == pytest.approx(0.04)
+    assert study.compare.goal(summary, []) == []
+
+
 def test_what_fails_is_a_row_that_says_why(study, tmp_path):
     domain = study.domains.DOMAINS["smoke"]
     train, val, test = domain.split(0)

@@ -2,7 +2,8 @@
 
 It reads the tables alone, and takes seconds. ``comparisons.csv`` has a row for each domain, cap and
 pair of methods, by distance to the retrained network; ``pooled.csv`` what DLFD does beyond each of
-its controls, over the domains.
+its controls, over the domains; ``goal.csv`` how far each method that was attacked row by row is
+from what would be good enough.
 """
 
 from collections import defaultdict
@@ -19,6 +20,9 @@ FIGURE = "relative_js_distance"
 MARGIN = 0.2  # of the distance of two retrainings; what differs by less is the same for a user
 PAIRS = ("domain", "cap", "ours", "theirs", "n_seeds", "mean", "half", "low", "high", "p")
 PAIRS += ("p_adjusted", "verdict")
+GOAL = ("domain", "cap", "method", "trial", "cost", FIGURE, f"{FIGURE}_sd", "n_seeds")
+GOAL += ("retain_accuracy", "retain_lost", "n_models", "u_lira_auc", "u_lira_above", "reached")
+FAR, FOUND, LOST = 1.2, 0.03, 0.05  # at most: distance, AUC above the retrained network's, accuracy
 POOLED = ("ours", "control", "n_domains", "mean", "half", "p")
 
 
@@ -158,6 +162,40 @@ def pool(summaries, reports):
     return rows
 
 
+def goal(summary, attacks):
+    """How far each method of a domain is from good enough, at each cap at which it was attacked.
+
+    Good enough is a distance of at most `FAR`, an AUC of U-LiRA at most `FOUND` above the retrained
+    network's, and an accuracy on retained rows of at most `LOST` below it.
+
+    Parameters
+    ----------
+    summary, attacks : list of dict
+        Tables of the domain.
+
+    Returns
+    -------
+    rows : list of dict
+    """
+    aucs, rows = defaultdict(list), []
+    for row in attacks:
+        aucs[row["method"], row["trial"], row["cap"]].append(row)
+    if not attacks:
+        return rows
+    chance = np.mean([row["u_lira_auc"] for row in aucs["Retrain", "", 1.0]])
+    (accuracy,) = {row["retain_accuracy"] for row in summary if row["method"] == "Retrain"}
+    for row in summary:
+        found = aucs.get((row["method"], row["trial"], row["cap"]))
+        if found:
+            auc = float(np.mean([attack["u_lira_auc"] for attack in found]))
+            above, lost = round(auc - chance, 6), round(accuracy - row["retain_accuracy"], 6)
+            reached = int(row[FIGURE] <= FAR and above <= FOUND and lost <= LOST)
+            new = found[0]["n_models"], auc, above, lost, reached
+            names = "n_models", "u_lira_auc", "u_lira_above", "retain_lost", "reached"
+            rows.append(row | dict(zip(names, new)))
+    return [{name: row[name] for name in GOAL} for row in rows]
+
+
 def main(args=None):
     args = options(__doc__, args)
     names = [domain.name for domain in args.domains]
@@ -169,6 +207,9 @@ def main(args=None):
     Table(args.results / "comparisons.csv", PAIRS).replace(rows)
     pooled = pool(summaries, reports)
     Table(args.results / "pooled.csv", POOLED).replace(pooled)
+    attacks = {name: Table(args.results / f"attacks-{name}.csv").rows() for name in names}
+    goals = [row for name in names for row in goal(summaries[name], attacks[name])]
+    Table(args.results / "goal.csv", GOAL).replace(goals)
     for theirs in sorted({row["theirs"] for row in rows}):
         verdicts = [row["verdict"] for row in rows if row["theirs"] == theirs]
         counts = {
