@@ -85,7 +85,6 @@ comparison = compare_unlearners(
     seeds=[0, 1],
     feature_layer=None,  # what follows spares this page some time
     n_splits=20,
-    n_resamples=20,
 )
 
 # %%

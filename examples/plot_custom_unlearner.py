@@ -132,9 +132,8 @@ comparison = compare_unlearners(
     X_unseen=X[split.test],
     y_unseen=y[split.test],
     seeds=[0, 1],
-    feature_layer=None,  # what follows spares this page some time
+    feature_layer=None,  # which spares this page some time
     n_splits=20,
-    n_resamples=20,
 )
 
 columns = {

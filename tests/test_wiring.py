@@ -372,6 +372,13 @@ LOSSES = {"loss_forget": FORGET_LOSS, "loss_unseen": UNSEEN_LOSS}
 LOSSES_OTHERS = {"loss_forget": FORGET_LOSS + 1, "loss_unseen": UNSEEN_LOSS + 1}
 SIGNALS = {"signal_forget": FORGET_LOSS, "signal_unseen": UNSEEN_LOSS}
 SIGNALS_OTHERS = {"signal_forget": FORGET_LOSS - 1, "signal_unseen": UNSEEN_LOSS - 1}
+GROUPS, GROUPS_OTHERS = (
+    {
+        "groups_forget": np.arange(len(FORGET_LOSS)) // n,
+        "groups_unseen": 1000 + np.arange(len(UNSEEN_LOSS)) // n,
+    }
+    for n in (2, 4)
+)
 
 # For each function the arguments that it is called with, and another value for each parameter.
 FUNCTIONS = {
@@ -427,8 +434,8 @@ FUNCTIONS = {
     metrics.membership_inference_accuracy: (LOSSES | {"random_state": 0}, LOSSES_OTHERS | ATTACK),
     metrics.membership_inference_auc: (SIGNALS, SIGNALS_OTHERS),
     metrics.membership_inference_report: (
-        SIGNALS | {"random_state": 0, "n_resamples": 50, "max_fpr": 0.1},
-        SIGNALS_OTHERS | ATTACK | {"max_fpr": 0.4, "n_resamples": 20, "confidence_level": 0.5},
+        SIGNALS | GROUPS | {"random_state": 0, "max_fpr": 0.1},
+        SIGNALS_OTHERS | GROUPS_OTHERS | ATTACK | {"max_fpr": 0.4, "confidence_level": 0.5},
     ),
     metrics.membership_inference_tpr: (
         SIGNALS | {"max_fpr": 0.1},
@@ -661,7 +668,7 @@ FUNCTIONS = {
     evaluation.compare_unlearners: (
         SEEN
         | UNSEEN
-        | {"X_val": X_VAL, "y_val": Y_VAL, "seeds": [0], "n_splits": 5, "n_resamples": 5},
+        | {"X_val": X_VAL, "y_val": Y_VAL, "seeds": [0], "n_splits": 5},
         SEEN_OTHERS
         | UNSEEN_OTHERS
         | {
@@ -671,7 +678,6 @@ FUNCTIONS = {
             "seeds": [1],
             "feature_layer": "hidden.0",
             "n_splits": 3,
-            "n_resamples": 9,
             "error_score": Refused("return", "error_score must be"),
         },
     ),

@@ -43,7 +43,7 @@ def try_out(args, domain, seed, method, trials):
     # Figures are on the people for tuning. Methods that want unseen rows get those that a
     # reporting split would report on: those people are never both in the same split.
     rows = train, test, val
-    settings = {"feature_layer": None, "n_resamples": 2, "cache": args.cache}
+    settings = {"feature_layer": None, "cache": args.cache}
     made = {(method, t): (make(method, domain, params), params) for t, params in trials.items()}
     if method is None:
         made = {(name, ""): (None, {}) for name in REFERENCES}

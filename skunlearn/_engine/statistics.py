@@ -14,17 +14,19 @@ SMALLEST_FLOOR = 1e-6  # below it, two retrained networks differ by rounding alo
 def repeated_attack(forget, unseen, n_splits, rng):
     """Run the attack of `membership_inference_accuracy`.
 
-    Returns whether each guess was right and which row it was of, both of shape (n_splits, n_test).
-    Rows are counted after balancing: first those to forget, then as many unseen ones.
+    Returns whether each guess was right and which row it was of, both of shape (n_splits, n_test),
+    and the positions of the rows in each side, of shape (2, size). Rows are counted after
+    balancing: first those to forget, then as many unseen ones.
     """
     check_number("n_splits", n_splits, 1, integer=True)
     size = min(len(forget), len(unseen))
-    x = np.concatenate(
+    kept = np.array(
         [
-            side if len(side) == size else rng.choice(side, size, replace=False)
+            np.arange(size) if len(side) == size else rng.choice(len(side), size, replace=False)
             for side in (forget, unseen)
         ]
     )
+    x = np.concatenate([forget[kept[0]], unseen[kept[1]]])
     y = np.repeat([1, 0], size)
     # scikit-learn's default share, but never less than a row of each class.
     test_size = max(2, math.ceil(0.1 * len(x)))
@@ -36,7 +38,21 @@ def repeated_attack(forget, unseen, n_splits, rng):
     x = (x - x.mean()) / scale
     weight, intercept = _fit_logistic(x[train], y[train], 1 / scale**2)
     guess = weight[:, None] * x[test] + intercept[:, None] > 0
-    return guess == y[test], test
+    return guess == y[test], test, kept
+
+
+def times_guessed(right, rows, size):
+    """How often each row was told rightly, and asked of at all: arrays of shape (2, size)."""
+    return tuple(
+        np.bincount(rows[chosen].ravel(), minlength=2 * size).reshape(2, size)
+        for chosen in (right, np.ones_like(right))
+    )
+
+
+def mean_by_group(values, groups):
+    """The mean of each group's values, in the order of the names of groups."""
+    _, codes = np.unique(groups, return_inverse=True)
+    return np.bincount(codes, values) / np.bincount(codes)
 
 
 def _fit_logistic(x, y, precision):

@@ -144,15 +144,33 @@ def check_number(name, value, low, high=np.inf, *, integer=False, low_open=False
     raise ValueError(f"{name} must be {what} {bound}; got {value!r}.")
 
 
-def check_groups(groups):
+def check_groups(groups, name="groups"):
     groups = np.asarray(groups)
     if groups.ndim != 1 or len(groups) == 0:
         raise ValueError(
-            f"groups must have shape (n_samples,), with at least one row; got {groups.shape}."
+            f"{name} must have shape (n_samples,), with at least one row; got {groups.shape}."
         )
     if (groups != groups).any():
-        raise ValueError("groups must name the group of every row; got missing values (NaN).")
+        raise ValueError(f"{name} must name the group of every row; got missing values (NaN).")
     return groups
+
+
+def check_sides_groups(sides, **groups):
+    """The groups of forget rows and of unseen ones, or None twice; one alone is a ValueError."""
+    missing = [name for name, value in groups.items() if value is None]
+    if len(missing) == len(groups):
+        return (None,) * len(groups)
+    if missing:
+        raise ValueError(f"{' and '.join(groups)} must be given together; got {missing[0]}=None.")
+    checked = []
+    for side, (name, value) in zip(sides, groups.items()):
+        checked.append(check_groups(value, name))
+        if len(checked[-1]) != len(side):
+            raise ValueError(
+                f"{name} must name the group of each of the {len(side)} rows; got "
+                f"{len(checked[-1])}."
+            )
+    return tuple(checked)
 
 
 def check_values(name, value, ndim, what):

@@ -3,33 +3,45 @@
 import math
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import norm
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
+from skunlearn._engine.intervals import (
+    absent,
+    clopper_pearson,
+    distance,
+    few,
+    of_difference,
+    of_mean,
+    of_overshoot,
+    of_ratio,
+)
 from skunlearn._engine.predict import predict_proba, predicted
-from skunlearn._engine.statistics import SMALLEST_FLOOR, jensen_shannon_divergences, repeated_attack
+from skunlearn._engine.statistics import (
+    SMALLEST_FLOOR,
+    jensen_shannon_divergences,
+    repeated_attack,
+    times_guessed,
+)
 from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import as_dataset, encode_labels, is_lazy
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import (
     Interval,
     attack_signal,
-    average_gap,
     calibrated_signal,
-    jensen_shannon_distance,
     linear_cka,
     linear_probe_score,
     membership_inference_report,
     nomus_score,
-    overshoot,
-    relative_jensen_shannon_distance,
     scatter_ratio,
-    tug_of_war_score,
 )
 
 SIGNALS = ("loss", "confidence", "entropy", "modified_entropy")
+
+PARTS = "from the bounds of its parts"
 
 FEATURE_ROWS = 2000  # unseen rows, at most, whose features are read
 
@@ -95,7 +107,7 @@ class Measure:
     def own(self, subject):
         """Figures of one network."""
         metrics = {
-            name: self._share(subject.right[key])
+            name: of_mean(subject.right[key], self.level)
             for name, key in (
                 ("utility", "unseen"),
                 ("retain_accuracy", "retain"),
@@ -104,18 +116,21 @@ class Measure:
         }
         for signal in SIGNALS:
             metrics |= self._attack(signal, subject.signals(signal))
-        metrics["forgetting_score"] = forgetting = _distance(
-            *(bound - 0.5 for bound in metrics["loss_attack_accuracy"])
-        )
-        utility = metrics["utility"]
-        metrics["nomus"] = Interval(
-            nomus_score(utility.value, forgetting.value),
-            nomus_score(utility.low, forgetting.high),
-            nomus_score(utility.high, forgetting.low),
-        )
+        metrics["forgetting_score"] = distance(metrics["loss_attack_accuracy"], 0.5)
+        metrics["nomus"] = self._nomus(metrics["utility"], metrics["forgetting_score"])
+        rng = np.random.RandomState(self.seed)
         losses = subject.signals("loss")
-        metrics["overshoot"] = self._bootstrap(overshoot, *losses, vectorized=False)
+        metrics["overshoot"] = of_overshoot(*losses, self.level, self.n_resamples, rng)
         return metrics
+
+    def _nomus(self, utility, forgetting):
+        if math.isnan(forgetting.value):
+            return absent(math.nan, forgetting.reason)
+        value = nomus_score(utility.value, forgetting.value)
+        if forgetting.reason or utility.reason:
+            return absent(value, forgetting.reason or utility.reason)
+        low = nomus_score(utility.low, forgetting.high)
+        return Interval(value, low, nomus_score(utility.high, forgetting.low), PARTS)
 
     def calibrated(self, subject, calibration_model):
         """The attack that knows how hard each row is."""
@@ -123,24 +138,11 @@ class Measure:
 
     def closeness(self, subject, first, second):
         """Figures of closeness to the first retrained network."""
-        scores = [
-            {key: float(right.mean()) for key, right in each.right.items()}
-            for each in (subject, first)
-        ]
-        attacks = [self._guesses(each) for each in (subject, first)]
-        differences = {
-            key: self._difference([(subject.right[key], first.right[key], np.ones(len(right)))])
+        differences = [
+            distance(of_difference(right, first.right[key], self.level))
             for key, right in subject.right.items()
-        }
-        bounds = list(zip(*(_distance(*difference) for difference in differences.values())))
-        tug_of_war = [float(np.prod(1 - np.array(values))) for values in bounds]
-        (ours, guessed), (reference, _) = attacks
-        attack = self._difference(list(zip(ours, reference, guessed)))
-        bounds = list(zip(*(_distance(*each) for each in (*differences.values(), attack))))
-        with_attack = [
-            {**score, "attack": sum(map(np.sum, right)) / sum(map(np.sum, guessed))}
-            for score, (right, _) in zip(scores, attacks)
         ]
+        attack = distance(self._attack_difference(subject, first))
         distances = [
             _mean_over_labels(
                 np.sqrt(
@@ -154,19 +156,15 @@ class Measure:
             for a, b in ((subject, first), (first, second))
             if b is not None
         ]
-        probas = [each.proba["forget"] for each in (subject, first, second) if each is not None]
         same = subject.predicted["forget"] == first.predicted["forget"]
         metrics = {
-            "gap": Interval(average_gap(*with_attack), *map(float, np.mean(bounds[1:], axis=1))),
-            "tug_of_war": Interval(tug_of_war_score(*scores), tug_of_war[2], tug_of_war[1]),
-            "agreement": self._share(_mean_over_labels(same)),
-            "js_distance": self._bootstrap(np.mean, distances[0])._replace(
-                value=jensen_shannon_distance(*probas[:2], multilabel=subject.multilabel)
-            ),
+            "gap": _combined(np.mean, [*differences, attack]),
+            "tug_of_war": _combined(lambda each: np.prod(1 - np.array(each)), differences),
+            "agreement": of_mean(_mean_over_labels(same), self.level),
+            "js_distance": of_mean(distances[0], self.level),
         }
         if second is not None and distances[1].mean() >= SMALLEST_FLOOR:
-            value = relative_jensen_shannon_distance(*probas, multilabel=subject.multilabel)
-            metrics["relative_js_distance"] = Interval(value, *self._ratio(*distances))
+            metrics["relative_js_distance"] = of_ratio(*distances, self.level)
         return metrics
 
     def collapse(self, features, y):
@@ -205,10 +203,8 @@ class Measure:
             }
             if rarest > 1:
                 probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
-                n_right = round(probe * len(y))
-                metrics[name]["linear_probe"] = self._binomial(n_right, len(y))._replace(
-                    value=probe
-                )
+                bounds = clopper_pearson(probe, len(y), (1 - self.level) / 2)
+                metrics[name]["linear_probe"] = Interval(probe, *bounds, "Clopper–Pearson")
         self.original = features["original"], metrics["original"], parts["original"]
         whole, without = parts["original"]
         if whole > 0 and without.min() > 0:
@@ -221,86 +217,44 @@ class Measure:
         report = membership_inference_report(
             *signals,
             n_splits=self.n_splits,
-            n_resamples=self.n_resamples,
             confidence_level=self.level,
             random_state=self.seed,
         )
         return {f"{name}_attack_{metric}": interval for metric, interval in report.items()}
 
-    def _guesses(self, subject):
-        """How often the loss attack was right about each row, and asked: of each side an array."""
-        losses = subject.signals("loss")
-        right, row = repeated_attack(*losses, self.n_splits, check_random_state(self.seed))
-        n = 2 * min(map(len, losses))
-        return [
-            np.bincount(row[chosen].ravel(), minlength=n).reshape(2, -1)
-            for chosen in (right, np.ones_like(right))
-        ]
-
-    def _share(self, right):
-        if np.isin(right, (0, 1)).all():
-            return self._binomial(int(right.sum()), len(right))
-        return self._bootstrap(np.mean, right)
-
-    def _binomial(self, n_right, n):
-        low, high = binomtest(n_right, n).proportion_ci(self.level)
-        return Interval(n_right / n, float(low), float(high))
-
-    def _bootstrap(self, statistic, *samples, **options):
-        options = {"vectorized": True, **options}
-        value = statistic(*samples, axis=0) if options["vectorized"] else statistic(*samples)
-        low, high = bootstrap(
-            samples,
-            statistic,
-            n_resamples=self.n_resamples,
-            batch=10,  # which are in memory at a time
-            confidence_level=self.level,
-            method="percentile",
-            random_state=np.random.RandomState(self.seed),
-            **options,
-        ).confidence_interval
-        return Interval(float(value), float(low), float(high))
-
-    def _ratio(self, above, below):
-        """Bounds of the ratio of two means, over rows drawn for both alike."""
-        rng = np.random.default_rng(self.seed)
-        drawn = rng.integers(len(above), size=(self.n_resamples, len(above)))
-        with np.errstate(divide="ignore", invalid="ignore"):  # of few rows, none may differ
-            ratios = above[drawn].mean(axis=1) / below[drawn].mean(axis=1)
-        tails = (1 - self.level) / 2
-        ratios[np.isnan(ratios)] = np.inf
-        low, high = np.quantile(ratios, [tails, 1 - tails], method="lower")
-        return float(low), float(high)
-
-    def _difference(self, sides):
-        """Difference of the shares ``a / n`` and ``b / n``, over rows drawn for both alike."""
-        rng = np.random.default_rng(self.seed)
-        value = sum(np.sum([a, b, n], axis=1) for a, b, n in sides)
-        drawn = 0
-        for side in sides:
-            kinds, counts = np.unique(np.column_stack(side), axis=0, return_counts=True)
-            n_rows = counts.sum()
-            drawn = drawn + rng.multinomial(n_rows, counts / n_rows, size=self.n_resamples) @ kinds
-        drawn = drawn[drawn[:, 2] > 0]
-        tails = (1 - self.level) / 2
-        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / drawn[:, 2], [tails, 1 - tails])
-        return (value[0] - value[1]) / value[2], low, high
+    def _attack_difference(self, subject, first):
+        """By how much the loss attack is more accurate on one network than on the other."""
+        attacks = []
+        for each in (subject, first):
+            losses = each.signals("loss")
+            size = min(map(len, losses))
+            if size < 2:
+                return absent(math.nan, few(tuple(map(len, losses)), None))
+            right, rows, _ = repeated_attack(*losses, self.n_splits, check_random_state(self.seed))
+            attacks.append(times_guessed(right, rows, size))
+        (ours, guessed), (reference, _) = ([side.ravel() for side in sides] for sides in attacks)
+        asked = guessed > 0
+        shares = ours[asked] / guessed[asked], reference[asked] / guessed[asked]
+        return of_difference(*shares, self.level, weights=guessed[asked])
 
     def _jackknife(self, value, without, high=math.inf):
         n = len(without)
         if not (np.isfinite(value) and np.isfinite(without).all()):
-            return Interval(float(value), float(value), float(value))
+            return absent(value, "of some of the rows alone it cannot be had")
         error = math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
         half = norm.ppf((1 + self.level) / 2) * error
-        return Interval(float(value), max(float(value - half), 0.0), min(float(value + half), high))
+        low, high = max(float(value - half), 0.0), min(float(value + half), high)
+        return Interval(float(value), low, high, "jackknife over groups of rows")
 
 
-def _distance(value, low, high):
-    """The interval of an absolute value."""
-    ends = abs(low), abs(high)
-    nearest = 0.0 if low <= 0 <= high else min(ends)
-    value = abs(value)
-    return Interval(float(value), float(min(nearest, value)), float(max(*ends, value)))
+def _combined(function, intervals):
+    """A function of several numbers, which rises or falls in each, with its bounds."""
+    values, lows, highs = zip(*intervals)
+    reasons = [interval.reason for interval in intervals if interval.reason]
+    if reasons:
+        return absent(function(values), reasons[0])
+    low, high = sorted((float(function(lows)), float(function(highs))))
+    return Interval(float(function(values)), low, high, PARTS)
 
 
 def _mean_over_labels(values):

@@ -41,7 +41,7 @@ def run_seed(net, data, seed, todo, settings, memory, raises):
         Of each method, the unlearner (None for what is always compared) and the file of its row,
         or None.
     settings : tuple
-        ``feature_layer, n_splits, n_resamples``.
+        ``feature_layer, n_splits``.
     memory : str, joblib.Memory or None
         Where to keep the original and the references.
     raises : bool
@@ -76,7 +76,7 @@ class _Seed:
     def __init__(self, net, data, seed, settings, memory):
         _, y, _, _, y_unseen, *_ = data
         self.net, self.data, self.seed = net, data, seed
-        self.layer, n_splits, n_resamples = settings
+        self.layer, n_splits = settings
         self.memory = check_memory(memory)
         *states, self.state = np.random.SeedSequence(seed).generate_state(4).tolist()
         original, first, second = self._train_networks(*states)
@@ -92,7 +92,8 @@ class _Seed:
         if len(y_unseen) > FEATURE_ROWS:
             rng = np.random.RandomState(seed)
             self.feature_rows = rng.permutation(self.feature_rows)[:FEATURE_ROWS]
-        self.measure = Measure(n_splits, n_resamples, 0.95, seed)
+        # Of overshoot, the table has no interval.
+        self.measure = Measure(n_splits, 2, 0.95, seed)
         self.known = {
             name: self._read(name, model)
             for name, model in ((ORIGINAL, original), (REFERENCE, first), (REFERENCE_2, second))

@@ -264,7 +264,6 @@ def compare_unlearners(
     n_jobs: int | None = None,
     feature_layer: str | None = "auto",
     n_splits: int = 40,
-    n_resamples: int = 200,
     error_score: float | Literal["raise"] = "raise",
 ) -> UnlearnerComparison:
     """Run unlearners on the same networks and rows, beside networks that never saw the rows.
@@ -310,8 +309,6 @@ def compare_unlearners(
         metrics out, which take as long as all others.
     n_splits : int, default=40
         Number of attacks whose accuracy is averaged.
-    n_resamples : int, default=200
-        Bootstrap resamples of the interval of NoMUS.
     error_score : "raise" or numpy.nan, default="raise"
         What becomes of an unlearner that raises a ValueError, such as one that has diverged. NaN
         leaves its row without metrics and goes on; the row says why in a column `error`.
@@ -378,7 +375,6 @@ def compare_unlearners(
     ['Original', 'Retrain', 'Retrain again', 'FineTune', 'NegGrad']
     """
     check_number("n_splits", n_splits, 1, integer=True)
-    check_number("n_resamples", n_resamples, 2, integer=True)
     if error_score != "raise" and error_score == error_score:
         raise ValueError(f"error_score must be 'raise' or numpy.nan; got {error_score!r}.")
     named = _named(unlearners)
@@ -396,7 +392,7 @@ def compare_unlearners(
     for seed in seeds:
         check_number("seeds", seed, 0, integer=True)
     data = X, y, mask, X_unseen, y_unseen, X_val, y_val
-    settings = feature_layer, n_splits, n_resamples
+    settings = feature_layer, n_splits
     if folder is not None:
         folder = Path(folder).absolute()
         folder.mkdir(parents=True, exist_ok=True)

@@ -192,7 +192,7 @@ def unlearning_report(
     n_splits : int, default=10
         Number of attacks whose accuracy is averaged.
     n_resamples : int, default=1000
-        Number of bootstrap resamples, in which most of the time goes.
+        Number of bootstrap resamples, for the interval of overshoot.
     confidence_level : float, default=0.95
         Of the intervals.
     random_state : int, RandomState instance or None, default=0
@@ -225,12 +225,15 @@ def unlearning_report(
     Each network predicts each row once, other estimators twice: their labels are those of their
     own `predict`. Global random generators are left as they were.
 
-    The intervals are about the rows, not about another training with another seed: exact binomial
-    ones for shares of rows, percentile bootstrap for attacks and distances, a jackknife over 20
-    groups of rows for CKA and scatter. Those of the forgetting score, NoMUS, gap and tug of war
-    are made of the bounds of their parts, and so wider than need be. The nominal 95 % of an
-    attack's accuracy are less, see :func:`~skunlearn.metrics.membership_inference_report`. Read the
-    metrics beside the retrained network's own: that one has no forgetting score of 0 either.
+    The intervals are about the rows, not about another training with another seed, and each says
+    in its attribute `method` how it was found: exact binomial ones for shares of rows, a score
+    interval for the AUC, order statistics for the TPR, Fieller's for the relative distance, a
+    jackknife over 20 groups of rows for CKA and scatter; see
+    :func:`~skunlearn.metrics.membership_inference_report`. Those of the forgetting score, NoMUS,
+    gap and tug of war are made of the bounds of their parts, and so wider than need be. Overshoot
+    has a lower bound alone. Where there are too few rows for an interval its bounds are NaN and its
+    attribute `reason` says why. Read the metrics beside the retrained network's own: that one has
+    no forgetting score of 0 either.
 
     The features are those of at most 2000 unseen rows. Their metrics are left out where there are
     fewer than five, or not two unseen rows each of at least two classes, or where a network is not

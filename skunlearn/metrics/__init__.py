@@ -1,7 +1,7 @@
 """Numbers that say how well a network forgot: functions of arrays, and scorers for searches."""
 
+from skunlearn._engine.intervals import Interval
 from skunlearn.metrics._attacks import (
-    Interval,
     attack_signal,
     calibrated_signal,
     membership_inference_auc,

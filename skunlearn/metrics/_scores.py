@@ -292,18 +292,18 @@ def membership_inference_accuracy(
     >>> membership_inference_accuracy(memorised, unseen, random_state=0) > 0.75
     True
     """
-    losses = _check_sides(loss_forget=loss_forget, loss_unseen=loss_unseen)
-    correct, _ = repeated_attack(*losses, n_splits, check_random_state(random_state))
+    losses = _check_sides(2, loss_forget=loss_forget, loss_unseen=loss_unseen)
+    correct, *_ = repeated_attack(*losses, n_splits, check_random_state(random_state))
     return float(correct.mean())
 
 
-def _check_sides(**sides):
+def _check_sides(fewest=1, **sides):
     """Return what is known of forget rows and of unseen rows as two arrays of floats."""
     arrays = []
     for name, values in sides.items():
-        what = "numbers of shape (n_rows,) with at least 2 rows"
+        what = "numbers of shape (n_rows,)" + f" with at least {fewest} rows" * (fewest > 1)
         array = check_values(name, values, (1,), what)
-        if len(array) < 2 or array.dtype.kind not in "fiu":
+        if len(array) < fewest or array.dtype.kind not in "fiu":
             raise ValueError(f"{name} must be {what}; got {array.dtype} of shape {array.shape}.")
         arrays.append(array.astype(float))
     return arrays

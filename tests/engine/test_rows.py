@@ -335,7 +335,7 @@ def test_labels_inside_dicts_are_scored_reported_and_compared(faces, rows):
     report = unlearning_report(model, kept, **without, original=model, **small)
     expected = unlearning_report(model, X[:80], y[:80], **with_labels, original=model, **small)
     assert report.metrics["utility"] == expected.metrics["utility"]
-    few = {"seeds": [0], "n_splits": 2, "n_resamples": 2}
+    few = {"seeds": [0], "n_splits": 2}
     found = compare_unlearners([FineTune(net)], kept, **without, X_val=unseen, **few)
     by_arrays = compare_unlearners(
         [FineTune(net)], X[:80], y[:80], **with_labels, X_val=X[80:], y_val=y[80:], **few

@@ -67,7 +67,7 @@ def net(**params):
 def compare(unlearners, problem, **kwargs):
     X, y, rows = problem
     return compare_unlearners(
-        unlearners, X, y, **(rows | {"seeds": [3], "n_resamples": 20} | kwargs)
+        unlearners, X, y, **(rows | {"seeds": [3]} | kwargs)
     )
 
 
@@ -244,7 +244,7 @@ def test_nothing_of_another_setting_is_taken_from_the_folder(problem, tmp_path):
     other = rows | {"forget": ~rows["forget"]}
     compare([FineTune(net(), max_epochs=1)], (X, y, other), folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == n + 1 + n
-    for setting in ({"n_resamples": 21}, {"n_splits": 39}, {"feature_layer": None}):
+    for setting in ({"n_splits": 39}, {"feature_layer": None}):
         n = len(list(tmp_path.iterdir()))
         compare([FineTune(net(), max_epochs=1)], problem, folder=tmp_path, **setting)
         assert len(list(tmp_path.iterdir())) == n + 4

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skunlearn.evaluation._figures import Measure, _distance
+from skunlearn.evaluation._figures import Measure
 
 
 def test_jackknife_of_a_mean_has_its_standard_error():
@@ -13,30 +13,6 @@ def test_jackknife_of_a_mean_has_its_standard_error():
     value, low, high = Measure(10, 100, 0.95, 0)._jackknife(x.mean() + 1, without + 1)
     assert (high - low) / 2 == pytest.approx(1.96 * x.std() / np.sqrt(len(x)), rel=0.35)
     assert value - low == pytest.approx(high - value)
-
-
-@pytest.mark.parametrize(
-    ("difference", "expected"),
-    [
-        ((0.1, 0.05, 0.2), (0.1, 0.05, 0.2)),
-        ((-0.1, -0.2, -0.05), (0.1, 0.05, 0.2)),
-        ((-0.1, -0.2, 0.05), (0.1, 0.0, 0.2)),
-        ((0.1, -0.3, 0.2), (0.1, 0.0, 0.3)),
-        ((-0.1, 0.2, 0.3), (0.1, 0.1, 0.3)),  # a resampled interval may leave the value out
-        ((-0.4, 0.2, 0.3), (0.4, 0.2, 0.4)),
-    ],
-)
-def test_a_distance_has_no_sign(difference, expected):
-    assert tuple(_distance(*difference)) == expected
-
-
-def test_bounds_of_a_ratio_stay_numbers_where_few_rows_differ():
-    measure = Measure(n_splits=1, n_resamples=200, level=0.95, seed=0)
-    above, below = np.full(30, 0.2), np.zeros(30)
-    below[0] = 0.3
-    low, high = measure._ratio(above, below)
-    assert 0 < low < 20
-    assert high == np.inf
 
 
 def test_features_of_the_original_are_measured_once(monkeypatch):

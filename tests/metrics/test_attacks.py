@@ -4,7 +4,6 @@ import torch
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from skunlearn._engine.statistics import _fit_logistic
 from skunlearn.metrics import (
     attack_signal,
     calibrated_signal,
@@ -229,7 +228,7 @@ def test_tpr_allows_as_many_mistakes_as_the_rate_says():
 @pytest.mark.parametrize(
     ("forget", "unseen", "message"),
     [
-        ([1], [1, 2], "signal_forget must be numbers"),
+        ([], [1, 2], "signal_forget must be numbers"),
         ([1, 2], [[1], [2]], "signal_unseen must be numbers"),
         ([1, 2], [1, np.nan], "signal_unseen must be finite"),
         (["a", "b"], [1, 2], "signal_forget must be numbers"),
@@ -245,7 +244,6 @@ def test_figures_refuse_what_is_not_a_signal(function, forget, unseen, message):
     [
         {"max_fpr": 1.1},
         {"max_fpr": -0.1},
-        {"n_resamples": 0},
         {"n_splits": 0},
         {"confidence_level": 95},
     ],
@@ -259,9 +257,7 @@ def test_report_refuses_numbers_out_of_range(bad):
 
 
 def test_report_has_the_values_of_the_functions(sides):
-    report = membership_inference_report(
-        *sides, max_fpr=0.05, n_splits=7, n_resamples=50, random_state=4
-    )
+    report = membership_inference_report(*sides, max_fpr=0.05, n_splits=7, random_state=4)
     assert {name: interval.value for name, interval in report.items()} == {
         "accuracy": membership_inference_accuracy(*sides, n_splits=7, random_state=4),
         "auc": membership_inference_auc(*sides),
@@ -273,10 +269,11 @@ def test_report_has_the_values_of_the_functions(sides):
 
 def test_report_is_seeded_and_leaves_the_global_generator_alone(sides):
     before = np.random.mtrand._rand.get_state(legacy=False)["state"]["key"].tolist()
-    one, other, third = (
-        membership_inference_report(*sides, n_resamples=20, random_state=seed) for seed in (0, 0, 1)
+    one, other, *more = (
+        membership_inference_report(*sides, random_state=seed) for seed in (0, 0, 1, 2, 3)
     )
-    assert one == other != third
+    assert one == other
+    assert any(another != one for another in more)
     assert np.random.mtrand._rand.get_state(legacy=False)["state"]["key"].tolist() == before
 
 
@@ -295,42 +292,67 @@ def test_interval_of_the_auc_is_as_wide_as_its_textbook_standard_error():
     assert higher - lower == pytest.approx(2 * error, rel=0.15)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    n_held = np.zeros(3)
-    for seed in range(100):
-        forget, unseen = rng.normal(size=(2, 200))
-        report = membership_inference_report(forget, unseen, n_resamples=200, random_state=seed)
-        n_held += [
-            interval.low <= truth <= interval.high
-            for interval, truth in zip(report.values(), (0.5, 0.5, 0.01))
-        ]
-    assert (n_held >= 80).all()
-    assert n_held[1] >= 88
-
-
-def test_copies_in_a_resample_do_not_inflate_the_accuracy():
-    rng = np.random.default_rng(0)
-    centres, inflated = [], []
-    for seed in range(30):
-        forget, unseen = rng.normal(size=(2, 60))
-        report = membership_inference_report(
-            forget, unseen, n_splits=5, n_resamples=100, random_state=seed
-        )
-        centres.append(report["accuracy"].low + report["accuracy"].high)
-        # What is avoided: an attack on the resample that is tested on the rows it was trained on.
-        x = np.concatenate([rng.choice(side, 60) for side in (forget, unseen)])
-        y = np.repeat([1, 0], 60)
-        weight, intercept = _fit_logistic(x[None], y[None], 1.0)
-        inflated.append(np.mean((weight * x + intercept > 0) == y))
-    assert np.mean(inflated) > 0.53
-    assert np.mean(centres) / 2 < 0.51
-
-
-def test_report_of_a_handful_of_rows_is_made_of_numbers():
+def test_accuracy_of_two_rows_a_side_has_no_bounds():
     report = membership_inference_report([0.0, 1.0], [5.0, 6.0], random_state=0)
-    assert np.isfinite([list(interval) for interval in report.values()]).all()
-    assert report["auc"] == (1, 1, 1)
-    # With one split, many a resample has none of the few rows that were guessed.
-    report = membership_inference_report(np.arange(5), np.arange(50, 55), n_splits=1)
-    assert report["accuracy"] == (1, 1, 1)
+    assert report["accuracy"].value == report["auc"].value == 1
+    for name in ("accuracy", "auc"):
+        assert np.isnan(report[name][1:]).all()
+        reason = "2 forget rows and 2 unseen rows: an interval takes 6 of each"
+        assert report[name].reason == reason
+        assert not report[name].method
+
+
+def test_one_row_is_reported():
+    report = membership_inference_report([0.5], np.arange(200.0), random_state=0)
+    assert np.isnan(report["accuracy"]).all()
+    assert report["accuracy"].reason == (
+        "1 forget row and 200 unseen rows: an attack takes 2 of each to be trained"
+    )
+    assert report["auc"].value == pytest.approx(199 / 200)
+    assert report["auc"].reason.startswith("1 forget row and 200 unseen rows")
+    # Below the third of 200 unseen rows: of one row, nothing can be said but that it is so.
+    value, low, high = report["tpr"]
+    assert value == 1
+    assert low == 0
+    assert high == 1
+
+
+def test_groups_are_given_for_both_sides_and_for_every_row():
+    with pytest.raises(ValueError, match=r"given together; got groups_unseen=None"):
+        membership_inference_report([1, 2], [1, 2], groups_forget=[0, 1])
+    with pytest.raises(ValueError, match="groups_unseen must name the group of each of the 3"):
+        membership_inference_report([1, 2], [1, 2, 3], groups_forget=[0, 1], groups_unseen=[2, 3])
+
+
+def test_copies_of_a_row_tell_nothing_new(sides):
+    forget, unseen = sides[0][:30], sides[1][:40]
+    alone = membership_inference_report(forget, unseen, random_state=0)
+    forget_people, unseen_people = np.arange(30).repeat(8), np.arange(30, 70).repeat(8)
+    copied = membership_inference_report(
+        forget.repeat(8),
+        unseen.repeat(8),
+        groups_forget=forget_people,
+        groups_unseen=unseen_people,
+        random_state=0,
+    )
+    assert tuple(copied["auc"]) == pytest.approx(tuple(alone["auc"]))
+    assert copied["tpr"].low == pytest.approx(alone["tpr"].low, abs=0.02)
+    assert copied["tpr"].high == pytest.approx(alone["tpr"].high, abs=0.02)
+    width = copied["accuracy"].high - copied["accuracy"].low
+    assert width > 0.9 * (alone["accuracy"].high - alone["accuracy"].low)
+    for name in ("accuracy", "auc", "tpr"):
+        assert copied[f"people_{name}"] == alone[name]
+
+
+def test_people_are_attacked_by_the_mean_of_their_rows():
+    forget, unseen = [0.0, 4.0, 1.0, 1.0], [0.5, 0.7, 3.0, 3.0, 3.0]
+    report = membership_inference_report(
+        forget, unseen, groups_forget=list("abcb"), groups_unseen=list("xxyyz"), random_state=0
+    )
+    means = [0.0, 2.5, 1.0], [0.6, 3.0, 3.0]
+    for name in ("auc", "tpr"):
+        function = {"auc": membership_inference_auc, "tpr": membership_inference_tpr}[name]
+        assert report[f"people_{name}"].value == function(*means)
+    assert report["auc"].reason == (
+        "3 forget groups and 3 unseen groups: an interval takes 6 of each"
+    )

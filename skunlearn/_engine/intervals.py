@@ -1,0 +1,372 @@
+"""Confidence intervals of what is measured, over rows or over the people that the rows are of."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import beta, binom, norm, t
+
+# Of fewer, all are on the same side of their median more often than once in 20.
+FEWEST = 6
+
+
+class _Bounds(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+class Interval(_Bounds):
+    """A metric with the bounds of its confidence interval.
+
+    It is a tuple ``(value, low, high)`` with two more attributes.
+
+    Parameters
+    ----------
+    value : float
+        The metric itself; NaN if it cannot be had.
+    low, high : float
+        The bounds; NaN if no interval covers what it says.
+    method : str, default=""
+        How the bounds were found.
+    reason : str, default=""
+        Why there are none.
+
+    Attributes
+    ----------
+    value, low, high, method, reason
+        As given.
+
+    See Also
+    --------
+    membership_inference_report : Figures of attacks in this form.
+    skunlearn.unlearning_report : All metrics in this form.
+
+    Examples
+    --------
+    >>> from skunlearn.metrics import Interval, membership_inference_report
+    >>> value, low, high = Interval(value=0.6, low=0.5, high=0.7)
+    >>> low <= value <= high
+    True
+    >>> auc = membership_inference_report([0.1], [0.2, 0.3], random_state=0)["auc"]
+    >>> auc.value, auc.low, auc.reason
+    (1.0, nan, '1 forget row and 2 unseen rows: an interval takes 6 of each')
+    """
+
+    method: str = ""
+    reason: str = ""
+
+    def __new__(
+        cls, value: float, low: float, high: float, method: str = "", reason: str = ""
+    ) -> Interval:
+        self = super().__new__(cls, value, low, high)
+        self.method, self.reason = method, reason
+        return self
+
+
+def absent(value, reason):
+    """The interval of a value without bounds."""
+    return Interval(float(value), math.nan, math.nan, reason=reason)
+
+
+def people(groups, n):
+    """Codes of the people that rows are of, and how many there are; rows alone without `groups`."""
+    if groups is None:
+        return np.arange(n), n
+    names, codes = np.unique(groups, return_inverse=True)
+    return codes.ravel(), len(names)
+
+
+def _unit(groups):
+    return "row" if groups is None else "group"
+
+
+def _count(n, groups, what=""):
+    return f"{n} {what}{_unit(groups)}{'s' * (n != 1)}"
+
+
+def few(numbers, groups, what=f"an interval takes {FEWEST} of each"):
+    """Why something cannot be had of so few forget and unseen rows."""
+    sides = (_count(n, groups, side) for n, side in zip(numbers, ("forget ", "unseen ")))
+    return f"{' and '.join(sides)}: {what}"
+
+
+def clopper_pearson(share, n, tail):
+    """Bounds that a share of `n`, which need not be whole, leaves out `tail` times each."""
+    x = share * n
+    low = 0.0 if x <= 0 else float(beta.ppf(tail, x, n - x + 1))
+    high = 1.0 if x >= n else float(beta.isf(tail, x + 1, n - x))
+    return low, high
+
+
+def effective_number(values, groups, weights, tail):
+    """Mean of values from 0 to 1, and the number of independent rows that it is worth.
+
+    Korn and Graubard's number: that of rows whose values are 0 or 1 and which would have the
+    variance of this mean, less for what is uncertain about that variance.
+    """
+    n = len(values)
+    codes, n_people = people(groups, n)
+    weights = np.ones(n) if weights is None else weights
+    total = weights.sum()
+    mean = float(weights @ values / total)
+    sizes = np.bincount(codes, weights)
+    fewest, most = total**2 / (sizes**2).sum(), total**2 / (weights**2).sum()
+    parts = np.bincount(codes, weights * (values - mean)) / total
+    squares = (parts**2).sum()
+    if n_people == n and is_binary(values):
+        return mean, most
+    if n_people < 2 or squares <= 1e-20:
+        return mean, fewest
+    variance = squares * n_people / (n_people - 1)
+    degrees = n_people - 1
+    if is_binary(values):
+        # Of few people who differ from the others, the variance is less certain.
+        degrees = min(max(squares**2 / (parts**4).sum(), 1), degrees)
+    else:
+        # Of values that are alike, one at the far end may have been missed.
+        variance += (max(mean, 1 - mean) / n_people) ** 2
+    number = mean * (1 - mean) / variance * (norm.ppf(tail) / t.ppf(tail, degrees)) ** 2
+    number = max(number, fewest)
+    return mean, min(number, most) if is_binary(values) else number
+
+
+def is_binary(values):
+    return np.isin(values, (0, 1)).all()
+
+
+def of_mean(values, level, groups=None, weights=None):
+    """Interval of the mean of values from 0 to 1."""
+    tail = (1 - level) / 2
+    mean, number = effective_number(values, groups, weights, tail)
+    n_people = people(groups, len(values))[1]
+    if not is_binary(values) and n_people < FEWEST:
+        return absent(mean, f"{_count(n_people, groups)}: an interval takes {FEWEST}")
+    method = "Clopper–Pearson"
+    if groups is not None or weights is not None or not is_binary(values):
+        method += " at the effective number of rows"
+    return Interval(mean, *clopper_pearson(mean, number, tail), method)
+
+
+def of_auc(forget, unseen, level, groups_forget=None, groups_unseen=None):
+    """Interval of the AUC."""
+    value, (above, below) = placements(forget, unseen)
+    sides = [(above, groups_forget), (below, groups_unseen)]
+    n_people = [people(groups, len(values))[1] for values, groups in sides]
+    if min(n_people) < FEWEST:
+        return absent(value, few(n_people, groups_forget))
+    variances, numbers, parts = [], [], []
+    for (values, groups), n in zip(sides, n_people):
+        codes, _ = people(groups, len(values))
+        of_rows = ((values - value) ** 2).sum() / (len(values) - 1) / len(values)
+        part = np.bincount(codes, values - value) / len(values)
+        of_people = (part**2).sum() * n / (n - 1)
+        sizes = np.bincount(codes)
+        fewest = len(values) ** 2 / (sizes**2).sum()
+        number = len(values) * of_rows / of_people if of_people > 0 else fewest
+        variances.append(of_people)
+        numbers.append(min(max(number, fewest), len(values)))
+        parts.append(part)
+    together = sum(variances)
+    if groups_forget is not None:  # people of whom there are rows on both sides
+        _, mine, theirs = np.intersect1d(
+            np.unique(groups_forget), np.unique(groups_unseen), return_indices=True
+        )
+        together += 2 * (parts[0][mine] * parts[1][theirs]).sum()
+    usual = _variance(value, *numbers)
+    factor = max(1.0, together / usual) if usual > 0 else 1.0
+    degrees = min(n_people) - 1
+    if sum(variances) > 0:
+        degrees = sum(variances) ** 2 / sum(v**2 / (n - 1) for v, n in zip(variances, n_people))
+    factor *= t.ppf((1 + level) / 2, degrees) ** 2
+
+    def bound(end):
+        outside, inside = end, value
+        for _ in range(50):
+            middle = (outside + inside) / 2
+            if (middle - value) ** 2 > factor * _variance(middle, *numbers):
+                outside = middle
+            else:
+                inside = middle
+        return float(inside)
+
+    method = "Newcombe's score interval, at least as wide as the variance of placements"
+    if groups_forget is not None:
+        method += " of people"
+    return Interval(value, bound(0.0), bound(1.0), method)
+
+
+def placements(forget, unseen):
+    """The AUC, and of each row of each side the share of the other that it is told from."""
+    shares = []
+    for mine, others in ((forget, np.sort(unseen)), (unseen, np.sort(forget))):
+        below = np.searchsorted(others, mine, "left") + np.searchsorted(others, mine, "right")
+        shares.append(below / (2 * len(others)))
+    return float(1 - shares[0].mean()), (1 - shares[0], shares[1])
+
+
+def _variance(auc, m, n):
+    """Variance of an AUC: Newcombe's method 5, or Hanley and McNeil's if that is greater."""
+    a, b = (1 - auc) / (2 - auc), auc / (1 + auc)
+    both = max(((m + n) / 2 - 1) * (a + b), (m - 1) * a + (n - 1) * b, (n - 1) * a + (m - 1) * b)
+    return auc * (1 - auc) / (m * n) * (1 + both)
+
+
+def _mistakes(max_fpr, n):
+    return int(max_fpr * n + 1e-9)  # 0.29 * 100 is a little less than 29
+
+
+def tpr(forget, ordered, max_fpr):
+    """The true positive rate at a false positive rate among unseen rows, which are in order."""
+    n_allowed = _mistakes(max_fpr, len(ordered))
+    return float(np.mean(forget < ordered[n_allowed])) if n_allowed < len(ordered) else 1.0
+
+
+def of_tpr(forget, unseen, max_fpr, level, groups_forget=None, groups_unseen=None):
+    """Interval of the true positive rate at a false positive rate."""
+    order = np.argsort(unseen, kind="stable")
+    ordered = unseen[order]
+    n = len(ordered)
+    tail = (1 - level) / 4
+    value = tpr(forget, ordered, max_fpr)
+    number = n
+    if groups_unseen is not None:
+        taken = 1.0 * (np.arange(n) < _mistakes(max_fpr, n))
+        number = effective_number(taken, groups_unseen[order], None, tail)[1]
+    # The threshold of the population is above the first of these order statistics, and below the
+    # second, but for one in `tail` times each.
+    ranks = np.arange(1, math.floor(number) + 1)
+    below = np.flatnonzero(binom.cdf(ranks - 1, len(ranks), max_fpr) <= tail)
+    above = np.flatnonzero(binom.sf(ranks - 1, len(ranks), max_fpr) <= tail)
+    scale = n / len(ranks)
+    low, high = 0.0, 1.0
+    if len(below):
+        threshold = ordered[math.floor(ranks[below[-1]] * scale) - 1]
+        mean, number = effective_number((forget < threshold) * 1.0, groups_forget, None, tail)
+        low = clopper_pearson(mean, number, tail)[0]
+    if len(above):
+        threshold = ordered[math.ceil(ranks[above[0]] * scale) - 1]
+        mean, number = effective_number((forget < threshold) * 1.0, groups_forget, None, tail)
+        high = clopper_pearson(mean, number, tail)[1]
+    method = "order statistics and Clopper–Pearson"
+    if groups_forget is not None:
+        method += " at the effective number of rows (Korn–Graubard)"
+    return Interval(value, min(low, value), max(high, value), method)
+
+
+def of_accuracy(value, right, guessed, level, groups_forget=None, groups_unseen=None):
+    """Interval of the accuracy of an attack.
+
+    `right` and `guessed` of shape (2, n_rows): how often each row of a side was told rightly, and
+    how often an attack that was not trained on it was asked. Groups are of those rows.
+    """
+    size = right.shape[1]
+    groups = None
+    n_people = [size, size]
+    if groups_forget is not None:
+        groups = np.r_[groups_forget, groups_unseen]
+        n_people = [people(side, size)[1] for side in (groups_forget, groups_unseen)]
+    if min(n_people) < FEWEST:
+        return absent(value, few(n_people, groups))
+    asked = guessed.ravel() > 0
+    weights = guessed.ravel()[asked].astype(float)
+    independent = weights.sum() ** 2 / (weights**2).sum()
+    # One attack is trained on other rows than the next, which is not all chance of the rows.
+    number = min(independent, size)
+    method = "Clopper–Pearson at the rows of the smaller side"
+    if groups is not None:
+        shares = right.ravel()[asked] / weights
+        worth = effective_number(shares, groups[asked], None, (1 - level) / 2)[1]
+        number *= min(worth / len(shares), 1)
+        method = "Clopper–Pearson at the effective number of rows"
+    return Interval(value, *clopper_pearson(value, number, (1 - level) / 2), method)
+
+
+def of_difference(first, second, level, groups=None, weights=None):
+    """Interval of the mean of ``first - second``, of which each is from 0 to 1, row by row."""
+    difference = np.asarray(first, dtype=float) - second
+    up, down = (
+        of_mean(np.maximum(part, 0), level, groups, weights) for part in (difference, -difference)
+    )
+    value = up.value - down.value
+    if up.reason or down.reason:
+        return absent(value, up.reason or down.reason)
+    low = value - math.hypot(up.value - up.low, down.high - down.value)
+    high = value + math.hypot(up.high - up.value, down.value - down.low)
+    return Interval(value, low, high, "of the rows that gain and of those that lose (MOVER)")
+
+
+def of_ratio(above, below, level, groups=None):
+    """Interval of the ratio of two means of numbers from 0, of the same rows."""
+    n = len(above)
+    codes, n_people = people(groups, n)
+    means = np.mean(above), np.mean(below)
+    value = float(means[0] / means[1])
+    if n_people < FEWEST:
+        return absent(value, f"{_count(n_people, groups)}: an interval takes {FEWEST}")
+    parts = np.array(
+        [np.bincount(codes, each - mean) / n for each, mean in zip((above, below), means)]
+    )
+    (of_above, both), (_, of_below) = parts @ parts.T * n_people / (n_people - 1)
+    # The ratios r for which mean(above - r * below) is not further from 0 than chance allows.
+    squared = t.ppf((1 + level) / 2, n_people - 1) ** 2
+    a = means[1] ** 2 - squared * of_below
+    b = means[0] * means[1] - squared * both
+    c = means[0] ** 2 - squared * of_above
+    if a <= 0:  # it may be divided by 0
+        return Interval(value, 0.0, math.inf, "Fieller")
+    root = math.sqrt(max(b * b - a * c, 0))
+    return Interval(value, max((b - root) / a, 0.0), float((b + root) / a), "Fieller")
+
+
+def of_overshoot(forget, unseen, level, n_resamples, rng, groups_forget=None, groups_unseen=None):
+    """Interval of the part of the Wasserstein distance that moves up, which has no upper bound.
+
+    With D the difference of the quantile functions and D* that of a resample, the overshoot
+    exceeds that of the population by at most the mean of ``max(0, D - true D)``, which is
+    distributed as that of ``max(0, D* - D)``.
+    """
+    m, n = len(forget), len(unseen)
+    ends = np.unique(np.r_[np.arange(1, m + 1) / m, np.arange(1, n + 1) / n].round(12))
+    share = np.diff(np.r_[0, ends])
+    at = ends - share / 2
+
+    def quantiles(ordered):
+        return ordered[np.minimum((at * len(ordered)).astype(int), len(ordered) - 1)]
+
+    def resampler(values, groups):
+        order = np.argsort(values)
+        codes, n_people = people(groups, len(values))
+        ordered, codes = values[order], codes[order]
+
+        def resample():
+            drawn = np.bincount(rng.randint(n_people, size=n_people), minlength=n_people)
+            return quantiles(np.repeat(ordered, drawn[codes]))
+
+        return quantiles(ordered), resample, n_people
+
+    (mine, draw_mine, n_mine), (others, draw_others, n_others) = (
+        resampler(*side) for side in ((forget, groups_forget), (unseen, groups_unseen))
+    )
+    difference = mine - others
+    value = float(np.maximum(difference, 0) @ share)
+    if min(n_mine, n_others) < FEWEST:
+        return absent(value, few((n_mine, n_others), groups_forget))
+    excess = [
+        np.maximum(draw_mine() - draw_others() - difference, 0) @ share for _ in range(n_resamples)
+    ]
+    low = max(value - float(np.quantile(excess, (1 + level) / 2)), 0.0)
+    method = "bootstrap of quantile functions; no upper bound, since losses have none"
+    return Interval(value, low, math.inf, method)
+
+
+def distance(interval, centre=0.0):
+    """The interval of how far a number is from `centre`."""
+    value = abs(interval.value - centre)
+    if interval.reason:
+        return absent(value, interval.reason)
+    ends = abs(interval.low - centre), abs(interval.high - centre)
+    low = 0.0 if interval.low <= centre <= interval.high else min(ends)
+    return Interval(value, min(low, value), max(*ends, value), interval.method)

@@ -1,0 +1,188 @@
+"""Intervals against what is worked out otherwise, and how often they hold the truth."""
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm, t
+
+from skunlearn._engine.intervals import (
+    Interval,
+    distance,
+    of_auc,
+    of_difference,
+    of_mean,
+    of_overshoot,
+    of_ratio,
+    of_tpr,
+)
+from skunlearn.metrics import membership_inference_report, overshoot
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(0, 1), (1, 1), (0, 12), (7, 12), (12, 12), (90, 1000)])
+def test_share_of_rows_has_its_exact_binomial_interval(n_right, n):
+    found = of_mean(np.arange(n) < n_right, 0.95)
+    expected = binomtest(n_right, n).proportion_ci(0.95)
+    assert tuple(found) == pytest.approx((n_right / n, *expected))
+    assert found.method == "Clopper–Pearson"
+
+
+def test_auc_by_hand():
+    """Two rows of each six are told wrongly from all others; Newcombe's equation is solved."""
+    forget, unseen = [0, 0, 0, 0, 9, 9], [5, 5, 5, 5, 5, 5]
+    value, low, high = of_auc(np.array(forget), np.array(unseen), 0.95)
+    assert value == pytest.approx(4 / 6)
+    # All chance is in the forget rows: their placements are 1 or 0.
+    observed = (4 * (1 / 3) ** 2 + 2 * (2 / 3) ** 2) / 5 / 6
+
+    def variance(auc):
+        a, b = (1 - auc) / (2 - auc), auc / (1 + auc)
+        return auc * (1 - auc) / 36 * (1 + 5 * (a + b))
+
+    factor = t.ppf(0.975, 5) ** 2 * max(1, observed / variance(value))
+    for bound, start in ((low, 0.0), (high, 1.0)):
+        found = brentq(
+            lambda auc: (auc - value) ** 2 - factor * variance(auc),
+            start,
+            value - 1e-9 if start == 0 else value + 1e-9,
+        )
+        assert bound == pytest.approx(found)
+
+
+def test_auc_of_many_rows_has_the_textbook_standard_error():
+    rng = np.random.default_rng(0)
+    forget, unseen = rng.normal(0, 1, 3000), rng.normal(0.5, 1, 3000)
+    told = forget[:, None] < unseen
+    error = np.sqrt(told.mean(1).var() / 3000 + told.mean(0).var() / 3000)
+    value, low, high = of_auc(forget, unseen, 0.95)
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+    assert value == pytest.approx(told.mean())
+
+
+def test_tpr_by_hand():
+    """Of 500 unseen rows none to 6 may lie below the threshold of 1 in 250."""
+    forget, unseen = np.r_[np.full(40, -1.0), np.full(60, 1e6)], np.arange(500.0)
+    value, low, high = of_tpr(forget, unseen, 1 / 250, 0.95)
+    assert value == 0.4
+    assert low == 0  # of so few mistakes, none may be allowed
+    assert high == pytest.approx(binomtest(40, 100).proportion_ci(0.975).high)
+    # With 1 in 10, the 36th to the 66th of the order are possible thresholds.
+    forget = np.r_[np.full(40, 30.5), np.full(20, 64.5), np.full(40, 1e6)]
+    value, low, high = of_tpr(forget, unseen, 0.1, 0.95)
+    assert value == 0.4
+    assert low == pytest.approx(binomtest(40, 100).proportion_ci(0.975).low)
+    assert high == pytest.approx(binomtest(60, 100).proportion_ci(0.975).high)
+
+
+def test_overshoot_has_the_value_of_the_metric_and_no_upper_bound():
+    rng = np.random.default_rng(0)
+    forget, unseen = rng.exponential(3, 40), rng.exponential(1, 100)
+    found = of_overshoot(forget, unseen, 0.95, 200, np.random.RandomState(0))
+    assert found.value == pytest.approx(overshoot(forget, unseen))
+    assert 0 < found.low < found.value
+    assert found.high == np.inf
+    few = of_overshoot(forget[:5], unseen, 0.95, 200, np.random.RandomState(0))
+    assert few.value == pytest.approx(overshoot(forget[:5], unseen))
+    assert np.isnan(few.low)
+    assert few.reason == "5 forget rows and 100 unseen rows: an interval takes 6 of each"
+
+
+def test_ratio_of_many_rows_has_the_delta_methods_error():
+    rng = np.random.default_rng(0)
+    above, below = rng.beta(2, 8, (2, 4000))
+    value, low, high = of_ratio(above, below, 0.95)
+    error = (above / below.mean() - value * below / below.mean()).std() / np.sqrt(4000)
+    assert value == pytest.approx(above.mean() / below.mean())
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.02)
+
+
+def test_a_ratio_whose_unit_may_be_0_has_no_upper_bound():
+    below = np.r_[0.3, np.zeros(29)]
+    value, low, high = of_ratio(np.full(30, 0.2), below, 0.95)
+    assert (low, high) == (0, np.inf)
+    assert value == pytest.approx(20)
+
+
+def test_difference_is_0_wide_for_no_number_of_rows():
+    same = np.ones(12)
+    value, low, high = of_difference(same, same, 0.95)
+    assert value == 0
+    assert low == -high == pytest.approx(-binomtest(0, 12).proportion_ci(0.95).high)
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [
+        ((0.1, 0.05, 0.2), (0.1, 0.05, 0.2)),
+        ((-0.1, -0.2, -0.05), (0.1, 0.05, 0.2)),
+        ((-0.1, -0.2, 0.05), (0.1, 0.0, 0.2)),
+        ((0.1, -0.3, 0.2), (0.1, 0.0, 0.3)),
+    ],
+)
+def test_a_distance_has_no_sign(difference, expected):
+    assert tuple(distance(Interval(*difference))) == expected
+    moved = Interval(*(each + 0.5 for each in difference))
+    assert tuple(distance(moved, 0.5)) == pytest.approx(expected)
+
+
+def test_an_interval_is_a_tuple_of_three():
+    interval = Interval(0.5, 0.4, 0.6, "method")
+    value, low, high = interval
+    assert (value, low, high, interval.method, interval.reason) == (0.5, 0.4, 0.6, "method", "")
+    assert interval._asdict() == {"value": 0.5, "low": 0.4, "high": 0.6}
+    assert interval._replace(value=0.55).low == 0.4
+
+
+# -- how often they hold the truth; the table is of benchmarks/bench_intervals.py -----------------
+
+
+def rows(rng, n_people, n_each, correlation):
+    """Normal signals, correlated within a person."""
+    person = np.repeat(rng.normal(size=n_people), n_each)
+    own = rng.normal(size=n_people * n_each)
+    return np.sqrt(correlation) * person + np.sqrt(1 - correlation) * own
+
+
+@pytest.mark.parametrize(
+    ("n_forget", "n_unseen", "shift", "mixed"),
+    [(6, 100, 0, 0), (12, 12, 2.9, 0), (12, 300, 0, 3), (100, 30, 1, 0)],
+)
+def test_intervals_of_rows_cover(n_forget, n_unseen, shift, mixed):
+    rng = np.random.default_rng(0)
+    truth = norm.cdf(shift / np.sqrt(2)), norm.cdf(norm.ppf(0.05) + shift)
+    held = []
+    for _ in range(200):
+        forget, unseen = rng.normal(size=n_forget) - shift, rng.normal(size=n_unseen)
+        if mixed:  # half is remembered, half overshoots
+            forget += mixed * rng.choice([-1, 1], n_forget)
+        auc = of_auc(forget, unseen, 0.95)
+        tpr = of_tpr(forget, unseen, 0.05, 0.95)
+        held.append([auc.low <= truth[0] <= auc.high, mixed or tpr.low <= truth[1] <= tpr.high])
+    assert (np.mean(held, axis=0) >= 0.93).all()
+
+
+def test_intervals_of_people_cover_where_those_of_rows_do_not():
+    rng = np.random.default_rng(0)
+    people = {"groups_forget": np.repeat(np.arange(12), 10)}
+    people["groups_unseen"] = 100 + np.repeat(np.arange(30), 10)
+    held = []
+    for seed in range(150):
+        sides = rows(rng, 12, 10, 0.3), rows(rng, 30, 10, 0.3)
+        reports = [
+            membership_inference_report(*sides, **groups, random_state=seed)
+            for groups in (people, {})
+        ]
+        held.append(
+            [[r[name].low <= 0.5 <= r[name].high for name in ("auc", "accuracy")] for r in reports]
+        )
+    of_people, of_rows = np.mean(held, axis=0)
+    assert (of_people >= 0.93).all()
+    assert of_rows[0] < 0.8
+
+
+def test_lower_bound_of_overshoot_lets_nothing_be_nothing():
+    rng = np.random.default_rng(0)
+    found = [
+        of_overshoot(*rng.exponential(size=(2, 30)), 0.95, 100, np.random.RandomState(seed)).low
+        for seed in range(150)
+    ]
+    assert np.mean(np.array(found) == 0) >= 0.93
