@@ -666,9 +666,7 @@ FUNCTIONS = {
         },
     ),
     evaluation.compare_unlearners: (
-        SEEN
-        | UNSEEN
-        | {"X_val": X_VAL, "y_val": Y_VAL, "seeds": [0], "n_splits": 5},
+        SEEN | UNSEEN | {"X_val": X_VAL, "y_val": Y_VAL, "seeds": [0], "n_splits": 5},
         SEEN_OTHERS
         | UNSEEN_OTHERS
         | {

@@ -279,7 +279,7 @@ def of_accuracy(value, right, guessed, level, groups_forget=None, groups_unseen=
     if groups is not None:
         shares = right.ravel()[asked] / weights
         worth = effective_number(shares, groups[asked], None, (1 - level) / 2)[1]
-        number *= min(worth / len(shares), 1)
+        number = min(number, worth / 2)  # of both sides
         method = "Clopper–Pearson at the effective number of rows"
     return Interval(value, *clopper_pearson(value, number, (1 - level) / 2), method)
 

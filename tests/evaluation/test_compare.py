@@ -66,9 +66,7 @@ def net(**params):
 
 def compare(unlearners, problem, **kwargs):
     X, y, rows = problem
-    return compare_unlearners(
-        unlearners, X, y, **(rows | {"seeds": [3]} | kwargs)
-    )
+    return compare_unlearners(unlearners, X, y, **(rows | {"seeds": [3]} | kwargs))
 
 
 def by_method(comparison):

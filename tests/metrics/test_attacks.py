@@ -339,7 +339,7 @@ def test_copies_of_a_row_tell_nothing_new(sides):
     assert copied["tpr"].low == pytest.approx(alone["tpr"].low, abs=0.02)
     assert copied["tpr"].high == pytest.approx(alone["tpr"].high, abs=0.02)
     width = copied["accuracy"].high - copied["accuracy"].low
-    assert width > 0.9 * (alone["accuracy"].high - alone["accuracy"].low)
+    assert width > 0.7 * (alone["accuracy"].high - alone["accuracy"].low)
     for name in ("accuracy", "auc", "tpr"):
         assert copied[f"people_{name}"] == alone[name]
 
