@@ -426,11 +426,10 @@ def membership_inference_report(
     check_number("confidence_level", confidence_level, 0, 1)
     sides = _check_sides(signal_forget=signal_forget, signal_unseen=signal_unseen)
     groups = check_sides_groups(sides, groups_forget=groups_forget, groups_unseen=groups_unseen)
-    rng = check_random_state(random_state)
 
     def attack(sides, groups):
         return {
-            "accuracy": _accuracy(sides, groups, n_splits, confidence_level, rng),
+            "accuracy": _accuracy(sides, groups, n_splits, confidence_level, random_state),
             "auc": of_auc(*sides, confidence_level, *groups),
             "tpr": of_tpr(*sides, max_fpr, confidence_level, *groups),
         }
@@ -442,12 +441,12 @@ def membership_inference_report(
     return report
 
 
-def _accuracy(sides, groups, n_splits, level, rng):
+def _accuracy(sides, groups, n_splits, level, random_state):
     if min(map(len, sides)) < 2:
         return absent(
             math.nan, few(tuple(map(len, sides)), None, "an attack takes 2 of each to be trained")
         )
-    correct, rows, kept = repeated_attack(*sides, n_splits, rng)
+    correct, rows, kept = repeated_attack(*sides, n_splits, check_random_state(random_state))
     if groups[0] is not None:
         groups = [group[positions] for group, positions in zip(groups, kept)]
     right, asked = times_guessed(correct, rows, kept.shape[1])
