@@ -20,7 +20,14 @@ from skunlearn._engine.intervals import (
 )
 from skunlearn._engine.statistics import mean_by_group, repeated_attack, times_guessed
 from skunlearn._engine.validation import check_number, check_sides_groups
-from skunlearn.metrics._scores import _check_proba, _check_sides, _clip, _proba_of_truth
+from skunlearn.metrics._scores import (
+    _check_proba,
+    _check_sides,
+    _clip,
+    _loss,
+    _proba_of_truth,
+    _truth_and_rest,
+)
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -50,8 +57,9 @@ def attack_signal(
         True class labels, or a multilabel indicator matrix of zeros and ones.
     y_proba : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
         Probability of each class, rows summing to 1. For indicators, the probability of each
-        label. As in `sample_log_loss`, logarithms are taken of probabilities clipped to
-        [eps, 1 - eps], with the eps of their dtype.
+        label. "loss" and "logit" are finite as `sample_log_loss` is, up to 87 nats in single
+        precision; the others are of probabilities clipped to [eps, 1 - eps], with the eps of
+        their dtype.
     signal : {"loss", "confidence", "entropy", "modified_entropy", "logit"}
         With p the probabilities and y the true class:
 
@@ -88,8 +96,8 @@ def attack_signal(
     Notes
     -----
     With one label per row, "loss", "confidence" and "logit" put the rows in the same order, so AUC
-    and TPR are the same for all three but for values that clipping has made equal. The accuracy,
-    that of a logistic regression on the signal, differs a little.
+    and TPR are the same for all three but for confidences that clipping has made equal. The
+    accuracy, that of a logistic regression on the signal, differs a little.
 
     References
     ----------
@@ -113,10 +121,13 @@ def attack_signal(
 
 
 def _signal(signal, y_true, y_proba, column):
+    truth, rest = _truth_and_rest(y_true, y_proba, column)
+    if signal == "loss":
+        return _loss(truth, rest).mean(axis=1)
+    if signal == "logit":
+        return (np.log(rest) - np.log(truth)).mean(axis=1)
     truth = _proba_of_truth(y_true, y_proba, column)
     p = _clip(truth)
-    if signal == "loss":
-        return -np.log(p).mean(axis=1)
     if signal == "confidence":
         return -p.mean(axis=1)
     # Not 1 - p_y, in which what is left to the other classes is lost where p_y is close to 1.
@@ -126,10 +137,6 @@ def _signal(signal, y_true, y_proba, column):
         is_other = np.ones(y_proba.shape, dtype=bool)
         np.put_along_axis(is_other, column[:, None], False, axis=1)
         others = y_proba[is_other].reshape(len(y_proba), 1, -1)
-    if signal == "logit":
-        # Clipped as a sum: clipped one by one, many classes would add up to many times eps.
-        rest = _clip(others.sum(axis=2, dtype=float).astype(y_proba.dtype))
-        return (np.log(rest) - np.log(p)).mean(axis=1)
     q = _clip(others)
     if signal == "entropy":
         return -(p * np.log(p) + (q * np.log(q)).sum(axis=2)).mean(axis=1)

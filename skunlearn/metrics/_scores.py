@@ -121,8 +121,9 @@ def sample_log_loss(
     -------
     loss : ndarray of float64 of shape (n_samples,)
         ``-log`` of the probability given to the true class; for indicators the
-        mean over labels of the binary cross-entropy. Probabilities are clipped to
-        [eps, 1 - eps], with the eps of the dtype of `y_proba`, so the loss is finite.
+        mean over labels of the binary cross-entropy. It is finite: a probability is taken for
+        at least the least normal number of its dtype, and at least 1e-38 (87 nats), one minus
+        a probability, as of a label that is 0, for at least the eps of its dtype.
 
     Raises
     ------
@@ -144,8 +145,12 @@ def sample_log_loss(
     >>> sample_log_loss([[1, 0]], [[0.5, 0.5]])
     array([0.693...])
     """
-    y_proba, column = _check_proba(y_true, y_proba, labels)
-    return -np.log(_clip(_proba_of_truth(y_true, y_proba, column))).mean(axis=1)
+    return _loss(*_truth_and_rest(y_true, *_check_proba(y_true, y_proba, labels))).mean(axis=1)
+
+
+def _loss(truth, rest):
+    # Where the truth is likely, what is left to the rest is known to more digits.
+    return np.where(truth < 0.5, -np.log(truth), -np.log1p(-np.minimum(rest, 0.5)))
 
 
 def _check_proba(y_true, y_proba, labels, name="y_proba"):
@@ -210,6 +215,25 @@ def _proba_of_truth(y_true, y_proba, column):
     if column is None:
         return np.where(np.asarray(y_true) == 1, y_proba, 1 - y_proba)
     return np.take_along_axis(y_proba, column[:, None], axis=1)
+
+
+def _truth_and_rest(y_true, y_proba, column):
+    """Probability of the truth, and of all else, in double precision, of shape (n, n_labels).
+
+    Small ones are as exact as large ones, but for one minus a probability.
+    """
+    info = np.finfo(y_proba.dtype)
+    # Of float64, zeros are votes more often than underflow; 700 nats would drown all else.
+    least = max(float(info.tiny), float(np.finfo(np.float32).tiny))
+    if column is None:
+        given = np.asarray(y_true) == 1
+        p = y_proba.astype(float)
+        exact, rounded = np.maximum(p, least), np.maximum(1 - p, float(info.eps))
+        return np.where(given, exact, rounded), np.where(given, rounded, exact)
+    is_true = np.zeros(y_proba.shape, dtype=bool)
+    np.put_along_axis(is_true, column[:, None], True, axis=1)
+    sums = (np.where(part, y_proba, 0).sum(axis=1, dtype=float) for part in (is_true, ~is_true))
+    return tuple(np.maximum(each, least)[:, None] for each in sums)
 
 
 def _clip(proba):

@@ -82,16 +82,15 @@ def report(models, data):
 
 
 def row_losses(model, X, y):
-    return -np.log(truth_and_rest(model, X, y)[0])
+    truth, rest = truth_and_rest(model, X, y)
+    return np.log1p(rest / truth)
 
 
 def truth_and_rest(model, X, y):
-    """Probability of the true class, and of all others together, neither of them 0 or 1."""
+    """Probability of the true class, and of all others together."""
     proba = model.predict_proba(X)
     is_true = model.classes_ == y[:, None]
-    eps = np.finfo(np.float32).eps
-    sums = ((proba * chosen).sum(axis=1) for chosen in (is_true, ~is_true))
-    return [np.clip(p, eps, 1 - eps).astype(float) for p in sums]
+    return [(proba * chosen).sum(axis=1, dtype=float) for chosen in (is_true, ~is_true)]
 
 
 def test_accuracies_and_their_exact_intervals(report, models, data):

@@ -101,7 +101,7 @@ def scene(data):
     classifier = ForgetfulNeighbors().fit(X[~unseen], y[~unseen], forget[~unseen])
     proba = classifier.predict_proba(X)
     p_true = proba[np.arange(500), np.searchsorted(classifier.classes_, y)]
-    loss = -np.log(np.clip(p_true, np.finfo(float).eps, 1))
+    loss = -np.log(np.clip(p_true, np.finfo(np.float32).tiny, 1))
     utility = accuracy_score(y[unseen], classifier.predict(X[unseen]))
     forgetting = abs(attack(loss[forget], loss[unseen]) - 0.5)
     numbers = {
@@ -199,7 +199,7 @@ def test_weight_and_n_splits_reach_the_formulas(scene):
     assert only_utility(classifier, X, y, forget=forget) == numbers["utility"]
     one = get_scorer("neg_forgetting_score", n_splits=1, random_state=4)
     p_true = (classifier.predict_proba(X) * (y[:, None] == classifier.classes_)).sum(1)
-    loss = -np.log(np.clip(p_true, np.finfo(float).eps, 1))
+    loss = -np.log(np.clip(p_true, np.finfo(np.float32).tiny, 1))
     expected = -abs(attack(loss[forget], loss[~forget], seed=4, n_splits=1) - 0.5)
     assert one(classifier, X, y, forget=forget) == pytest.approx(expected)
 

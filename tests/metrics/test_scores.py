@@ -97,6 +97,7 @@ def test_sample_log_loss_is_minus_the_log_of_the_true_class():
 def test_sample_log_loss_averages_to_scikit_learns_log_loss(dtype):
     rng = np.random.default_rng(0)
     y_proba = rng.dirichlet(np.ones(4) / 10, 200).astype(dtype)
+    y_proba = (y_proba + dtype(0.01)) / dtype(1.04)  # scikit-learn clips small ones
     y = rng.choice([2, 3, 5, 7], 200)
     loss = sample_log_loss(y, y_proba, labels=[2, 3, 5, 7])
     assert loss.shape == (200,)
@@ -122,9 +123,24 @@ def test_sample_log_loss_agrees_with_torch():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_sample_log_loss_is_finite_at_certainty(dtype):
     loss = sample_log_loss([0, 1], np.array([[0, 1], [0, 1]], dtype), labels=[0, 1])
-    eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(loss, [-np.log(float(eps)), -np.log1p(-float(eps))], rtol=1e-3)
+    least = max(float(np.finfo(dtype).tiny), float(np.finfo(np.float32).tiny))
+    np.testing.assert_allclose(loss, [-np.log(least), 0], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(sample_log_loss([[1, 0]], np.array([[0, 0]], dtype))[0], loss.mean())
+    # One minus a probability is known to fewer digits than the probability.
+    eps = float(np.finfo(dtype).eps)
+    assert sample_log_loss([[0]], np.array([[1]], dtype)) == pytest.approx(-np.log(eps))
+
+
+def test_losses_of_single_precision_are_those_of_double_where_the_truth_is_sure_or_hopeless():
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(300, 5, dtype=torch.float64)
+    logits[:, 0] += torch.linspace(-70, 70, 300)
+    y = np.zeros(300, dtype=int)
+    expected = nn.functional.softplus(logits[:, 1:].logsumexp(1) - logits[:, 0], threshold=1000)
+    found = sample_log_loss(y, logits.softmax(1).float(), labels=range(5))
+    assert expected.max() > 60
+    assert expected.min() < 1e-25
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
