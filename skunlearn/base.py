@@ -17,8 +17,7 @@ from skorch import NeuralNet
 from skunlearn._engine.build import parts_of, without_graphs
 from skunlearn._engine.random import restore_accelerator
 from skunlearn._engine.rows import Rows
-from skunlearn._engine.task import Given
-from skunlearn._engine.validation import given_labels, warn
+from skunlearn._engine.validation import Given, given_labels, warn
 
 if TYPE_CHECKING:
     from typing import Any
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from skorch.history import History
     from typing_extensions import Self
 
-    from skunlearn._engine.task import Task
     from skunlearn._engine.typing import (
         Array,
         HeldOutLabels,
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
         RandomState,
         RowsLike,
     )
+    from skunlearn._engine.validation import Task
 
 __all__ = ["BaseUnlearner", "Request", "Rows"]
 

@@ -11,6 +11,7 @@ from skorch.callbacks import Callback
 from skorch.utils import is_dataset
 from torch.utils.data import StackDataset, default_collate
 
+from skunlearn._engine.data import labels_of
 from skunlearn._engine.predict import count_columns, predict_proba, predicted
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import Rows, input_dtype
@@ -20,7 +21,6 @@ from skunlearn._engine.validation import (
     encode_labels,
     is_lazy,
     is_multilabel,
-    labels_of,
 )
 from skunlearn.metrics import forgetting_score, nomus_score, sample_log_loss, utility_score
 

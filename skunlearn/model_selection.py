@@ -23,7 +23,8 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, check_consistent_length
 
-from skunlearn._engine.validation import Whole, check_forget, check_groups, check_number
+from skunlearn._engine.data import Whole
+from skunlearn._engine.validation import check_forget, check_groups, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator

@@ -15,7 +15,7 @@ from skorch.utils import to_device
 from torch.nn import functional as F
 
 from skunlearn import DLFD
-from skunlearn._engine.build import fresh_network
+from skunlearn._engine.fresh import fresh_network
 from skunlearn._engine.predict import logits
 from skunlearn._engine.run import cycle, fit_network
 from skunlearn.methods.last_layers import _start_last_layers, last_layers

@@ -25,9 +25,11 @@ from skorch.callbacks import (
 from torch import nn
 from torch.nn.parameter import is_lazy as is_uninitialized
 
-from skunlearn._engine.build import parts_of, sizes_from_data
+from skunlearn._engine.build import parts_of
+from skunlearn._engine.data import as_pair
+from skunlearn._engine.fresh import sizes_from_data
 from skunlearn._engine.random import seeded
-from skunlearn._engine.validation import as_dataset, as_pair, is_lazy
+from skunlearn._engine.validation import as_dataset, is_lazy
 
 _LIBRARIES = {*sys.stdlib_module_names, "joblib", "numpy", "scipy", "sklearn", "skorch", "torch"}
 _LIBRARIES -= {"__main__"}

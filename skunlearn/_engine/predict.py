@@ -10,6 +10,7 @@ from skorch.utils import to_numpy
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skunlearn._engine.build import plain
 from skunlearn._engine.random import preserve_modes
 from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.validation import is_multilabel
@@ -174,8 +175,3 @@ def loss_and_accuracy(net, rows):
         proba = np.where(codes > 0, proba, 1 - proba)
     tiny = np.finfo(proba.dtype).tiny
     return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())
-
-
-def plain(module):
-    """A module without what ``torch.compile`` has wrapped it in, where hooks run too."""
-    return getattr(module, "_orig_mod", module)

@@ -11,7 +11,8 @@ from skorch.dataset import Dataset
 from skorch.utils import is_dataset, multi_indexing
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from skunlearn._engine.validation import as_pair, is_multilabel
+from skunlearn._engine.data import as_pair
+from skunlearn._engine.validation import is_multilabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -15,8 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from skunlearn._engine.build import attributes, configure, sizes_from_data
-from skunlearn._engine.predict import count_columns, plain, predict_proba
+from skunlearn._engine.build import attributes, configure, plain
+from skunlearn._engine.fresh import sizes_from_data
+from skunlearn._engine.predict import count_columns, predict_proba
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedBatch, MarkedRows, Rows, StackedRows, cast_for
 

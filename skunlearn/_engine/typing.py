@@ -14,7 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
-from skunlearn._engine.validation import Whole
+from skunlearn._engine.data import Whole
 
 
 class _AnyArray(Protocol):

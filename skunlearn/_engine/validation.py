@@ -1,4 +1,7 @@
-"""What comes in: numbers, rows, labels, masks; what is refused; labels as codes."""
+"""What comes in: numbers, rows, labels, masks, networks; what is refused; labels as codes.
+
+It has over 500 lines because messages that name a way out are half of them.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,37 @@ import inspect
 import numbers
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import validate_data
-from skorch import NeuralNetBinaryClassifier
+from sklearn.utils.validation import _num_samples, validate_data
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset
 from torch import nn
 from torch.utils.data import (
-    ConcatDataset,
     DataLoader,
     IterableDataset,
-    StackDataset,
-    Subset,
-    TensorDataset,
 )
 
-if TYPE_CHECKING:
-    from typing import Any
+from skunlearn._engine.data import Whole, as_pair, labels_of, plain_label
 
 _PACKAGE = str(Path(__file__).parents[1])
+
+_REGRESSION_LOSSES = (
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.PoissonNLLLoss,
+    nn.GaussianNLLLoss,
+)
 
 _INDICATOR_LOSSES = (
     nn.BCELoss,
@@ -200,59 +207,6 @@ def as_dataset(net, X):
     return X if is_dataset(X) else net.get_dataset(X)
 
 
-class Whole:
-    """Held-out rows, or their labels, that no search and no cross-validation slices.
-
-    scikit-learn slices with the folds whatever is passed to `fit` and has as many rows as `X`.
-    Held-out rows with as many rows would lose some in each fold, so an unlearner refuses them in a
-    search unless they come in this holder.
-
-    Parameters
-    ----------
-    rows : array-like, dict, torch.utils.data.Dataset or None
-        What `fit` takes as `X_val` or `y_val`.
-
-    See Also
-    --------
-    skunlearn.BaseUnlearner.fit : Takes it as `X_val` and `y_val`.
-    ForgetKFold : Folds for searches over unlearners.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn import config_context
-    >>> from sklearn.model_selection import cross_validate
-    >>> from skorch import NeuralNetClassifier
-    >>> from torch import nn
-    >>> from skunlearn import FineTune
-    >>> from skunlearn.metrics import get_scorer
-    >>> from skunlearn.model_selection import ForgetKFold, Whole
-    >>> def linear(n_features_in, n_classes):
-    ...     return nn.Linear(n_features_in, n_classes)
-    >>> net = NeuralNetClassifier(
-    ...     linear, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, lr=0.1
-    ... )
-    >>> rng = np.random.default_rng(0)
-    >>> X, X_val = rng.normal(size=(2, 60, 4))
-    >>> y, y_val = X[:, 0] > 0, X_val[:, 0] > 0
-    >>> params = {"forget": np.arange(60) < 10, "X_val": Whole(X_val), "y_val": Whole(y_val)}
-    >>> with config_context(enable_metadata_routing=True):
-    ...     found = cross_validate(
-    ...         FineTune(net, random_state=0), X, y, cv=ForgetKFold(2),
-    ...         scoring=get_scorer("utility"), params=params,
-    ...     )
-    >>> found["test_score"].shape
-    (2,)
-    """
-
-    # Without a length, a shape or __array__, it is no array to scikit-learn.
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def __repr__(self):
-        return f"{type(self).__name__}({self.rows!r})"
-
-
 def unwrapped(X):
     """The rows in a `Whole`, or `X` as it is; a tensor is taken to the CPU and out of its graph."""
     while isinstance(X, Whole):
@@ -310,78 +264,6 @@ def check_kind(X, name):
         )
 
 
-def as_pair(item, name="X"):
-    """An item of a data set, which is a pair (x, label); others are a `ValueError`."""
-    if isinstance(item, tuple | list) and len(item) == 2:
-        return item
-    wrapping = f"skunlearn.datasets.LabelledDataset({name}, "
-    if isinstance(item, Mapping):
-        got = f"a dict with the keys {list(item)[:20]}"
-        way = f"{wrapping}label='...') takes the label of each row from the key that you name."
-    elif isinstance(item, tuple | list) and len(item) > 2:
-        got = f"a {type(item).__name__} of {len(item)}"
-        way = (
-            f"{wrapping}label={len(item) - 1}, inputs=0) takes the label from the given position, "
-            "counted from 0, and leaves out the rest."
-        )
-    else:
-        shape = f" of shape {tuple(item.shape)}" if hasattr(item, "shape") else ""
-        got = f"a bare row, {type(item).__name__}{shape}"
-        way = (
-            f"torch.utils.data.StackDataset({name}, y) yields pairs of rows and labels; for rows "
-            f"without labels, to predict them, there is {wrapping}label=None)."
-        )
-    raise ValueError(f"{name} must yield pairs (x, label) as its items; got {got}. {way}")
-
-
-def labels_of(data, name="X"):
-    """The labels that a data set yields, without reading all rows where it keeps them apart."""
-    labels = _labels_apart(data, name)
-    if labels is None:
-        labels = [_plain(as_pair(data[i], name)[1]) for i in range(len(data))]
-    return np.asarray(labels)
-
-
-def _labels_apart(data, name):
-    """The labels that a data set keeps apart from its rows, or None."""
-
-    def reads_as(kind):
-        return isinstance(data, kind) and type(data).__getitem__ is kind.__getitem__
-
-    if reads_as(Subset):
-        labels = _labels_apart(data.dataset, name)
-        return None if labels is None else labels[np.asarray(data.indices, dtype=int)]
-    if reads_as(ConcatDataset):
-        parts = [_labels_apart(part, name) for part in data.datasets]
-        return None if any(part is None for part in parts) else np.concatenate(parts)
-    if reads_as(TensorDataset) and len(data.tensors) == 2:
-        return np.asarray(_plain(data.tensors[1]))
-    if reads_as(StackDataset) and isinstance(data.datasets, tuple) and len(data.datasets) == 2:
-        labels = data.datasets[1]
-        return None if is_dataset(labels) else np.asarray([_plain(label) for label in labels])
-    if (isinstance(data, Dataset) and data.y is None) or getattr(data, "label", "") is None:
-        raise ValueError(
-            f"{name} holds no labels, for it is a {type(data).__name__} without any; pass them as "
-            f"y{name[1:]}."
-        )
-    n = len(data)
-    tensors = getattr(data, "tensors", ())
-    kept = [getattr(data, "y", None), getattr(data, "targets", None)]
-    for y in [*kept, tensors[1]] if len(tensors) == 2 else kept:
-        # It may be something else: labels before a transformation, or the persons of whom the rows
-        # yield the age.
-        if hasattr(y, "__len__") and len(y) == n:
-            y, few = np.asarray(_plain(y)), {0, n // 2, n - 1} if n else ()
-            yielded = {i: np.asarray(_plain(as_pair(data[i], name)[1])) for i in few}
-            if all(np.array_equal(label, y[i]) for i, label in yielded.items()):
-                return y
-    return None
-
-
-def _plain(label):
-    return label.detach().cpu().numpy() if isinstance(label, torch.Tensor) else label
-
-
 def given_labels(name, X, y):
     """The labels of rows, out of the data set `X` where `y` is None."""
     if y is None:
@@ -393,7 +275,7 @@ def given_labels(name, X, y):
                 f"{rows} of type {type(X).__name__}."
             )
         y = labels_of(X, rows)
-    y = np.asarray(_plain(y))
+    y = np.asarray(plain_label(y))
     return y if y.ndim == 2 and y.shape[1] > 1 else column_or_1d(y)
 
 
@@ -509,4 +391,150 @@ def check_targets(unlearner, net, y, y_name):
             "row, use torch.nn.CrossEntropyLoss and a module with an output for each class, or "
             "for two classes skorch.NeuralNetBinaryClassifier and a module with one output. "
             f"For several labels per row, pass {y_name} of shape (n_samples, n_labels)."
+        )
+
+
+def check_network(net):
+    """Refuse what is no network that classifies."""
+    if not isinstance(net, NeuralNet) or isinstance(net, NeuralNetRegressor):
+        raise ValueError(
+            "estimator must be a skorch network that classifies, such as "
+            f"skorch.NeuralNetClassifier, or one in a FrozenEstimator; got {net!r}."
+        )
+    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+    if issubclass(criterion, _REGRESSION_LOSSES):
+        raise ValueError(
+            f"estimator has the criterion {criterion.__name__}, which is a regression loss; "
+            "use a classification loss, such as torch.nn.CrossEntropyLoss."
+        )
+    check_samplers(net)
+
+
+def check_samplers(net):
+    """Refuse samplers of given rows: each run here has rows of its own."""
+    loader = getattr(net.iterator_train, "keywords", {})
+    given = {
+        f"iterator_train__{name}": getattr(net, f"iterator_train__{name}", loader.get(name))
+        for name in ("sampler", "batch_sampler")
+    }
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise ValueError(
+                f"{name} of estimator is a {type(value).__name__} made for certain rows, and an "
+                "unlearning run has others: its weights would fall on the wrong ones. Pass a "
+                "function that makes one of the encoded labels of the rows at hand, such as "
+                f"{name}=lambda y: WeightedRandomSampler(1 / np.bincount(y)[y], len(y)). For a "
+                f"network that is trained already, set net.{name}."
+            )
+    for name in ("sampler", "batch_sampler"):
+        if getattr(net, f"iterator_valid__{name}", None) is not None:
+            raise ValueError(
+                f"iterator_valid__{name} of estimator must not be set: predictions would come in "
+                "another order than their rows."
+            )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `fit` or `unlearn` was given, checked; labels are codes, positions in `classes_`."""
+
+    data: object
+    codes: np.ndarray
+    mask: np.ndarray
+    val: tuple | None
+    groups: object
+
+
+@dataclass
+class Given:
+    """The arguments of `fit` or `unlearn`, as they came."""
+
+    X: object
+    y: object
+    forget: object
+    X_val: object
+    y_val: object
+    groups: object
+
+    def check(self, unlearner, check_data, needs, *, reset, unlearns):
+        """The arguments as a task, which marks rows if it `unlearns`.
+
+        If `reset`, the `unlearner` is told its classes and its number of features.
+        ``check_data(X, y, x_name, y_name, reset)`` returns rows and labels.
+        """
+        X, y = unwrapped(self.X), unwrapped(self.y)
+        data, y = check_data(X, y, "X", "y", reset)
+        mask = np.zeros(len(y), dtype=bool)
+        if self.forget is not None:
+            mask = check_forget(self.forget, len(y), X)
+        if unlearns and not mask.any():
+            raise ValueError(
+                "forget marks no row: nothing to unlearn. Pass a boolean mask of shape "
+                f"({len(y)},) that is True for the rows to forget."
+            )
+        val = self._held_out(check_data)
+        if mask.any():
+            _check_needs(needs, mask, val, type(unlearner).__name__)
+        if reset:
+            unlearner.classes_ = unlearner._check_classes(data, y)
+        codes = encode_labels(y, unlearner.classes_)
+        if val is not None:
+            val = val[0], encode_labels(val[1], unlearner.classes_, "y_val")
+        return Task(data, codes, mask, val, self.groups)
+
+    def check_not_sliced(self, name):
+        """Refuse held-out rows that scikit-learn may have sliced with the folds of a search."""
+        if self.X_val is None or isinstance(self.X_val, Whole):
+            return
+        n, n_val = (
+            _num_samples(next(iter(rows.values())) if isinstance(rows, Mapping) else rows)
+            for rows in (self.X, self.X_val)
+        )
+        if n == n_val:
+            raise ValueError(
+                f"X_val has as many rows as X, {n}, and this {name} is a clone, as "
+                "searches and cross-validation make them. scikit-learn slices with the folds "
+                "whatever has as many rows as X, so that these may be a part of the held-out rows "
+                "alone. Pass X_val=skunlearn.model_selection.Whole(X_val) and "
+                "y_val=skunlearn.model_selection.Whole(y_val), which nothing slices."
+            )
+
+    def _held_out(self, check_data):
+        X_val, y_val = unwrapped(self.X_val), unwrapped(self.y_val)
+        if X_val is None:
+            if y_val is not None:
+                raise ValueError("y_val was given without X_val; pass the rows it belongs to.")
+            return None
+        if y_val is None and not is_dataset(X_val):
+            check_kind(X_val, "X_val")
+            raise ValueError("X_val was given without y_val; pass the labels of the held-out rows.")
+        try:
+            return check_data(X_val, y_val, "X_val", "y_val", False)
+        except ValueError as error:
+            if "_val" in str(error):
+                raise
+            raise ValueError(f"X_val or y_val is not as it should be: {error}") from error
+
+
+def _check_needs(needs, mask, val, name):
+    """Raise a ValueError for what a method cannot work without and was not given."""
+    if "retain" in needs and mask.all():
+        raise ValueError(
+            f"{name} needs retained rows, but forget is True for all {len(mask)} rows of X; pass "
+            "the rows to retain along with those to forget."
+        )
+    if "val" in needs and val is None:
+        raise ValueError(
+            f"{name}, as it is set up, needs held-out rows; pass them as X_val and y_val."
+        )
+
+
+def check_row_shapes(net, data, held_out):
+    """Refuse held-out rows with another first axis than rows that are stacked as they are."""
+    if "collate_fn" in net.get_params_for("iterator_train"):  # which may pad them
+        return
+    shapes = [tuple(getattr(part[0][0], "shape", ())) for part in (held_out, data)]
+    if all(shapes) and (shapes[0][0] != shapes[1][0] or len(shapes[0]) != len(shapes[1])):
+        raise ValueError(
+            f"X_val must have rows of the shape of those of X, {shapes[1]}; got {shapes[0]}."
         )

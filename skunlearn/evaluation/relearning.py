@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
-from skunlearn._engine.build import SIZES, assemble, copy_parts, parts_of
+from skunlearn._engine.build import assemble, copy_parts, parts_of
+from skunlearn._engine.fresh import SIZES
 from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.random import draw_seed, preserve_rng_and_modes, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for

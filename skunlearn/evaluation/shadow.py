@@ -16,17 +16,12 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, check_random_state
 
+from skunlearn._engine.data import Whole
 from skunlearn._engine.files import progress_bar, warn_of_file, write
 from skunlearn._engine.hashing import cache_key, start_for_key
 from skunlearn._engine.random import seeded
 from skunlearn._engine.rows import take_rows
-from skunlearn._engine.validation import (
-    Whole,
-    check_forget,
-    check_groups,
-    check_number,
-    given_labels,
-)
+from skunlearn._engine.validation import check_forget, check_groups, check_number, given_labels
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import attack_signal
 

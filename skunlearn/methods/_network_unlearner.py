@@ -19,18 +19,9 @@ from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch.utils.data import Subset
 
-from skunlearn._engine.build import (
-    SIZES,
-    assemble,
-    check_fresh,
-    compiled_as,
-    copy_parts,
-    drop_activations,
-    parts_of,
-    plain_parts,
-    restored,
-)
+from skunlearn._engine.build import assemble, compiled_as, copy_parts, parts_of, plain_parts
 from skunlearn._engine.cache import train_once
+from skunlearn._engine.fresh import SIZES, check_fresh, restored
 from skunlearn._engine.hashing import starting_point
 from skunlearn._engine.predict import (
     check_inputs,
@@ -42,12 +33,14 @@ from skunlearn._engine.predict import (
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun, fit_network, split_rows
-from skunlearn._engine.task import check_network, check_row_shapes
+from skunlearn._engine.traces import drop_activations
 from skunlearn._engine.validation import (
     as_dataset,
+    check_network,
     check_network_data,
     check_network_X,
     check_number,
+    check_row_shapes,
     distinct_classes,
     is_multilabel,
     warn,

@@ -10,7 +10,8 @@ import torch
 from skorch.utils import to_device
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from skunlearn._engine.build import check_no_adapter, fresh_network, plain_parts, reinitialised
+from skunlearn._engine.build import plain_parts
+from skunlearn._engine.fresh import check_no_adapter, fresh_network, reinitialised
 from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import NumberedRows, is_static
 from skunlearn._engine.validation import check_number, is_multilabel

@@ -12,8 +12,9 @@ from scipy.stats import loguniform
 from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
-from skunlearn._engine.build import fresh_network, parts_of, reinitialised
-from skunlearn._engine.predict import logits, plain
+from skunlearn._engine.build import parts_of, plain
+from skunlearn._engine.fresh import fresh_network, reinitialised
+from skunlearn._engine.predict import logits
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
 from skunlearn._engine.run import Cost, RunCallback

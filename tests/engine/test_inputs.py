@@ -33,7 +33,7 @@ from skunlearn import (
     Retrain,
     all_unlearners,
 )
-from skunlearn._engine.validation import labels_of
+from skunlearn._engine.data import labels_of
 from skunlearn.metrics import get_scorer
 from skunlearn.model_selection import ForgetKFold
 from tests.networks import MLP, ConvNet, make_net

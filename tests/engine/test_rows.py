@@ -33,7 +33,7 @@ from torch.utils.data import (
 )
 
 from skunlearn import SISA, FineTune, NegGrad, Retrain, unlearning_report
-from skunlearn._engine.validation import labels_of
+from skunlearn._engine.data import labels_of
 from skunlearn.datasets import LabelledDataset
 from skunlearn.evaluation import compare_unlearners, shadow_margins
 from skunlearn.features import FeatureExtractor

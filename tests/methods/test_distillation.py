@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from skunlearn import SCRUB, BadTeacher, FineTune
-from skunlearn._engine.build import reinitialise
+from skunlearn._engine.fresh import reinitialise
 from skunlearn._engine.rows import Rows
 from skunlearn.methods.distillation import _is_unsure, _RestoreBest, divergence, teacher_logits
 from tests.networks import MLP, make_net

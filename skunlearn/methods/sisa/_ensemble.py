@@ -27,18 +27,20 @@ from sklearn.utils.validation import (
 from skorch import NeuralNet
 from skorch.history import History
 
-from skunlearn._engine.build import check_fresh, restored
+from skunlearn._engine.fresh import check_fresh, restored
 from skunlearn._engine.hashing import canonical_bytes, each_row, starting_point
 from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.random import draw_seed, seeded
 from skunlearn._engine.rows import rows_for
-from skunlearn._engine.task import Given, check_network, check_row_shapes
 from skunlearn._engine.validation import (
+    Given,
     as_dataset,
     check_groups,
+    check_network,
     check_network_data,
     check_network_X,
     check_number,
+    check_row_shapes,
     distinct_classes,
     encode_labels,
     is_multilabel,

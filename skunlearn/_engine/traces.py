@@ -1,0 +1,96 @@
+"""What modules keep of the rows that went through them."""
+
+from copy import deepcopy
+from itertools import zip_longest
+
+import numpy as np
+import torch
+from skorch.utils import to_device
+
+from skunlearn._engine.build import (
+    attributes_of,
+    copy_parts,
+    modules_of,
+    plain_parts,
+    tensors_of,
+    without_graphs,
+)
+from skunlearn._engine.predict import without_global_rng
+from skunlearn._engine.random import preserve_rng_and_modes
+
+
+def _same(first, second):
+    return all(
+        type(a) is type(b)
+        and (torch.equal if isinstance(a, torch.Tensor) else np.array_equal)(a, b)
+        for a, b in zip_longest(tensors_of(first), tensors_of(second))
+    )
+
+
+def _zeros(value):
+    """Zeros in the place of each tensor and array, as a memo for `deepcopy`."""
+    return {
+        id(t): t.new_zeros(t.shape) if isinstance(t, torch.Tensor) else np.zeros_like(t)
+        for t in tensors_of(value)
+    }
+
+
+def drop_activations(net, rows):
+    """Zero what the modules of a network keep of the rows that went through them.
+
+    That is each attribute, neither a parameter nor a buffer, that a pass over two of `rows` changes
+    in a copy, unless the copy's output or loss depends on what it was before: then it is a state
+    that the network needs, of which only the graph is dropped.
+    """
+    parts = plain_parts(net)
+    kept = attributes_of(parts)
+    if not kept:
+        return
+
+    def passed(drop, row=0):
+        """What the given attributes are after passes that start without them, and the outputs."""
+        copy, outputs = copy_parts(parts), []
+        twins = dict(zip(map(id, modules_of(parts)), modules_of(copy)))
+        for module, name in drop:
+            value = vars(twins[id(module)])[name]
+            vars(twins[id(module)])[name] = deepcopy(value, _zeros(value))
+        view = without_global_rng(
+            net, **{f"{n}_": part for kind in copy.values() for n, part in kind.items()}
+        )
+        with preserve_rng_and_modes(net):
+            X, y = to_device(rows.batch([row, row]), net.device)
+            for training in (True, False):  # a module may keep something in one of them alone
+                view._set_training(training)
+                y_pred = view.infer(X)
+                loss = view.get_loss(y_pred, y, X=X, training=training)
+                if loss.requires_grad:
+                    loss.backward()  # hooks on gradients keep something too
+                outputs += [loss, *tensors_of(y_pred)]
+        return [vars(twins[id(m)]).get(name) for m, name in kept], outputs
+
+    after, expected = passed([])
+    others, _ = passed([], len(rows) - 1)  # the first row may be the one that is kept
+    rewritten = [
+        (module, name)
+        for (module, name), *values in zip(kept, after, others)
+        if not all(_same(vars(module)[name], value) for value in values)
+        # The weight that an old weight_norm or spectral_norm computes of weight_g or weight_orig.
+        and not {f"{name}_g", f"{name}_orig"} & set(module._parameters)
+    ]
+
+    def needless(drop):
+        _, outputs = passed(drop)
+        pairs = zip(outputs, expected)
+        return all(torch.allclose(a, b, 1e-3, 1e-5, equal_nan=True) for a, b in pairs)
+
+    if rewritten and not needless(rewritten):
+        rewritten = [place for place in rewritten if needless([place])]
+    graphs = without_graphs(parts)
+    for module, name in kept:
+        value = vars(module)[name]
+        if (module, name) in rewritten:
+            memo = _zeros(value)
+        else:
+            memo = {id(t): t.detach() for t in tensors_of(value) if id(t) in graphs}
+        if memo:
+            vars(module)[name] = deepcopy(value, memo)
