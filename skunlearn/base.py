@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from skunlearn._engine.build import parts_of, without_graphs
-from skunlearn._engine.random import restore_accelerator
 from skunlearn._engine.rows import Rows
 from skunlearn._engine.validation import Given, given_labels, warn
 
@@ -163,10 +161,6 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         self.random_state = random_state
 
     # -- what a kind of unlearner implements -------------------------------------------------------
-
-    @abstractmethod
-    def _check_estimator(self) -> Any:
-        """Return what `estimator` is or holds; raise a ValueError if it is of no use."""
 
     @abstractmethod
     def _check_task(self, given: Given, needs: frozenset[str], reset: bool = False) -> Task:
@@ -427,18 +421,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     # -- randomness and atomicity ------------------------------------------------------------------
 
-    def _is_frozen(self):
-        return isinstance(self.estimator, FrozenEstimator)
-
     @contextlib.contextmanager
     def _all_or_nothing(self):
         before = vars(self).copy()
-        net = self.estimator.estimator if self._is_frozen() else self.estimator
         try:
-            with restore_accelerator(net):
-                yield
-            for net in self._networks():
-                net.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
+            yield
             vars(self).pop("_is_clone", None)
         except BaseException:
             vars(self).clear()

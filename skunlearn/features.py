@@ -17,9 +17,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from skorch import NeuralNet
 from skorch.dataset import unpack_data
 
-from skunlearn._engine.build import plain
 from skunlearn._engine.hooks import feature_layer, forward_features
-from skunlearn._engine.predict import without_global_rng
+from skunlearn._engine.predict import plain, without_global_rng
 from skunlearn._engine.random import preserve_modes, restore_accelerator
 from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.unwrap import unwrap

@@ -67,7 +67,7 @@ class _Changed(_Variant):
 
     def _unlearn(self, request):
         net = self._copy(request.original)
-        fresh = fresh_network(self._check_estimator(), request.retain, len(self.classes_))
+        fresh = fresh_network(self._template, request.retain, len(self.classes_))
         self._change(net, fresh)
         return super()._unlearn(replace(request, original=net))
 
@@ -129,9 +129,7 @@ class WithTargets(_OnForgetRows):
     amounts: ClassVar = loguniform(0.1, 10)
 
     def _term(self, net, request):
-        scratch = fit_network(
-            self._check_estimator(), request.retain, len(self.classes_), max_epochs=2
-        )
+        scratch = fit_network(self._template, request.retain, len(self.classes_), max_epochs=2)
         scratch._set_training(False)
 
         def divergence(net, output, X, which):

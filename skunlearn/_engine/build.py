@@ -11,6 +11,8 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from skunlearn._engine.predict import plain
+
 
 def configure(net, settings):
     """Set parameters of a network that is not initialised yet, dropping those they contradict."""
@@ -38,19 +40,6 @@ def plain_parts(net):
         kind: {name: plain(part) for name, part in parts.items()}
         for kind, parts in parts_of(net).items()
     }
-
-
-def compiled_as(net, original):
-    """Compile the modules and criteria of `net` where those of `original` are, in the same way."""
-    net.compile = original.compile
-    for name in (*net._modules, *net._criteria):
-        part, before = getattr(net, f"{name}_"), getattr(original, f"{name}_")
-        if original.compile:
-            part = net.torch_compile(plain(part), name=name)
-        elif plain(before) is not before:
-            part = type(before)(plain(part), before.dynamo_ctx)
-        setattr(net, f"{name}_", part)
-    return net
 
 
 def assemble(template, parts, n_classes, **settings):
@@ -159,8 +148,3 @@ def modules_of(parts):
     """All modules of a network's modules and criteria, in a fixed order."""
     parts = (part for kind in parts.values() for part in kind.values())
     return [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
-
-
-def plain(module):
-    """A module without what ``torch.compile`` has wrapped it in, where hooks run too."""
-    return getattr(module, "_orig_mod", module)

@@ -10,12 +10,13 @@ from skorch.utils import to_numpy
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skunlearn._engine.build import plain
-from skunlearn._engine.random import preserve_modes
-from skunlearn._engine.rows import Rows, input_dtype
+from skunlearn._engine.random import preserve_modes, preserve_rng
+from skunlearn._engine.rows import Rows, StackedRows, input_dtype
 from skunlearn._engine.validation import is_multilabel
 
 _TAKE_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
+
+_FEW = 256  # rows, at most, that are compared before and after a run
 
 
 def count_columns(net, rows):
@@ -101,10 +102,18 @@ def without_global_rng(net, **settings):
 
 def predict_proba(net, data):
     """Class probabilities for the rows of a data set."""
-    net = without_global_rng(net)
     rows = data
     if not isinstance(data, Rows):
         rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
+    settings, given = {}, net.get_params_for("iterator_valid")
+    if (
+        net.iterator_valid is DataLoader
+        and "collate_fn" not in given
+        and type(rows) is Rows
+        and rows.is_array
+    ):
+        rows, settings = StackedRows(rows), {"iterator_valid__collate_fn": as_it_is}
+    net = without_global_rng(net, **settings)
     if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
         output = net.forward(rows)
         output = to_numpy(output[0] if isinstance(output, tuple) else output)
@@ -165,7 +174,36 @@ def predicted(net, proba):
     return proba.argmax(axis=1)
 
 
-def loss_and_accuracy(net, rows):
+def behaviour(net, retain, forget=None):
+    """How a network does on a few rows: what is compared before and after a run.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The network.
+    retain : Rows
+        Retained rows; there may be none.
+    forget : Rows, default=None
+        Rows to forget, if what is said of them matters.
+
+    Returns
+    -------
+    kept : tuple (loss, accuracy, n_rows) or None
+        Mean cross-entropy and accuracy of the probabilities of retained rows.
+    proba : ndarray or None
+        Probabilities of rows to forget.
+    """
+    few = [rows and rows.take(np.arange(min(len(rows), _FEW))) for rows in (retain, forget)]
+    kept = proba = None
+    with preserve_rng(net.device):  # from which rows may draw
+        if few[0]:
+            kept = (*_loss_and_accuracy(net, few[0]), len(few[0]))
+        if few[1]:
+            proba = predict_proba(net, few[1])
+    return kept, proba
+
+
+def _loss_and_accuracy(net, rows):
     """Mean cross-entropy and accuracy of a network's probabilities."""
     proba, codes = predict_proba(net, rows), rows.y.numpy()
     right = predicted(net, proba) == codes
@@ -175,3 +213,13 @@ def loss_and_accuracy(net, rows):
         proba = np.where(codes > 0, proba, 1 - proba)
     tiny = np.finfo(proba.dtype).tiny
     return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())
+
+
+def as_it_is(batch):
+    """Collate what is a batch already."""
+    return batch
+
+
+def plain(module):
+    """A module without what ``torch.compile`` has wrapped it in, where hooks run too."""
+    return getattr(module, "_orig_mod", module)

@@ -87,6 +87,8 @@ class Rows(Dataset):
         self.index = np.arange(len(data)) if index is None else index
         self.dtype = dtype
         self.collate = collate
+        # Whether they are simply rows of an array, to be cast: then they come as whole batches.
+        self.is_array = dtype is not None and holds_array(data)
 
     @property
     def X(self) -> SliceDataset:
@@ -114,21 +116,7 @@ class Rows(Dataset):
     def __getitems__(self, which: Sequence[int]) -> list[tuple[Any, Tensor]]:
         if not self.is_array:
             return [self[i] for i in which]
-        return list(zip(*self.stacked(which)))
-
-    @property
-    def is_array(self) -> bool:
-        """Whether rows are simply those of an array, to be cast."""
-        return self.dtype is not None and holds_array(self.data)
-
-    def stacked(self, which: Sequence[int]) -> tuple[Any, torch.Tensor]:
-        """A batch at once of rows of an array: row by row takes longer than a small network does.
-
-        It is what torch's ``default_collate`` makes of the rows.
-        """
-        x = self.data.X[self.index[which]]
-        x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
-        return [x, self.y[which]]
+        return list(zip(*StackedRows.__getitems__(self, which)))
 
     def take(self, which: ArrayLike) -> Rows:
         """The rows at the given positions, or where a mask is True.
@@ -214,6 +202,8 @@ class Rows(Dataset):
 class StackedRows(Rows):
     """Rows of an array that a loader is given as batches, which it need not collate.
 
+    Row by row takes longer than a small network does. A batch is what ``default_collate`` makes.
+
     Parameters
     ----------
     rows : Rows
@@ -224,7 +214,9 @@ class StackedRows(Rows):
         super().__init__(rows.data, rows.y, rows.index, rows.dtype, rows.collate)
 
     def __getitems__(self, which):
-        return self.stacked(which)
+        x = self.data.X[self.index[which]]
+        x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
+        return [x, self.y[which]]
 
 
 class JoinedRows(Dataset):

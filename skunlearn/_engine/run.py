@@ -15,9 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from skunlearn._engine.build import attributes, configure, plain
+from skunlearn._engine.build import attributes, configure
 from skunlearn._engine.fresh import sizes_from_data
-from skunlearn._engine.predict import count_columns, predict_proba
+from skunlearn._engine.predict import as_it_is, count_columns, plain, predict_proba
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedBatch, MarkedRows, Rows, StackedRows, cast_for
 
@@ -342,12 +342,8 @@ def batches(net, rows, *, whole=False, batch_size=None):
         is_plain = type(loader) is DataLoader and loader.collate_fn is default_collate
         if is_plain and type(rows) is Rows and rows.is_array:
             loader = net.get_iterator(StackedRows(rows), training=True)
-            loader.collate_fn = _as_it_is
+            loader.collate_fn = as_it_is
     return _MarkedLoader(loader, rows) if isinstance(rows, MarkedRows) else loader
-
-
-def _as_it_is(batch):
-    return batch
 
 
 def cycle(net, rows, *, whole=False):
@@ -460,15 +456,22 @@ def _check_converged(net, rows, name):
 class Cost:
     """Counts samples: forwards and backwards as one, forwards alone as a third.
 
+    Parameters
+    ----------
+    net : skorch.NeuralNet, default=None
+        A network to watch from the beginning.
+
     Attributes
     ----------
     samples : float
         The count so far.
     """
 
-    def __init__(self):
+    def __init__(self, net=None):
         self.samples = 0.0
         self._handles = {}
+        if net is not None:
+            self.watch(net)
 
     def watch(self, net):
         """Count what goes through a network from now on."""

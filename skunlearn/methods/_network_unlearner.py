@@ -19,21 +19,21 @@ from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch.utils.data import Subset
 
-from skunlearn._engine.build import assemble, compiled_as, copy_parts, parts_of, plain_parts
+from skunlearn._engine.build import assemble, copy_parts, parts_of, plain_parts
 from skunlearn._engine.cache import train_once
+from skunlearn._engine.finish import finish
 from skunlearn._engine.fresh import SIZES, check_fresh, restored
 from skunlearn._engine.hashing import starting_point
 from skunlearn._engine.predict import (
+    behaviour,
     check_inputs,
     count_columns,
-    loss_and_accuracy,
     predict_proba,
     predicted,
 )
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun, fit_network, split_rows
-from skunlearn._engine.traces import drop_activations
 from skunlearn._engine.validation import (
     as_dataset,
     check_network,
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
     from skunlearn._engine.typing import Phase
 
 _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
-
-_FEW = 256  # rows, at most, that are compared before and after a run
 
 
 class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
@@ -174,7 +172,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         if parts is None:
             with cost.unwatched(original):
                 parts = copy_parts(plain_parts(original))
-        template = self._check_estimator()
+        template = self._template
         settings = self._settings()
         ways = ("shuffle", "sampler", "batch_sampler")
         if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
@@ -275,7 +273,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     def _train_from_scratch(self, rows: Rows) -> NeuralNet:
         """Train a network on `rows` from fresh weights, with its own settings or this method's."""
-        template = self._check_estimator()
+        template = self._template
         check_fresh(template)
         name = f"{type(self).__name__}'s training"
         return fit_network(
@@ -285,65 +283,62 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
     # -- the run -----------------------------------------------------------------------------------
 
     def _fit_task(self, task):
-        template, seed = self._check_estimator(), draw_seed(self.random_state)
+        template, seed = self._template, draw_seed(self.random_state)
         vars(self).pop("_best_accuracy", None)
         original = template if self._is_frozen() else None
-        if original is None and ("original" in self.needs or not task.mask.any()):
-            original = self._fit_original(template, task, seed)
-        if task.mask.any():
-            self._run(template, original, task, seed)
-        elif self._is_frozen():
-            self.estimator_ = assemble(template, copy_parts(parts_of(template)), len(self.classes_))
-            self.estimator_.history = deepcopy(template.history)
-        else:
-            self.estimator_ = original
+        with restore_accelerator(template):
+            if original is None and ("original" in self.needs or not task.mask.any()):
+                original = self._fit_original(template, task, seed)
+            if task.mask.any():
+                self._run(template, original, task, seed)
+            elif self._is_frozen():
+                parts = copy_parts(parts_of(template))
+                self.estimator_ = assemble(template, parts, len(self.classes_))
+                self.estimator_.history = deepcopy(template.history)
+            else:
+                self.estimator_ = original
+        self.estimator_.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
 
     def _unlearn_task(self, task):
-        template = self._check_estimator()
+        template = self._template
         self._run(template, getattr(self, "estimator_", template), task)
 
     def _run(self, template, original, task, seed=None):
         """Unlearn, and only then replace the network."""
-        rows = rows_for(template, original, task.data, task.codes)
-        retain, forget = rows.take(~task.mask), rows.take(task.mask)
-        val = None if task.val is None else rows_for(template, original, *task.val)
-        if val is not None and original is not None:
-            check_inputs(original, val, rows)
         seed = draw_seed(self.random_state) if seed is None else seed
-        with seeded(seed, template.device):
-            valid = val
-            if valid is None and "original" in self.needs and template.train_split and len(retain):
+        with restore_accelerator(template), seeded(seed, template.device):
+            rows = rows_for(template, original, task.data, task.codes)
+            retain, forget = rows.take(~task.mask), rows.take(task.mask)
+            valid = val = None if task.val is None else rows_for(template, original, *task.val)
+            if val is not None and original is not None:
+                check_inputs(original, val, rows)
+            if val is None and "original" in self.needs and template.train_split and len(retain):
                 kept, valid = split_rows(template, retain)
                 if isinstance(kept, Subset) and kept.dataset is retain:
                     retain = retain.take(kept.indices)
-            self._cost = Cost()
-            if original is not None:
-                self._cost.watch(original)
+            watched = retain, forget if "original" in self.needs else None
+            before = None if original is None else behaviour(original, *watched)
+            cost = self._cost = Cost(original)
             try:
                 net = self._unlearn(Request(original, retain, forget, val, valid))
             finally:
-                cost = vars(self).pop("_cost").close()
-            if original is not None:
-                compiled_as(net, original)
-                self._compare(original, net, retain, forget)
-            drop_activations(net, retain if len(retain) else forget)
+                cost.close()
+                del self._cost
+            if before is not None:
+                self._compare(net, before, behaviour(net, *watched))
+            finish(net, original, retain if len(retain) else forget)
+        net.classes_inferred_ = self.classes_
         self.estimator_ = net
         self.unlearning_history_ = net.history
-        self.unlearning_cost_ = cost
+        self.unlearning_cost_ = cost.samples
 
-    def _compare(self, original, net, retain, forget):
-        """Compare the networks before and after a run, on a few rows."""
-        few = [rows.take(np.arange(min(len(rows), _FEW))) for rows in (forget, retain)]
-        nets = original, net
-        probas = kept = None
-        if "original" in self.needs:
-            probas = [predict_proba(model, few[0]) for model in nets]
-        if len(retain):
-            kept = [loss_and_accuracy(model, few[1]) for model in nets]
-        if probas is not None:
-            self._check_changed(np.abs(probas[1] - probas[0]).max(), len(few[0]))
+    def _compare(self, net, before, after):
+        """Compare the behaviour of the networks before and after a run."""
+        (kept, proba), (kept_after, proba_after) = before, after
+        if proba is not None:
+            self._check_changed(np.abs(proba_after - proba).max(), len(proba))
         if kept is not None:
-            self._check_kept(net, *kept, len(few[1]))
+            self._check_kept(net, kept[:2], *kept_after)
 
     def _check_changed(self, moved, n_rows):
         """Warn of a run that did nothing to the rows that it was to forget."""
@@ -359,9 +354,9 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
                 "such as a larger learning rate or more epochs where it has them."
             )
 
-    def _check_kept(self, net, before, after, n_rows):
+    def _check_kept(self, net, before, loss, accuracy, n_rows):
         """Note what the run has cost on retained rows, and warn if it has ruined them."""
-        (loss_before, accuracy_before), (loss, accuracy) = before, after
+        loss_before, accuracy_before = before
         if not net.history:
             net.history.new_epoch()
         for name, value in [
@@ -414,12 +409,13 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     # -- the contract, for one network -------------------------------------------------------------
 
-    def _check_estimator(self):
-        net = self.estimator.estimator if self._is_frozen() else self.estimator
-        check_network(net)
-        if self._is_frozen():
-            check_is_fitted(self.estimator)
-        return net
+    @property
+    def _template(self) -> NeuralNet:
+        """The network in `estimator`, which may be frozen."""
+        return self.estimator.estimator if self._is_frozen() else self.estimator
+
+    def _is_frozen(self):
+        return isinstance(self.estimator, FrozenEstimator)
 
     def _check_task(self, given, needs, reset=False):
         unlearns = not reset
@@ -430,8 +426,11 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
                     "network that is trained already in a FrozenEstimator."
                 )
             reset = True
+        net = self._template
         self._check_hyperparameters()
-        net = self._check_estimator()
+        check_network(net)
+        if self._is_frozen():
+            check_is_fitted(self.estimator)
         check_data = partial(check_network_data, self, net)
         task = given.check(self, check_data, needs, reset=reset, unlearns=unlearns)
         if task.val is not None:
@@ -443,7 +442,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     def _check_classes(self, data, y):
         """The labels, in the order of the network's output columns."""
-        template = self._check_estimator()
+        template = self._template
         if y.ndim == 2:
             return np.arange(y.shape[1])
         classes = np.asarray(getattr(template, "classes", None))
@@ -462,7 +461,8 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         return distinct_classes(y)
 
     def _common_space(self):
-        net, given, space = self._check_estimator(), self.get_params(deep=False), {}
+        net, given, space = self._template, self.get_params(deep=False), {}
+        check_network(net)
         if "lr" in given:
             lr = self.lr or net.lr
             space["lr"] = loguniform(lr / 10, lr * 10)
@@ -485,7 +485,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        net = self.estimator.estimator if self._is_frozen() else self.estimator
+        net = self._template
         tags.classifier_tags.multi_label = (
             self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
         )

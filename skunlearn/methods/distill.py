@@ -194,7 +194,7 @@ class Distill(NetworkUnlearner):
 
     def _student(self, request):
         """The student as it starts."""
-        template, n_classes = self._check_estimator(), len(self.classes_)
+        template, n_classes = self._template, len(self.classes_)
         fresh = fresh_network(template, request.retain, n_classes)
         if fresh is None:
             for name, layer in request.original.module_.named_modules():

@@ -12,9 +12,9 @@ from scipy.stats import loguniform
 from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
-from skunlearn._engine.build import parts_of, plain
+from skunlearn._engine.build import parts_of
 from skunlearn._engine.fresh import fresh_network, reinitialised
-from skunlearn._engine.predict import logits
+from skunlearn._engine.predict import logits, plain
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
 from skunlearn._engine.run import Cost, RunCallback
@@ -169,7 +169,7 @@ class BadTeacher(NetworkUnlearner):
 
     def _untrained(self, request):
         """A network like the original with random weights, or None if it is sure of its answers."""
-        template, n_classes = self._check_estimator(), len(self.classes_)
+        template, n_classes = self._template, len(self.classes_)
         net = fresh_network(template, request.retain, n_classes)
         if net is None:
             with self._cost.unwatched(request.original):

@@ -12,9 +12,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from skunlearn._engine.build import plain
 from skunlearn._engine.fresh import check_no_adapter, fresh_network, reinitialise
 from skunlearn._engine.hooks import frozen_parameters
+from skunlearn._engine.predict import plain
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 
@@ -289,7 +289,7 @@ class EUk(CFk):
     def _unlearn(self, request):
         net = self._copy(request.original)
         last = last_layers(net.module_, self.k)
-        fresh = fresh_network(self._check_estimator(), request.retain, len(self.classes_))
+        fresh = fresh_network(self._template, request.retain, len(self.classes_))
         _start_last_layers(net, last, fresh)
         return self._train_last_layers(net, request, last)
 

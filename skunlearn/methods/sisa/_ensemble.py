@@ -30,7 +30,7 @@ from skorch.history import History
 from skunlearn._engine.fresh import check_fresh, restored
 from skunlearn._engine.hashing import canonical_bytes, each_row, starting_point
 from skunlearn._engine.predict import predict_proba, predicted
-from skunlearn._engine.random import draw_seed, seeded
+from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.validation import (
     Given,
@@ -462,7 +462,7 @@ class SISA(BaseUnlearner):
 
     def _costs(self, n_rows):
         """Rows times epochs of the training of each slice, from the number of rows in each."""
-        template = self._check_estimator()
+        template = self.estimator
         is_network = isinstance(template, NeuralNet)
         if not is_network and len(n_rows) > 1:
             return n_rows
@@ -478,7 +478,7 @@ class SISA(BaseUnlearner):
         Of the `stale` files, those that the ensemble does not use afterwards are taken off the
         manifest.
         """
-        template = self._check_estimator()
+        template = self.estimator
         is_network = isinstance(template, NeuralNet)
         rows = rows_for(template, None, data, deal.codes) if is_network else None
         # Without random_state, the next fit deals out the rows in another way.
@@ -513,7 +513,7 @@ class SISA(BaseUnlearner):
 
         history = History()
         estimators, checkpoints = list(self.estimators_), list(self._checkpoints)
-        with Run(self.checkpoint_dir) as run:
+        with Run(self.checkpoint_dir) as run, restore_accelerator(template):
             results = Parallel(n_jobs=self.n_jobs, return_as="generator")(
                 task(shard, start) for shard, start in first.items()
             )
@@ -522,6 +522,7 @@ class SISA(BaseUnlearner):
                     model, states, log = pickle.loads(result)
                     if is_network and model is not None:
                         model = restored(template, *model, rows, len(self.classes_))
+                        model.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
                     estimators[shard] = model
                     checkpoints[shard] = checkpoints[shard][:start] + [
                         run.save(state, f"shard{shard}-slice{start + i}")
@@ -577,7 +578,7 @@ class SISA(BaseUnlearner):
         if isinstance(self.estimator, NeuralNet):
             check_fresh(self.estimator)
             check_network(self.estimator)
-            return self.estimator
+            return
         name = type(self.estimator).__name__
         if not hasattr(self.estimator, "fit") or not is_classifier(self.estimator):
             raise ValueError(
@@ -595,7 +596,6 @@ class SISA(BaseUnlearner):
                 "aggregate must be 'vote' for an estimator without predict_proba; got "
                 f"aggregate='mean_proba' and {name}."
             )
-        return self.estimator
 
     def _check_X(self, X):
         if isinstance(self.estimator, NeuralNet):

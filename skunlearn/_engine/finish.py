@@ -1,4 +1,4 @@
-"""What modules keep of the rows that went through them."""
+"""A network after its run: free of what it keeps of rows, and compiled as the original was."""
 
 from copy import deepcopy
 from itertools import zip_longest
@@ -15,7 +15,7 @@ from skunlearn._engine.build import (
     tensors_of,
     without_graphs,
 )
-from skunlearn._engine.predict import without_global_rng
+from skunlearn._engine.predict import plain, without_global_rng
 from skunlearn._engine.random import preserve_rng_and_modes
 
 
@@ -35,7 +35,14 @@ def _zeros(value):
     }
 
 
-def drop_activations(net, rows):
+def finish(net, original, rows):
+    """Take out of a network what it keeps of `rows`; compile it where `original` is compiled."""
+    _drop_activations(net, rows)
+    if original is not None:
+        _compile_as(net, original)
+
+
+def _drop_activations(net, rows):
     """Zero what the modules of a network keep of the rows that went through them.
 
     That is each attribute, neither a parameter nor a buffer, that a pass over two of `rows` changes
@@ -94,3 +101,15 @@ def drop_activations(net, rows):
             memo = {id(t): t.detach() for t in tensors_of(value) if id(t) in graphs}
         if memo:
             vars(module)[name] = deepcopy(value, memo)
+
+
+def _compile_as(net, original):
+    """Compile the modules and criteria of `net` where those of `original` are, in the same way."""
+    net.compile = original.compile
+    for name in (*net._modules, *net._criteria):
+        part, before = getattr(net, f"{name}_"), getattr(original, f"{name}_")
+        if original.compile:
+            part = net.torch_compile(plain(part), name=name)
+        elif plain(before) is not before:
+            part = type(before)(plain(part), before.dynamo_ctx)
+        setattr(net, f"{name}_", part)
