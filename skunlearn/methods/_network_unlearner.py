@@ -338,7 +338,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         if proba is not None:
             self._check_changed(np.abs(proba_after - proba).max(), len(proba))
         if kept is not None:
-            self._check_kept(net, kept[:2], *kept_after)
+            self._check_kept(net, kept[:2], kept_after[:2], kept[2])
 
     def _check_changed(self, moved, n_rows):
         """Warn of a run that did nothing to the rows that it was to forget."""
@@ -354,9 +354,9 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
                 "such as a larger learning rate or more epochs where it has them."
             )
 
-    def _check_kept(self, net, before, loss, accuracy, n_rows):
+    def _check_kept(self, net, before, after, n_rows):
         """Note what the run has cost on retained rows, and warn if it has ruined them."""
-        loss_before, accuracy_before = before
+        (loss_before, accuracy_before), (loss, accuracy) = before, after
         if not net.history:
             net.history.new_epoch()
         for name, value in [
