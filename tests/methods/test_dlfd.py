@@ -242,8 +242,8 @@ def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained, mon
         ).unlearn(X, y, forget=forget, X_val=X[:50], y_val=y[:50])
     finally:
         trained.__class__ = original
-    # Twice, on both kinds; the network's own validation; what changed, and what it has cost.
-    assert sizes == [20, 20] * 2 + [50] + [32, 32] + [128, 128]
+    # Twice, on both kinds; the network's own validation; before and after it all, a few rows.
+    assert sizes == [128, 32] + [20, 20] * 2 + [50] + [128, 32]
 
 
 def test_batch_norm_statistics_are_those_of_clean_rows(images, trained):
