@@ -245,34 +245,18 @@ class UnlearningCurveDisplay:
         keys = [keys] if isinstance(keys, str) else list(keys)
         if not keys:
             raise ValueError("keys must name at least one value of the history; got none.")
-        named = history if isinstance(history, Mapping) else {"": history}
-        named = {
-            name: [runs] if isinstance(runs, History) else list(runs)
-            for name, runs in named.items()
-        }
-        every = [run for runs in named.values() for run in runs]
-        if not every or not all(isinstance(run, History) for run in every):
-            raise ValueError(
-                "history must be a skorch History, a list of them, or a dict of either; got "
-                f"{[type(run).__name__ for run in every][:5]}."
-            )
+        named = _named_runs(history)
         if level is None:
-            in_epochs = all(any(key in epoch for run in every for epoch in run) for key in keys)
-            level = _LEVELS[not in_epochs]
-        x, y = {}, {}
-        for name, runs in named.items():
-            for key in keys:
-                label = ", ".join(
-                    part for part in (name, key if len(keys) > 1 or not name else "") if part
-                )
-                points = [_read(run, key, level) for run in runs]
-                x[label] = np.unique(np.concatenate([list(values) for values in points]))
-                y[label] = np.array(
-                    [[values.get(at, np.nan) for at in x[label].tolist()] for values in points],
-                    dtype=float,
-                )
+            epochs = [epoch for runs in named.values() for run in runs for epoch in run]
+            level = _LEVELS[not all(any(key in epoch for epoch in epochs) for key in keys)]
+        curves = {
+            ", ".join([name] * bool(name) + [key] * (len(keys) > 1 or not name)): _curve(
+                runs, key, level
+            )
+            for name, runs in named.items()
+            for key in keys
+        }
         y_name = ("value" if len(keys) > 1 else keys[0]) if y_name is None else y_name
-        curves = {label: (x[label], y[label]) for label in x}
         return cls(curves=curves, x_name=level, y_name=y_name, references=references).plot(
             ax=ax, **kwargs
         )
@@ -408,6 +392,29 @@ class UnlearningCurveDisplay:
             label.set_color([0.7 * part for part in to_rgb(color)])  # light ones are hard to read
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _named_runs(history):
+    """The runs of each curve, by name; a `ValueError` for what is no history."""
+    named = history if isinstance(history, Mapping) else {"": history}
+    named = {
+        name: [runs] if isinstance(runs, History) else list(runs) for name, runs in named.items()
+    }
+    every = [run for runs in named.values() for run in runs]
+    if not every or not all(isinstance(run, History) for run in every):
+        raise ValueError(
+            "history must be a skorch History, a list of them, or a dict of either; got "
+            f"{[type(run).__name__ for run in every][:5]}."
+        )
+    return named
+
+
+def _curve(runs, key, level):
+    """Where any of the runs has a value, and the values of each run there, or NaN."""
+    points = [_read(run, key, level) for run in runs]
+    x = np.unique(np.concatenate([list(values) for values in points]))
+    y = [[values.get(at, np.nan) for at in x.tolist()] for values in points]
+    return x, np.array(y, dtype=float)
 
 
 def _read(history, key, level):
