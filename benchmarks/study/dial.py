@@ -85,7 +85,7 @@ class ByRetrained(Distill):
     """Its teacher is a retrained network; with noise of 1, nothing of the original is left."""
 
     def _unlearn(self, request):
-        template = self._check_estimator()
+        template = self._template
         retrained = fit_network(template, request.retain, len(self.classes_))
         retrained._set_training(False)
         return super()._unlearn(replace(request, original=retrained))
