@@ -1,8 +1,13 @@
-"""How the site is built; `make docs` builds it."""
+"""How the site is built; `make docs` builds it, and `-D plot_gallery=0` leaves the examples out.
+
+`SITE_URL` in the environment is where the site will be; links to its card need it in full.
+"""
 
 import inspect
+import json
 import os
 import pkgutil
+import runpy
 import zlib
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +16,7 @@ from sphinx.util.nodes import get_node_source
 
 import skunlearn
 
+HERE = Path(__file__).parent
 os.environ["TQDM_DISABLE"] = "1"  # progress bars are nothing to print
 
 project = "skunlearn"
@@ -30,21 +36,45 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 default_role = "literal"
+highlight_language = "none"  # of blocks that say no language: formulas. Prompts are seen as such.
 autodoc_typehints = "none"
 nitpicky = True
 
 html_theme = "pydata_sphinx_theme"
-html_title = "skunlearn"
-html_static_path = ["_static"]
+html_title = "skunlearn: machine unlearning for PyTorch classifiers"
+html_short_title = "skunlearn"
+html_baseurl = os.environ.get("SITE_URL", "")
+html_static_path = ["_static", "generated/drawn"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["custom.css"]
-html_context = {"default_mode": "auto"}
+html_context = {
+    "default_mode": "auto",
+    "versions": json.loads((HERE / "versions.json").read_text(encoding="utf-8")),
+    "description": "Remove training rows from a trained PyTorch classifier with the habits of "
+    "scikit-learn, and measure whether they are forgotten.",
+}
 html_show_sourcelink = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "  # what is copied runs: neither prompts nor output
 copybutton_prompt_is_regexp = True
-html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
+# Formulas and what was printed have no button: nothing in them can be run.
+copybutton_selector = ", ".join(
+    f"div.highlight-{language} pre" for language in ("default", "python", "Python", "console")
+)
+html_theme_options = {
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 9,
+    "logo": {"text": "skunlearn"},
+    "navbar_end": ["versions", "theme-switcher"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
 html_sidebars = {
-    name: [] for name in ("index", "start", "api", "about", "contributing", "changelog")
+    name: []
+    for name in (
+        *("index", "install", "start", "choosing", "faq", "glossary"),
+        *("api", "about", "contributing", "changelog"),
+    )
 }
 
 numpydoc_show_class_members = False
@@ -99,7 +129,7 @@ sphinx_gallery_conf = {
 }
 
 # An inventory that cannot be had, as on a machine without a network, is replaced by an empty one.
-EMPTY = Path(__file__).with_name("_build") / "empty.inv"
+EMPTY = HERE / "_build" / "empty.inv"
 EMPTY.parent.mkdir(exist_ok=True)
 EMPTY.write_bytes(
     b"# Sphinx inventory version 2\n# Project: none\n# Version: none\n"
@@ -134,5 +164,6 @@ def leave_as_text(app, env, node, contnode):
 
 
 def setup(app):
-    """Connect what Sphinx calls, after intersphinx."""
+    """Draw what is drawn from the tables and the code, and connect what Sphinx calls."""
+    runpy.run_path(str(HERE / "drawn.py"))["main"](HERE / "generated" / "drawn")
     app.connect("missing-reference", leave_as_text, priority=900)

@@ -1,18 +1,26 @@
-"""What the readme shows runs as it stands there, and says what it says."""
+"""What the readme and the front page show runs as it stands there, and says what it says."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
-def test_the_code_of_the_readme_runs(capsys):
-    text = README.read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    exec(block, {})
-    pattern = r"^wrong labels repeated: (\S+), right ones found: (\S+)$"
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [
+        ("README.md", r"^```python\n(.*?)^```"),
+        ("docs/index.rst", r"^\.\. code-block:: python\n\n(.*?)^(?=\S)"),
+    ],
+)
+def test_the_code_of_the_first_page_runs(page, block, capsys):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (code,) = re.findall(block, text, re.M | re.S)
+    exec(textwrap.dedent(code), {})
+    pattern = r"^ *wrong labels repeated: (\S+), right ones found: (\S+)$"
     shown = re.findall(pattern, capsys.readouterr().out, re.M)
     said = re.findall(pattern, text, re.M)
     assert len(said) == 2

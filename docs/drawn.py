@@ -1,0 +1,308 @@
+"""The pictures and tables that the site draws from its own code and from the study's tables."""
+
+import contextlib
+import csv
+import io
+import re
+import textwrap
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+# Colours that can be told apart by those who do not see all of them (Okabe and Ito).
+WRONG, RIGHT = "#E69F00", "#56B4E9"
+THEMES = {"light": ("black", "0.88"), "dark": ("0.93", "0.35")}  # ink; a third answer
+
+
+def first_code():
+    """Return the code that the front page shows."""
+    text = (HERE / "index.rst").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^\.\. code-block:: python\n\n(.*?)^(?=\S)", text, re.M | re.S)
+    return textwrap.dedent(block)
+
+
+def first_answers():
+    """Run the front page's code; return its rows to forget, their labels, and two answers."""
+    before, after = first_code().split("unlearner.unlearn(")
+    space, said = {}, []
+    for code in (before, "unlearner.unlearn(" + after):
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(code, space)
+        said.append(space["unlearner"].predict(space["X"][space["forget"]]))
+    X, y, truth = (space[name][space["forget"]] for name in ("X", "y", "truth"))
+    return X.reshape(-1, 8, 8), y, truth, said
+
+
+def draw_poison(figure, X, y, truth, said, *, dark, n_shown=10, size=11):
+    """Draw the wrong labels, the answers before and the answers after, below their pictures."""
+    ink, third = THEMES["dark" if dark else "light"]
+    chosen = np.flatnonzero(said[0] == y)[:n_shown]  # those that were memorised
+    top, bottom = figure.subplots(2, 1, height_ratios=[1, 2.6])
+    strip = np.hstack(np.pad(X[chosen], [(0, 0), (1, 1), (1, 1)]))
+    picture = np.broadcast_to(mpl.colors.to_rgba(ink), (*strip.shape, 4)).copy()
+    picture[..., 3] = strip / strip.max()
+    top.imshow(picture, aspect="auto")
+    top.set_axis_off()
+    lines = np.array([y[chosen], said[0][chosen], said[1][chosen]])
+    shares = [np.mean(answer == y) for answer in said]
+    names = [
+        "wrong label",
+        f"before: repeats {shares[0]:.0%}",
+        f"after unlearning: {shares[1]:.0%}",
+    ]
+    colours = np.where(lines == y[chosen], WRONG, np.where(lines == truth[chosen], RIGHT, third))
+    for (i, j), label in np.ndenumerate(lines):
+        box = mpl.patches.FancyBboxPatch(
+            (j - 0.4, i - 0.36), 0.8, 0.72, boxstyle="round,pad=0.02,rounding_size=0.1"
+        )
+        box.set(facecolor=colours[i, j], edgecolor="none")
+        bottom.add_patch(box)
+        seen = ink if colours[i, j] == third else "black"
+        bottom.text(j, i, label, ha="center", va="center", fontsize=size + 2, color=seen)
+    bottom.set(xlim=(-0.5, len(chosen) - 0.5), ylim=(2.5, -0.5), xticks=[])
+    bottom.set_yticks(range(3), names, fontsize=size, color=ink)
+    bottom.tick_params(length=0)
+    bottom.spines[:].set_visible(False)
+    bottom.set_facecolor("none")
+
+
+def draw_front(folder, answers):
+    """Draw the picture of the front page, light and dark, and the card of the site."""
+    for theme in THEMES:
+        figure = Figure(figsize=(7.2, 2.3), layout="constrained")
+        figure.patch.set_alpha(0)
+        draw_poison(figure, *answers, dark=theme == "dark")
+        figure.savefig(folder / f"front-{theme}.svg", metadata={"Date": None})
+    figure = Figure(figsize=(12, 6.3), facecolor="white")
+    figure.text(0.05, 0.84, "skunlearn", fontsize=52, weight="bold")
+    line = "Remove rows from a trained PyTorch classifier,\nand measure whether they are forgotten."
+    figure.text(0.05, 0.63, line, fontsize=27, linespacing=1.3)
+    below = figure.subfigures(2, 1, height_ratios=[1.5, 2])[1]
+    draw_poison(below, *answers, dark=False, size=17)
+    below.subplots_adjust(left=0.3, right=0.97, bottom=0.06, top=0.98)
+    figure.savefig(folder / "card.png", dpi=100)
+
+
+# What the study calls a data set, and what the pages call it. Long: 120 epochs; short: 8 to 20.
+LONG = {"speeches-long": "speeches", "faces-long": "faces", "ecg-long": "heart beats"}
+SHORT = {
+    "speeches": "speeches",
+    "faces": "faces",
+    "ecg": "heart beats",
+    "identities": "drawn faces",
+    "digits": "spoken digits",
+}
+# By length of training: the case, what to start with, and its row in the tables: method and cap.
+CASES = {
+    "long": [
+        ("", "the original, unchanged", "Original", 0.1),
+        ("training again is affordable", ":class:`~skunlearn.Retrain`", "Retrain", 0.1),
+        ("a tenth of it is", "`Retrain` with a tenth of the epochs", "Retrain (shortened)", 0.1),
+        ("a twentieth is", ":class:`~skunlearn.Distill`", "Distill", 0.05),
+        ("", "`Retrain` with as many epochs", "Retrain (shortened)", 0.05),
+        ("3 % is", ":class:`~skunlearn.EUk`", "EUk", 0.03),
+        ("", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.03),
+        ("", "`Retrain`, its rate tuned", "Retrain (tuned, short)", 0.03),
+        ("the retained rows are gone", ":class:`~skunlearn.NegGrad`", "NegGrad", 0.1),
+    ],
+    "short": [
+        ("", "the original, unchanged", "Original", 0.3),
+        ("training again is affordable", ":class:`~skunlearn.Retrain`", "Retrain", 0.3),
+        ("half of it is", "`Retrain` with half of the epochs", "Retrain (shortened)", 1.0),
+        ("a third is", ":class:`~skunlearn.FineTune` at a high `lr`", "FineTune", 0.3),
+        ("", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.3),
+        ("", ":class:`~skunlearn.BadTeacher`", "BadTeacher", 0.3),
+        ("", ":class:`~skunlearn.RandomLabel`", "RandomLabel", 0.3),
+        ("the retained rows are gone", ":class:`~skunlearn.NegGrad`", "NegGrad", 0.3),
+    ],
+}
+
+
+def summaries(domains):
+    """Return the study's summaries: a row by data set, method and cap."""
+    found = {}
+    for domain in domains:
+        path = HERE.parent / "benchmarks" / "results" / f"summary-{domain}.csv"
+        with path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(line for line in file if line[0] != "#"):
+                found[domain, row["method"], float(row["cap"])] = row
+    return found
+
+
+def number(text):
+    """Return a number of a table as a page shows it: two digits, and none before the point."""
+    text = f"{float(text):.2f}"
+    return text[1:] if text[0] == "0" else text
+
+
+def count_passed(found, domains, method, cap):
+    """Return on how many data sets a method passes, nearer than the original, and of how many."""
+    n_passed = n_measured = 0
+    for domain in domains:
+        row, original = found.get((domain, method, cap)), found.get((domain, "Original", cap))
+        if row is None:
+            continue
+        n_measured += 1
+        nearer = float(row["relative_js_distance"]) < float(original["relative_js_distance"])
+        n_passed += nearer and all(int(row[guard]) for guard in ("kept", "forgot", "in_cap"))
+    return n_passed, n_measured
+
+
+def choosing_table(name, domains):
+    """Return the table of a length of training: a case a row, a data set a column."""
+    found = summaries(domains)
+    header = ["your case", "start with", "cost", *domains.values(), "passes"]
+    lines = [header]
+    for case, start, method, cap in CASES[name]:
+        rows = [found.get((domain, method, cap)) for domain in domains]
+        here = [row for row in rows if row]
+        if not here:
+            cells = ["", *["not measured yet"] + [""] * (len(domains) - 1), ""]
+            lines.append([case, start, *cells])
+            continue
+        costs = [float(row["cost"]) for row in here]
+        cost = "" if method == "Original" else f"{100 * sum(costs) / len(costs):.2g} %"
+        cells = []
+        for row in rows:
+            cell = "–"
+            if row:
+                distance = number(row["relative_js_distance"])
+                spread = number(row["relative_js_distance_sd"])
+                spread = f" ± {spread}" if float(spread) else ""
+                cell = f"{distance}{spread}; {number(row['calibrated_attack_auc'])}"
+            cells.append(cell)
+        count = ""
+        if method not in ("Original", "Retrain"):
+            count = "{} of {}".format(*count_passed(found, domains, method, cap))
+        lines.append([case, start, "100 %" if method == "Retrain" else cost, *cells, count])
+    text = [".. list-table::", "   :header-rows: 1", "   :class: numbers", ""]
+    for cells in lines:
+        text += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(cells)]
+    return "\n".join(text) + "\n"
+
+
+def seconds_table():
+    """Return the table of seconds that the page of questions shows, the quickest first."""
+    path = HERE.parent / "benchmarks" / "results" / "seconds-methods.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(line for line in file if line[0] != "#"))
+    rows.sort(key=lambda row: float(row["seconds"]))
+    n_rows, n_epochs = int(rows[0]["rows"]), int(rows[0]["epochs"])
+    text = [".. list-table::", "   :header-rows: 1", "   :class: numbers", ""]
+    head = ["method", f"seconds, {n_rows:,} rows", f"share of retraining ({n_epochs} epochs)"]
+    for cells in [head] + [
+        [
+            f":class:`~skunlearn.{row['method']}`",
+            f"{float(row['seconds']):.1f}",
+            f"{float(row['share']):.0%}".replace("%", " %"),
+        ]
+        for row in rows
+    ]:
+        text += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(cells)]
+    return "\n".join(text) + "\n"
+
+
+def passes(name, domains, method, cap):
+    """Return what the chart says of a method."""
+    n_passed, n_measured = count_passed(summaries(domains), domains, method, cap)
+    return f"passes on {n_passed} of {n_measured} data sets" if n_measured else "not measured yet"
+
+
+def draw_chart(folder):
+    """Draw the decision chart, light and dark."""
+    questions = [
+        ("Can each request wait for\na whole training?", "yes", "Retrain", "exact; cost 100 %"),
+        (
+            "Will many requests come, and\nis the training yours to set up?",
+            "yes",
+            "SISA",
+            "exact; cost: the shards\nthat a request hits",
+        ),
+        (
+            "Are the retained rows\nstill at hand?",
+            "no",
+            "NegGrad, few small steps",
+            passes("long", LONG, "NegGrad", 0.1) + "\nof long training",
+        ),
+        (
+            "Do a tenth of the epochs learn\nthe task, and can you spend them?",
+            "yes",
+            "Retrain, a tenth of the epochs",
+            passes("long", LONG, "Retrain (shortened)", 0.1),
+        ),
+        (
+            "Do a twentieth of the epochs learn\nit, and can you spend them?",
+            "yes",
+            "Distill",
+            passes("long", LONG, "Distill", 0.05),
+        ),
+        (
+            "Is training short, and can you\nspend half of it?",
+            "yes",
+            "Retrain, half of the epochs",
+            passes("short", SHORT, "Retrain (shortened)", 1.0),
+        ),
+    ]
+    for theme, (ink, third) in THEMES.items():
+        height = 0.95 * len(questions) + 0.9
+        figure = Figure(figsize=(5.2, height))
+        figure.patch.set_alpha(0)
+        ax = figure.add_axes((0, 0, 1, 1))
+        ax.set(xlim=(0, 5.2), ylim=(0, height))
+        ax.set_axis_off()
+
+        def box(x, y, width, text, colour, ink, ax=ax, **words):
+            patch = mpl.patches.FancyBboxPatch(
+                (x, y - 0.32), width, 0.64, boxstyle="round,pad=0,rounding_size=0.08"
+            )
+            patch.set(facecolor=colour, edgecolor="none")
+            ax.add_patch(patch)
+            ax.text(x + width / 2, y, text, ha="center", va="center", color=ink, **words)
+
+        def arrow(start, end, label, at, ink=ink, ax=ax):
+            ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": ink})
+            ax.text(*at, label, color=ink, fontsize=8, ha="center", va="center")
+
+        y = height - 0.45
+        for question, answer, method, numbers in questions:
+            box(0.05, y, 2.45, question, third, ink, fontsize=8.3)
+            box(2.95, y, 2.2, "", RIGHT, "black")
+            lines = numbers.count("\n") + 1
+            ax.text(
+                4.05,
+                y + 0.09 * lines,
+                method,
+                ha="center",
+                va="center",
+                fontsize=8.5,
+                weight="bold",
+            )
+            ax.text(4.05, y - 0.12, numbers, ha="center", va="center", fontsize=8)
+            arrow((2.5, y), (2.95, y), answer, (2.72, y + 0.1))
+            below = "no" if answer == "yes" else "yes"
+            arrow((1.27, y - 0.32), (1.27, y - 0.63), below, (1.45, y - 0.47))
+            y -= 0.95
+        box(0.05, y, 5.1, "", WRONG, "black")
+        text = "Search over FineTune, L1Sparse, EUk, RandomLabel, BadTeacher, DLFD\n"
+        text += "beside as many epochs from scratch. Each passes on some data, none on all."
+        ax.text(2.6, y, text, ha="center", va="center", fontsize=8.3)
+        figure.savefig(folder / f"choosing-{theme}.svg", metadata={"Date": None})
+
+
+def main(folder):
+    """Draw everything into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, domains in ("long", LONG), ("short", SHORT):
+        text = choosing_table(name, domains)
+        (folder / f"choosing-{name}.inc").write_text(text, encoding="utf-8")
+    (folder / "seconds.inc").write_text(seconds_table(), encoding="utf-8")
+    with mpl.rc_context({"svg.hashsalt": "site", "font.size": 11}):
+        draw_chart(folder)
+        draw_front(folder, first_answers())
+
+
+if __name__ == "__main__":
+    main(HERE / "generated" / "drawn")
