@@ -67,6 +67,13 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     assert not failed
 
 
+def test_pages_that_count_the_methods_count_all():
+    words = {"sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20}
+    for page in ("../README.md", "index.rst", "user_guide/index.rst"):
+        found = re.findall(rf"\b({'|'.join(words)})\b(?= methods| of them)", text_of(page).lower())
+        assert {words[word] for word in found} == {len(skunlearn.all_unlearners())}, page
+
+
 def test_the_reference_has_every_public_name():
     wanted = {}
     for name in ["skunlearn"] + [
