@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import hmac
 import platform
 from importlib.metadata import version
 
@@ -16,18 +17,40 @@ from skunlearn._engine.unwrap import innermost
 _LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
 
 
-def digests_of(X, y, names):
-    """Count and SHA-256 of the sets by their `names`, and SHA-256 of each row without its label."""
-    digests = {name: hashlib.sha256() for name in np.unique(names).tolist()}
+def digests_of(X, y, names, key):
+    """Count and digest of the sets by their `names`, and a digest of each row without its label.
+
+    The digests are keyed by bytes, plain SHA-256 for ``"unkeyed"``, and left out for None. Those of
+    the single rows are then plain ones, to compare rows with, and no part of a report.
+    """
+    secret = key if isinstance(key, bytes) else None
+    algorithm = "sha256" if secret is None else "hmac_sha256"
+    digests = {
+        name: hashlib.sha256() if secret is None else hmac.new(secret, digestmod="sha256")
+        for name in np.unique(names).tolist()
+    }
     single = []
     for name, row, label in zip(names.tolist(), each_row(X), y, strict=True):
         content = canonical_bytes(row)
         digests[name].update(content + canonical_bytes(label))
-        single.append(hashlib.sha256(content).digest())
-    return {
-        name: {"count": names.tolist().count(name), "sha256": digest.hexdigest()}
-        for name, digest in digests.items()
-    }, single
+        single.append(keyed_digest(secret, content))
+    sets = {name: {"count": int(np.sum(names == name))} for name in digests}
+    if key is not None:
+        sets = {name: said | {algorithm: digests[name].hexdigest()} for name, said in sets.items()}
+    return sets, single
+
+
+def size_of(model, n_rows):
+    """Parameters of the networks of an unlearner, and how many there are for each row."""
+    inner = innermost(model)
+    nets = inner._networks() if hasattr(inner, "_networks") else [inner]
+    n_parameters = sum(
+        p.numel() for net in nets for p in getattr(net, "module_", torch.nn.Identity()).parameters()
+    )
+    if not n_parameters:
+        return {"parameters": None, "parameters_per_row": None}
+    per_row = n_parameters / n_rows if n_rows else None
+    return {"parameters": n_parameters, "parameters_per_row": per_row}
 
 
 def versions():

@@ -41,15 +41,21 @@ from skunlearn.metrics import (
 
 SIGNALS = ("loss", "confidence", "entropy", "modified_entropy")
 
+#: On which rows each of the accuracies is.
+ACCURACIES = {"utility": "unseen", "retain_accuracy": "retain", "forget_accuracy": "forget"}
+
 PARTS = "from the bounds of its parts"
+
+#: The signals by which people are attacked as well, of whose rows there are groups.
+OF_PEOPLE = ("loss", "calibrated")
 
 FEATURE_ROWS = 2000  # unseen rows, at most, whose features are read
 
 
 class Subject:
-    """What one network says of the rows, with encoded labels."""
+    """What one network says of the rows, with encoded labels, and whose the rows are."""
 
-    def __init__(self, name, model, data, codes, mask, classes):
+    def __init__(self, name, model, data, codes, mask, classes, groups=(None, None)):
         self.multilabel = codes[0].ndim == 2
         probas, labels = [], []
         for part, y in zip(data, codes):
@@ -61,16 +67,17 @@ class Subject:
                 )
             probas.append(proba)
             labels.append(_to_labels(model, part, proba, classes))
-        self.codes = {"retain": codes[0][~mask], "forget": codes[0][mask], "unseen": codes[1]}
-        self.proba = {"retain": probas[0][~mask], "forget": probas[0][mask], "unseen": probas[1]}
-        self.predicted = {
-            "retain": labels[0][~mask],
-            "forget": labels[0][mask],
-            "unseen": labels[1],
-        }
+        self.codes = _by_set(codes, mask)
+        self.proba = _by_set(probas, mask)
+        self.predicted = _by_set(labels, mask)
+        self.groups = _by_set(groups, mask)
         self.right = {
             key: _mean_over_labels(self.predicted[key] == y) for key, y in self.codes.items()
         }
+
+    def sides(self):
+        """Whose the forget rows are, and the unseen ones; None twice if that is not known."""
+        return self.groups["forget"], self.groups["unseen"]
 
     def signals(self, signal):
         """A signal of the forget rows, and of the unseen ones."""
@@ -107,20 +114,19 @@ class Measure:
     def own(self, subject):
         """Figures of one network."""
         metrics = {
-            name: of_mean(subject.right[key], self.level)
-            for name, key in (
-                ("utility", "unseen"),
-                ("retain_accuracy", "retain"),
-                ("forget_accuracy", "forget"),
-            )
+            name: of_mean(subject.right[key], self.level, subject.groups[key])
+            for name, key in ACCURACIES.items()
+            if len(subject.right[key])
         }
         for signal in SIGNALS:
-            metrics |= self._attack(signal, subject.signals(signal))
+            metrics |= self._attack(signal, subject, subject.signals(signal))
         metrics["forgetting_score"] = distance(metrics["loss_attack_accuracy"], 0.5)
         metrics["nomus"] = self._nomus(metrics["utility"], metrics["forgetting_score"])
         rng = np.random.RandomState(self.seed)
         losses = subject.signals("loss")
-        metrics["overshoot"] = of_overshoot(*losses, self.level, self.n_resamples, rng)
+        metrics["overshoot"] = of_overshoot(
+            *losses, self.level, self.n_resamples, rng, *subject.sides()
+        )
         return metrics
 
     def _nomus(self, utility, forgetting):
@@ -134,37 +140,44 @@ class Measure:
 
     def calibrated(self, subject, calibration_model):
         """The attack that knows how hard each row is."""
-        return self._attack("calibrated", subject.calibrated(calibration_model))
+        return self._attack("calibrated", subject, subject.calibrated(calibration_model))
+
+    def change(self, subject, original):
+        """How far the answers for forget rows are from those of the original."""
+        groups = subject.groups["forget"]
+        return {
+            "js_distance_to_original": of_mean(_js_distances(subject, original), self.level, groups)
+        }
+
+    def differences(self, subject, first):
+        """By how much the accuracies are above those of the first retrained network."""
+        return {
+            f"{name}_difference": of_difference(
+                subject.right[key], first.right[key], self.level, subject.groups[key]
+            )
+            for name, key in ACCURACIES.items()
+            if len(subject.right[key])
+        }
 
     def closeness(self, subject, first, second):
         """Figures of closeness to the first retrained network."""
-        differences = [
-            distance(of_difference(right, first.right[key], self.level))
-            for key, right in subject.right.items()
-        ]
+        differences = list(map(distance, self.differences(subject, first).values()))
         attack = distance(self._attack_difference(subject, first))
         distances = [
-            _mean_over_labels(
-                np.sqrt(
-                    jensen_shannon_divergences(
-                        subject.multilabel,
-                        y_proba=a.proba["forget"],
-                        y_proba_reference=b.proba["forget"],
-                    )
-                )
-            )
-            for a, b in ((subject, first), (first, second))
-            if b is not None
+            _js_distances(a, b) for a, b in ((subject, first), (first, second)) if b is not None
         ]
+        groups = subject.groups["forget"]
         same = subject.predicted["forget"] == first.predicted["forget"]
         metrics = {
             "gap": _combined(np.mean, [*differences, attack]),
             "tug_of_war": _combined(lambda each: np.prod(1 - np.array(each)), differences),
-            "agreement": of_mean(_mean_over_labels(same), self.level),
-            "js_distance": of_mean(distances[0], self.level),
+            "agreement": of_mean(_mean_over_labels(same), self.level, groups),
+            "js_distance": of_mean(distances[0], self.level, groups),
         }
         if second is not None and distances[1].mean() >= SMALLEST_FLOOR:
-            metrics["relative_js_distance"] = of_ratio(*distances, self.level)
+            metrics["relative_js_distance"] = of_ratio(*distances, self.level, groups)
+        if not len(subject.right["retain"]):  # of which both are made
+            del metrics["gap"], metrics["tug_of_war"]
         return metrics
 
     def collapse(self, features, y):
@@ -213,14 +226,21 @@ class Measure:
                 metrics[name]["cka_ratio"] = self._jackknife(ours / whole, ours_without / without)
         return metrics
 
-    def _attack(self, name, signals):
+    def _attack(self, name, subject, signals):
+        forget, unseen = subject.sides()
         report = membership_inference_report(
             *signals,
+            groups_forget=forget,
+            groups_unseen=unseen,
             n_splits=self.n_splits,
             confidence_level=self.level,
             random_state=self.seed,
         )
-        return {f"{name}_attack_{metric}": interval for metric, interval in report.items()}
+        return {
+            f"{name}_attack_{metric}": interval
+            for metric, interval in report.items()
+            if name in OF_PEOPLE or not metric.startswith("people_")
+        }
 
     def _attack_difference(self, subject, first):
         """By how much the loss attack is more accurate on one network than on the other."""
@@ -230,12 +250,17 @@ class Measure:
             size = min(map(len, losses))
             if size < 2:
                 return absent(math.nan, few(tuple(map(len, losses)), None))
-            right, rows, _ = repeated_attack(*losses, self.n_splits, check_random_state(self.seed))
+            rng = check_random_state(self.seed)
+            right, rows, kept = repeated_attack(*losses, self.n_splits, rng)
             attacks.append(times_guessed(right, rows, size))
         (ours, guessed), (reference, _) = ([side.ravel() for side in sides] for sides in attacks)
         asked = guessed > 0
         shares = ours[asked] / guessed[asked], reference[asked] / guessed[asked]
-        return of_difference(*shares, self.level, weights=guessed[asked])
+        groups = None
+        if subject.groups["forget"] is not None:
+            sides = [side[positions] for side, positions in zip(subject.sides(), kept)]
+            groups = np.concatenate(sides)[asked]
+        return of_difference(*shares, self.level, groups, weights=guessed[asked])
 
     def _jackknife(self, value, without, high=math.inf):
         n = len(without)
@@ -255,6 +280,24 @@ def _combined(function, intervals):
         return absent(function(values), reasons[0])
     low, high = sorted((float(function(lows)), float(function(highs))))
     return Interval(float(function(values)), low, high, PARTS)
+
+
+def _by_set(parts, mask):
+    """Of what is known of the rows of `X` and of the unseen ones, that of each set."""
+    seen, unseen = parts
+    if seen is None:
+        return dict.fromkeys(("retain", "forget", "unseen"))
+    return {"retain": seen[~mask], "forget": seen[mask], "unseen": unseen}
+
+
+def _js_distances(subject, other):
+    """How far the answers of two networks are apart, for each forget row."""
+    divergences = jensen_shannon_divergences(
+        subject.multilabel,
+        y_proba=subject.proba["forget"],
+        y_proba_reference=other.proba["forget"],
+    )
+    return _mean_over_labels(np.sqrt(divergences))
 
 
 def _mean_over_labels(values):

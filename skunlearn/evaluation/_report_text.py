@@ -2,22 +2,20 @@
 
 import html
 import json
+import math
 from dataclasses import asdict
 from textwrap import wrap
 
 from skunlearn._engine.files import nan_to_none
+from skunlearn.evaluation._criteria import verdict_line
 from skunlearn.evaluation._figures import SIGNALS
 
 _WORDS = {"auc": "AUC", "cka": "CKA", "js": "JS", "nomus": "NoMUS", "tpr": "TPR"}
 
-_NUMBERS = "white-space:nowrap;font-variant-numeric:tabular-nums"
+#: Of report.schema.json; goes up when something in it changes its meaning.
+SCHEMA_VERSION = 1
 
-STYLE = (
-    "@page{size:A4;margin:14mm}body{font:10pt/1.35 sans-serif;max-width:182mm;margin:6mm auto}"
-    "h1{font-size:15pt}h2{font-size:12pt;margin:5mm 0 1mm}table{border-collapse:collapse}"
-    "td,th{padding:1px 6px;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
-    "@media print{body{margin:0;max-width:none}tr,svg,figure{break-inside:avoid}}"
-)
+_NUMBERS = "white-space:nowrap;font-variant-numeric:tabular-nums"
 
 #: What each metric says, and which value is best, in the order of the report.
 MEANINGS = {
@@ -36,10 +34,20 @@ MEANINGS = {
             ("tpr", "share of forget rows recognised at 1 % false alarms; ideal 0.01"),
         )
     },
+    "loss_attack_people_accuracy": "the same of people, by their mean loss; ideal 0.5",
+    "loss_attack_people_auc": "chance that a person to forget looks more familiar; ideal 0.5",
+    "loss_attack_people_tpr": "share of people recognised at 1 % false alarms; ideal 0.01",
+    "calibrated_attack_people_accuracy": "the same of people, calibrated; ideal 0.5",
+    "calibrated_attack_people_auc": "chance that a person looks more familiar; ideal 0.5",
+    "calibrated_attack_people_tpr": "share of people recognised, calibrated; ideal 0.01",
+    "utility_difference": "utility less that of retrained; ideal 0",
+    "retain_accuracy_difference": "accuracy on retained rows less that of retrained; ideal 0",
+    "forget_accuracy_difference": "accuracy on forget rows less that of retrained; ideal 0",
     "gap": "mean difference of three accuracies and the loss attack's from retrained; ideal 0",
     "tug_of_war": "product of 1 - difference of three accuracies from retrained; ideal 1",
     "agreement": "share of forget rows predicted as by retrained; greater is better",
     "js_distance": "distance of predictions on forget rows to retrained; smaller is better",
+    "js_distance_to_original": "the same to the original; ideal as retrained",
     "relative_js_distance": "that distance over the one between two retrainings; ideal 1",
     "linear_cka": "alignment of features and labels of unseen rows; ideal as retrained",
     "linear_probe": "accuracy of a linear classifier on these features; ideal as retrained",
@@ -51,19 +59,23 @@ MEANINGS = {
 def records(report):
     """The metrics of a report: a dict for each metric and network."""
     return [
-        {"metric": name, "network": network, **interval._asdict(), "meaning": MEANINGS[name]}
+        {"metric": name, "network": network, **_fields(interval), "meaning": MEANINGS[name]}
         for name, intervals in report.metrics.items()
         for network, interval in intervals.items()
     ]
 
 
+def _fields(interval):
+    return {**interval._asdict(), "method": interval.method, "reason": interval.reason}
+
+
 def as_json(report, indent):
     """A report as strict JSON."""
-    content = {"report": type(report).__name__, **asdict(report)}
+    content = {"schema": SCHEMA_VERSION, "report": type(report).__name__, **asdict(report)}
     content["metrics"] = {
         name: {
             "meaning": MEANINGS[name],
-            **{network: interval._asdict() for network, interval in intervals.items()},
+            **{network: _fields(interval) for network, interval in intervals.items()},
         }
         for name, intervals in report.metrics.items()
     }
@@ -106,27 +118,25 @@ def as_html(report):
     )
 
 
-def page(title, body):
-    """A whole page that prints well."""
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
-        f"</title><style>{STYLE}</style></head><body>{body}</body></html>"
-    )
-
-
 def facts(report):
     """What stands above the metrics, by name."""
-    level = report.settings["confidence_level"]
-    return {
-        "method": report.method,
-        "date": report.date,
-        **{
-            f"{name} rows": f"{value['count']}, sha256 {value['sha256']}"
-            for name, value in report.rows.items()
-        },
-        "versions": ", ".join(f"{name} {number}" for name, number in report.versions.items()),
-        "metrics": f"with nominal {level:.0%} confidence intervals over rows",
-    }
+    settings = report.settings
+    size = report.size
+    found = {"method": report.method, "date": report.date}
+    if report.tester is not None:
+        found["tester"] = report.tester
+    for name, value in report.rows.items():
+        digests = (f"{key.replace('_', '-')} {value[key]}" for key in value if "sha256" in key)
+        found[f"{name} rows"] = ", ".join([str(value["count"]), *digests])
+    if size["parameters"]:
+        per_row = size["parameters_per_row"]
+        each = "" if per_row is None else f", {per_row:.1f} for each retained row"
+        found["parameters"] = f"{size['parameters']}{each}"
+    found["versions"] = ", ".join(f"{name} {number}" for name, number in report.versions.items())
+    level, unit = settings["confidence_level"], settings["intervals_over"]
+    found["metrics"] = f"with {level:.0%} confidence intervals over {unit}"
+    found["criteria"] = verdict_line(report.criteria)
+    return found
 
 
 def _lines(report):
@@ -134,10 +144,22 @@ def _lines(report):
     yield "", *(name.replace("_", " ") for name in report.networks)
     for name, intervals in report.metrics.items():
         cells = (
-            "{:.3f} [{:.3f}, {:.3f}]".format(*intervals[network]) if network in intervals else "-"
+            shown(intervals[network]) if network in intervals else "-"
             for network in report.networks
         )
-        yield " ".join(_WORDS.get(word, word) for word in name.split("_")), *cells
+        yield name_in_words(name), *cells
+
+
+def name_in_words(name):
+    """The name of a metric as it is read."""
+    return " ".join(_WORDS.get(word, word) for word in name.split("_"))
+
+
+def shown(interval):
+    """A metric with its interval, if it has one."""
+    if math.isnan(interval.low):
+        return f"{interval.value:.3f}"
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval)
 
 
 def _rows(rows):

@@ -14,6 +14,7 @@ from skunlearn._engine.files import nan_to_none, write
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import check_forget, given_labels, unwrapped, warn
+from skunlearn.evaluation._criteria import counts
 from skunlearn.evaluation._description import fingerprint, qualified_name
 from skunlearn.evaluation._drift import drift_of, due_reasons, relative_cost
 from skunlearn.evaluation._returns import (
@@ -64,7 +65,8 @@ class RequestRun:
         self.log, self.key, self.unlearner = log, log._file.key, unlearner
         self.X, self.y, forget = rows
         self.X_val, self.y_val, self.groups = others
-        self.request, self.on_return, self.report = request, on_return, report
+        self.request, self.on_return = request, on_return
+        self.report = {"key": self.key, **report}
         inspect.signature(unlearning_report).bind(unlearner, self.X, forget=forget, **report)
         given_labels("y_unseen", report["X_unseen"], report["y_unseen"])
         self.mask = check_forget(forget, len(given_labels("y", self.X, self.y)), self.X)
@@ -154,6 +156,7 @@ class RequestRun:
             cost=self.cost,
             seconds=self.seconds,
             metrics=metrics,
+            criteria=counts(report.criteria),
             drift=nan_to_none(drift),
             retraining_due=due,
         )

@@ -3,7 +3,7 @@
 import html
 from datetime import datetime, timezone
 
-from skunlearn.evaluation._report_text import page
+from skunlearn.evaluation._report_page import page
 
 HEADS = ("request", "state", "received", "due", "done", "days", "rows", "method")
 HEADS += ("utility", "forget accuracy", "AUC", "cost", "criteria", "report")
@@ -41,10 +41,10 @@ def log_as_html(name, records, open_requests, verified, fault, has_key):
         "page shows what the log holds; it is no statement that any of it is enough for a law.</p>"
         f"{_drift(records)}"
     )
-    return page(f"Requests to forget: {name}", LANDSCAPE + body)
+    return page(f"Requests to forget: {name}", body, LANDSCAPE)
 
 
-LANDSCAPE = "<style>@page{size:A4 landscape}body{max-width:268mm;font-size:9pt}</style>"
+LANDSCAPE = "@page{size:A4 landscape}body{max-width:268mm}"
 
 
 def _verification(verified, fault, has_key):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,22 +18,41 @@ from skunlearn._engine.unwrap import innermost, network_of
 from skunlearn._engine.validation import (
     check_forget,
     check_number,
+    check_sides_groups,
     encode_labels,
     given_labels,
     warn,
 )
-from skunlearn.evaluation._description import digests_of, parameters_of, qualified_name, versions
+from skunlearn.evaluation._criteria import (
+    attackers_of,
+    check_criteria,
+    judge,
+    left_out,
+    verdict_line,
+    without_values,
+)
+from skunlearn.evaluation._description import (
+    digests_of,
+    parameters_of,
+    qualified_name,
+    size_of,
+    versions,
+)
 from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
-from skunlearn.evaluation._report_text import MEANINGS, as_html, as_json, as_text, page, records
+from skunlearn.evaluation._report_page import report_page
+from skunlearn.evaluation._report_text import MEANINGS, as_html, as_json, as_text, records
 from skunlearn.features import FeatureExtractor
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, Literal
 
     from numpy.typing import ArrayLike
 
     from skunlearn._engine.typing import MaskLike, Predictor, RandomState, RowsLike
     from skunlearn.metrics import Interval
+
+SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +63,8 @@ class UnlearningReport:
     ----------
     date : str
         When it was made: UTC, as ISO 8601 has it.
+    tester : str or None
+        Who tested, as `unlearning_report` was told.
     method : str
         The unlearner's class.
     parameters : dict
@@ -52,10 +75,24 @@ class UnlearningReport:
         ``"original"``, ``"retrained"`` and ``"retrained_2"``.
     versions : dict of str to str
         Of the interpreter and the libraries.
+    size : dict
+        ``"parameters"`` of the unlearned network, and ``"parameters_per_row"`` retained: the more
+        there are, the more it can memorise.
     rows : dict of str to dict
-        ``"count"`` and ``"sha256"`` of the sets ``"retain"``, ``"forget"`` and ``"unseen"``.
+        ``"count"`` of the sets ``"retain"``, ``"forget"`` and ``"unseen"``, and, with a key,
+        ``"hmac_sha256"``; ``rows["forget"]["each"]`` are then those of the single rows.
     settings : dict
         Parameters of the report itself.
+    attackers : dict of str to str
+        What the attackers know, by the beginning of the names of the metrics.
+    criteria : list of dict
+        A verdict on each criterion: ``"met"`` if the whole interval is in the range from ``"low"``
+        to ``"high"``, ``"not met"`` if it is outside, or else ``"cannot be told"``, and ``"why"``.
+    not_measured : dict of str to str
+        What was not measured, and why.
+    losses : dict of str to dict of str to list of float
+        Of each network, quantiles of the losses of forget rows and of unseen ones: as many as there
+        are rows, and at most 21.
     metrics : dict of str to dict of str to Interval
         ``metrics["utility"]["unlearned"]`` is a tuple ``(value, low, high)`` with these names.
 
@@ -80,28 +117,38 @@ class UnlearningReport:
     >>> forget = np.arange(100) < 30
     >>> unlearner = FineTune(net, random_state=0).fit(X[100:], y[100:], forget=forget)
     >>> report = unlearning_report(
-    ...     unlearner, X[100:], y[100:], forget=forget, X_unseen=X[:100], y_unseen=y[:100]
+    ...     unlearner, X[100:], y[100:], forget=forget, X_unseen=X[:100], y_unseen=y[:100],
+    ...     key=b"a secret of 16 bytes or more", tester="audit team",
     ... )
     >>> filed = json.loads(report.to_json())
-    >>> filed["method"], filed["rows"]["forget"]["count"], len(filed["rows"]["forget"]["sha256"])
-    ('skunlearn.methods.finetune.FineTune', 30, 64)
+    >>> filed["method"], filed["tester"], len(filed["rows"]["forget"]["each"])
+    ('skunlearn.methods.finetune.FineTune', 'audit team', 30)
+    >>> [(verdict["metric"], verdict["verdict"]) for verdict in report.criteria][1]
+    ('calibrated_attack_auc', 'cannot be told')
     """
 
     date: str
+    tester: str | None
     method: str
     parameters: dict[str, Any]
     networks: dict[str, str]
     versions: dict[str, str]
+    size: dict[str, Any]
     rows: dict[str, dict[str, Any]]
     settings: dict[str, Any]
+    attackers: dict[str, str]
+    criteria: list[dict[str, Any]]
+    not_measured: dict[str, str]
+    losses: dict[str, dict[str, list[float]]]
     metrics: dict[str, dict[str, Interval]]
 
     @property
     def table(self) -> Any:  # numpydoc ignore=RT01
         """Every metric of every network, one a row: a DataFrame, or a list of dicts.
 
-        The columns are ``metric``, ``network``, ``value``, ``low``, ``high`` and ``meaning``. It is
-        a list where pandas is not installed.
+        The columns are ``metric``, ``network``, ``value``, ``low``, ``high``, ``method`` of the
+        interval, or the ``reason`` why there is none, and ``meaning``. It is a list where pandas is
+        not installed.
         """
         rows = records(self)
         try:
@@ -121,9 +168,30 @@ class UnlearningReport:
         Returns
         -------
         text : str
-            Strict JSON: a metric that is infinite is ``null``.
+            Strict JSON, as `schema` says: a number that is infinite or missing is ``null``.
         """
         return as_json(self, indent)
+
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """The JSON Schema of what `to_json` returns.
+
+        Returns
+        -------
+        schema : dict
+            A schema of the draft 2020-12, which is in the package as a file as well.
+        """
+        return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+    def verdict(self) -> str:
+        """The criteria in one line: how many are met, not met, and cannot be told.
+
+        Returns
+        -------
+        line : str
+            It names those that are not met.
+        """
+        return verdict_line(self.criteria)
 
     def to_html(self) -> str:
         """A page of its own, to be filed or printed.
@@ -133,7 +201,7 @@ class UnlearningReport:
         html : str
             A whole page, which needs no other file.
         """
-        return page("Unlearning report", as_html(self))
+        return report_page(self)
 
     def __repr__(self):
         return as_text(self)
@@ -153,6 +221,11 @@ def unlearning_report(
     original: Predictor | None = None,
     reference: Predictor | None = None,
     reference_2: Predictor | None = None,
+    groups: ArrayLike | None = None,
+    groups_unseen: ArrayLike | None = None,
+    criteria: Mapping[str, tuple[float | None, float | None]] | None = None,
+    tester: str | None = None,
+    key: bytes | Literal["unkeyed"] | None = None,
     feature_layer: str = "auto",
     n_splits: int = 10,
     n_resamples: int = 1000,
@@ -171,9 +244,10 @@ def unlearning_report(
     y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
         Their labels; may be left out for a data set that yields pairs.
     forget : array-like of bool of shape (n_samples,)
-        True for the rows that were to be forgotten; at least 2, and not all.
+        True for the rows that were to be forgotten; at least one. Without others, what is measured
+        on retained rows is left out.
     X_unseen : array-like of shape (n_unseen, ...) or torch.utils.data.Dataset
-        Rows that no network was trained, tuned or stopped on; at least 2.
+        Rows that no network was trained, tuned or stopped on; at least one.
     y_unseen : array-like of shape (n_unseen,) or (n_unseen, n_labels), default=None
         Their labels.
     original : estimator, default=None
@@ -186,6 +260,20 @@ def unlearning_report(
     reference_2 : estimator, default=None
         A network retrained once more, with another seed. Adds a column, which says how close two
         retrainings are, and it takes over the calibration.
+    groups, groups_unseen : array-like of shape (n_samples,) and (n_unseen,), default=None
+        The person, or other group, of each row, both or neither. The intervals are then over
+        people, and people are attacked too.
+    criteria : dict of str to tuple of float, default=None
+        The range ``(low, high)`` in which a metric of the unlearned network is to lie; None for one
+        that is open. The defaults are those of the study: an AUC of the attack on losses and of the
+        calibrated attack (and of that on people, with groups) from 0.4 to 0.6, and accuracies on
+        retained and on unseen rows within 0.05 of the retrained network's.
+    tester : str, default=None
+        Who tests, for the report to name.
+    key : bytes, "unkeyed" or None, default=None
+        With a secret key of 16 bytes or more, the report has keyed digests of the rows: whoever
+        has the rows and the key can check that these were meant, and nobody else. ``"unkeyed"`` has
+        plain SHA-256 digests, by which few rows, of which little is unknown, can be found out.
     feature_layer : str, default="auto"
         Name of the submodule whose output is the features; ``"auto"`` takes the input of the linear
         layer that runs last.
@@ -239,14 +327,17 @@ def unlearning_report(
     fewer than five, or not two unseen rows each of at least two classes, or where a network is not
     a single one.
 
-    *Digests.* A set has one SHA-256, fed row by row, in order, with the row and then its label. An
-    array of numbers is fed as ``f"{shape} True {n_bytes}\n"`` in UTF-8 followed by its values as
-    float64 in C order, with 0.0 for -0.0; a string as ``f"() False {n_bytes}\n"`` followed by its
-    UTF-8 bytes; a tuple or list as ``f"{len}\n"`` followed by its items; a mapping as a list of its
-    sorted keys, each followed by its value. So the same rows in the same order have the same
-    digest, whatever holds them, and whatever type their numbers have. The digest of few rows of
-    which little is unknown can be found out by trying: a report is about persons as the rows are.
-    Data sets that draw their rows at random have a new digest each time.
+    *Digests.* A set has one HMAC-SHA256, or SHA-256, fed row by row, in order, with the row and
+    then its label. A single row has one of its own, of the row alone. An array of numbers is fed as
+    ``f"{shape} True {n_bytes}\n"`` in UTF-8 followed by its values as float64 in C order, with 0.0
+    for -0.0; a string as ``f"() False {n_bytes}\n"`` followed by its UTF-8 bytes; a tuple or list
+    as ``f"{len}\n"`` followed by its items; a mapping as a list of its sorted keys, each followed
+    by its value. So the same rows in the same order have the same digest, whatever holds them, and
+    whatever type their numbers have. Data sets that draw their rows at random have a new digest
+    each time.
+
+    *Criteria* are judged by the interval, not by the value: a wide one, as of few rows, reaches out
+    of the range, and the verdict is that it cannot be told.
 
     Examples
     --------
@@ -275,32 +366,43 @@ def unlearning_report(
     >>> 0 <= low <= value <= high
     True
     >>> report.table.columns.tolist()
-    ['metric', 'network', 'value', 'low', 'high', 'meaning']
+    ['metric', 'network', 'value', 'low', 'high', 'method', 'reason', 'meaning']
+    >>> "4 stated criteria are met" in report.verdict()
+    True
     """
     check_number("n_splits", n_splits, 1, integer=True)
     check_number("n_resamples", n_resamples, 2, integer=True)
     check_number("confidence_level", confidence_level, 0, 1)
+    _check_key(key)
     models = _fitted_models(unlearner, original, reference, reference_2)
     y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
     mask = _check_sets(forget, X, y, y_unseen)
+    groups = check_sides_groups((y, y_unseen), groups=groups, groups_unseen=groups_unseen)
+    has_groups = groups[0] is not None
+    criteria = check_criteria(criteria, MEANINGS, has_groups)
     classes = np.asarray(unlearner.classes_)
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
     seed = one_seed(random_state)
     nets = {name: network_of(model) for name, model in models.items()}
     with preserve_modes(*(net for net in nets.values() if net is not None)):
         subjects = {
-            name: Subject(name, model, (X, X_unseen), codes, mask, classes)
+            name: Subject(name, model, (X, X_unseen), codes, mask, classes, groups)
             for name, model in models.items()
         }
         rows, features = _features(models, nets, X_unseen, len(y_unseen), feature_layer, seed)
-        digests = _digests(X, y, mask, X_unseen, y_unseen)
+        digests = _digests(X, y, mask, X_unseen, y_unseen, key)
     measure = Measure(n_splits, n_resamples, confidence_level, seed)
+    metrics = _by_metric(_measured(measure, subjects, features, codes[1][rows]))
+    reasons = without_values(metrics)
+    n_retain = int(np.count_nonzero(~mask))
     return UnlearningReport(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        tester=tester,
         method=qualified_name(type(innermost(unlearner))),
         parameters=parameters_of(unlearner),
         networks={name: qualified_name(type(innermost(model))) for name, model in models.items()},
         versions=versions(),
+        size=size_of(unlearner, n_retain),
         rows=digests,
         settings={
             "feature_layer": feature_layer,
@@ -308,9 +410,34 @@ def unlearning_report(
             "n_resamples": int(n_resamples),
             "confidence_level": float(confidence_level),
             "random_state": int(seed),
+            "intervals_over": "people" if has_groups else "rows",
         },
-        metrics=_by_metric(_measured(measure, subjects, features, codes[1][rows])),
+        attackers=attackers_of(metrics),
+        criteria=judge(criteria, metrics, reasons),
+        not_measured=left_out(models, has_groups, n_retain, metrics) | reasons,
+        losses={name: _loss_quantiles(subject) for name, subject in subjects.items()},
+        metrics=metrics,
     )
+
+
+def _check_key(key):
+    """Refuse keys by which digests could be found out."""
+    if key is None or key == "unkeyed":
+        return
+    if not isinstance(key, bytes) or len(key) < 16:
+        got = f"{len(key)} bytes" if isinstance(key, bytes) else f"{type(key).__name__}"
+        raise ValueError(
+            f"key must be at least 16 bytes, 'unkeyed' or None; got {got}. secrets.token_bytes(32) "
+            "makes one."
+        )
+
+
+def _loss_quantiles(subject):
+    """Losses of forget rows and unseen ones, as quantiles."""
+    return {
+        key: np.quantile(losses, np.linspace(0, 1, min(21, len(losses)))).tolist()
+        for key, losses in zip(("forget", "unseen"), subject.signals("loss"))
+    }
 
 
 def _fitted_models(unlearner, original, reference, reference_2):
@@ -332,14 +459,12 @@ def _fitted_models(unlearner, original, reference, reference_2):
 
 
 def _check_sets(forget, X, y, y_unseen):
-    """The forget mask, if all three sets have enough rows."""
+    """The forget mask, if there are rows to forget and unseen ones."""
     mask = check_forget(forget, len(y), X)
-    n_forget = np.count_nonzero(mask)
-    if n_forget < 2 or n_forget == len(mask) or len(y_unseen) < 2:
+    if not mask.any() or not len(y_unseen):
         raise ValueError(
-            "forget must mark at least 2 rows and leave others, the retained ones, and X_unseen "
-            f"must have at least 2 rows; got {n_forget} True of {len(mask)}, and {len(y_unseen)} "
-            "unseen rows."
+            "forget must mark at least one row, and X_unseen must have one; got "
+            f"{np.count_nonzero(mask)} True of {len(mask)}, and {len(y_unseen)} unseen rows."
         )
     return mask
 
@@ -359,30 +484,35 @@ def _features(models, nets, X_unseen, n_unseen, layer, seed):
     }
 
 
-def _digests(X, y, mask, X_unseen, y_unseen):
-    """Count and SHA-256 of each set; warn of unseen rows that are in `X` as well."""
-    digests, seen = digests_of(X, y, np.where(mask, "forget", "retain"))
-    more, unseen = digests_of(X_unseen, y_unseen, np.full(len(y_unseen), "unseen"))
+def _digests(X, y, mask, X_unseen, y_unseen, key):
+    """Count and digest of each set; warn of unseen rows that are in `X` as well."""
+    digests, seen = digests_of(X, y, np.where(mask, "forget", "retain"), key)
+    more, unseen = digests_of(X_unseen, y_unseen, np.full(len(y_unseen), "unseen"), key)
     known = set(seen)
     if n_known := sum(row in known for row in unseen):
         warn(
             f"X_unseen has {len(unseen)} rows, of which {n_known} are in X as well: an attack "
             "cannot tell them from rows that were trained on. Pass rows that no network has seen."
         )
+    if isinstance(key, bytes):
+        digests["forget"]["each"] = [seen[i] for i in np.flatnonzero(mask)]
     digests |= more
-    return {name: digests[name] for name in ("retain", "forget", "unseen")}
+    return {name: digests.get(name, {"count": 0}) for name in ("retain", "forget", "unseen")}
 
 
 def _measured(measure, subjects, features, y):
     """The metrics of each network, by its name; `y` are the labels of the features' rows."""
     metrics = {name: measure.own(subject) for name, subject in subjects.items()}
     first, second = subjects.get("retrained"), subjects.get("retrained_2")
-    calibration = second or first
+    calibration, original = second or first, subjects.get("original")
     for name, subject in subjects.items():
         if calibration is not None and subject is not calibration:
             metrics[name] |= measure.calibrated(subject, calibration)
         if first is not None and subject is not first:
             metrics[name] |= measure.closeness(subject, first, second)
+            metrics[name] |= measure.differences(subject, first)
+        if original is not None and subject is not original:
+            metrics[name] |= measure.change(subject, original)
     # Which is 1 whatever the two are.
     metrics.get("retrained_2", {}).pop("relative_js_distance", None)
     if features:

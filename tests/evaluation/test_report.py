@@ -78,7 +78,7 @@ def make_report(models, data, **params):
 
 @pytest.fixture(scope="module")
 def report(models, data):
-    return make_report(models, data, n_resamples=400)
+    return make_report(models, data, n_resamples=400, key="unkeyed")
 
 
 def row_losses(model, X, y):
@@ -319,7 +319,9 @@ def test_json_is_strict_and_says_everything(report):
     assert content["settings"]["n_resamples"] == 400
     for name, intervals in report.metrics.items():
         assert content["metrics"][name].pop("meaning")
-        found = {k: v._asdict() for k, v in intervals.items()}
+        found = {
+            k: v._asdict() | {"method": v.method, "reason": v.reason} for k, v in intervals.items()
+        }
         if name == "overshoot":  # which has no upper bound
             assert {interval.pop("high") for interval in found.values()} == {np.inf}
             assert {interval.pop("high") for interval in content["metrics"][name].values()} == {
@@ -377,19 +379,26 @@ def test_a_parameter_is_described_without_what_may_be_rows(value, said):
 
 def test_digests_are_those_of_the_rows_whatever_holds_them():
     X, y, names = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0]), np.array(["a", "b", "a"])
-    plain = digests_of(X, y, names)
+    plain = digests_of(X, y, names, "unkeyed")
     assert {name: said["count"] for name, said in plain[0].items()} == {"a": 2, "b": 1}
-    assert digests_of(torch.as_tensor(X), y, names) == plain
-    assert digests_of(TensorDataset(torch.as_tensor(X), torch.as_tensor(y)), y, names) == plain
+    assert digests_of(torch.as_tensor(X), y, names, "unkeyed") == plain
+    assert (
+        digests_of(TensorDataset(torch.as_tensor(X), torch.as_tensor(y)), y, names, "unkeyed")
+        == plain
+    )
     by_column = {"one": X[:, 0], "two": X[:, 1]}
     swapped = {"two": X[:, 1], "one": X[:, 0]}
-    assert digests_of(by_column, y, names) == digests_of(swapped, y, names) != plain
+    assert (
+        digests_of(by_column, y, names, "unkeyed")
+        == digests_of(swapped, y, names, "unkeyed")
+        != plain
+    )
     other = {"one": X[:, 1], "two": X[:, 0]}
-    assert digests_of(other, y, names) != digests_of(by_column, y, names)
+    assert digests_of(other, y, names, "unkeyed") != digests_of(by_column, y, names, "unkeyed")
     half = torch.as_tensor(X).bfloat16()  # of which numpy has no type; these numbers fit in it
-    assert digests_of(half, y, names) == plain
+    assert digests_of(half, y, names, "unkeyed") == plain
     words = np.array([["ab", "c"], ["a", "bc"], ["ab", "c"]])
-    _, (first, second, third) = digests_of(words, y, names)
+    _, (first, second, third) = digests_of(words, y, names, "unkeyed")
     assert first == third != second
 
 
@@ -437,7 +446,14 @@ def test_digests_do_not_depend_on_what_the_rows_are_kept_in(data):
 
     def rows(X, y, X_unseen, y_unseen):
         return unlearning_report(
-            model, X, y, forget=forget, X_unseen=X_unseen, y_unseen=y_unseen, n_resamples=2
+            model,
+            X,
+            y,
+            forget=forget,
+            X_unseen=X_unseen,
+            y_unseen=y_unseen,
+            n_resamples=2,
+            key="unkeyed",
         ).rows
 
     plain = rows(X, codes, X_test, codes_test)
@@ -458,7 +474,9 @@ def test_digests_do_not_depend_on_what_the_rows_are_kept_in(data):
 
 def test_table_is_a_frame_or_a_list(report, monkeypatch):
     frame = report.table
-    assert frame.columns.tolist() == ["metric", "network", "value", "low", "high", "meaning"]
+    assert frame.columns.tolist() == [
+        *("metric", "network", "value", "low", "high", "method", "reason", "meaning")
+    ]
     one = frame[(frame.metric == "nomus") & (frame.network == "original")].iloc[0]
     assert (one.value, one.low, one.high) == report.metrics["nomus"]["original"]
     assert len(frame) == sum(map(len, report.metrics.values()))
@@ -603,8 +621,14 @@ def test_a_binary_network_decides_by_its_threshold(data):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"forget": np.arange(N_TRAIN) < 1}, "forget must mark at least 2 rows .* got 1 True"),
-        ({"forget": np.ones(N_TRAIN, bool)}, "leave others.* got 160 True of 160"),
+        ({"forget": np.zeros(N_TRAIN, bool)}, "forget must mark at least one row.* got 0 True"),
+        ({"X_unseen": np.zeros((0, 6)), "y_unseen": []}, "X_unseen must have one; got 50 True of"),
+        ({"key": b"short"}, "key must be at least 16 bytes, 'unkeyed' or None; got 5 bytes"),
+        ({"key": "secret"}, "key must be .* got str"),
+        ({"groups": np.arange(N_TRAIN)}, "must be given together; got groups_unseen=None"),
+        ({"criteria": {"auc": (0, 1)}}, "criteria must name metrics of a report; got 'auc'"),
+        ({"criteria": {"utility": (1, 0)}}, r"a range \(low, high\).* got \(1, 0\) for 'utility'"),
+        ({"criteria": {"utility": 0.9}}, r"a range \(low, high\).* got \(0.9,\) for 'utility'"),
         ({"forget": np.arange(3)}, "forget must be a boolean mask"),
         ({"y_unseen": None}, "y_unseen must be given"),
         ({"y_unseen": ["a", "b"]}, "240|2 rows"),
