@@ -20,7 +20,7 @@ from numpydoc.docscrape import NumpyDocString
 from skorch.history import History
 
 import skunlearn
-from skunlearn import DLFD, SISA, AdvancedNegGrad, Distill
+from skunlearn import DLFD, SISA, AdvancedNegGrad, Distill, unlearning_report
 from skunlearn.datasets import fetch_cmu_faces, make_identity_images
 from skunlearn.evaluation import RequestLog, compare_unlearners, relearning_time
 from skunlearn.inspection import FeatureDistributionDisplay, UnlearningCurveDisplay
@@ -186,6 +186,9 @@ CALLS = {
     ),
     ("evaluation.compare.compare_unlearners", "error_score"): lambda v: compare_unlearners(
         {}, TWO, [0, 1], forget=MASK, X_unseen=TWO, y_unseen=[0, 1], error_score=v
+    ),
+    ("evaluation.report.unlearning_report", "key"): lambda v: unlearning_report(
+        None, TWO, [0, 1], forget=MASK, X_unseen=TWO, y_unseen=[0, 1], key=v
     ),
     ("evaluation.requests.RequestLog.unlearn", "on_return"): lambda v: asked(on_return=v),
     ("inspection._curve.UnlearningCurveDisplay.from_history", "level"): lambda v: (

@@ -636,6 +636,11 @@ FUNCTIONS = {
             "n_resamples": 30,
             "confidence_level": 0.5,
             "random_state": 1,
+            "groups": Other(np.arange(96) // 3, groups_unseen=100 + np.arange(40) // 4),
+            "groups_unseen": Other(100 + np.arange(40) // 2, groups=np.arange(96) // 3),
+            "criteria": {"utility": (0.5, None)},
+            "tester": "auditor",
+            "key": bytes(16),
         },
     ),
     skunlearn.shadow_margins: (
@@ -675,6 +680,8 @@ FUNCTIONS = {
             "y_val": np.roll(Y_VAL, 1),
             "seeds": [1],
             "feature_layer": "hidden.0",
+            "groups": Other(np.arange(96) // 3, groups_unseen=100 + np.arange(40) // 4),
+            "groups_unseen": Other(100 + np.arange(40) // 2, groups=np.arange(96) // 3),
             "n_splits": 3,
             "error_score": Refused("return", "error_score must be"),
         },
@@ -779,7 +786,8 @@ def piped(arguments):
 def reported(arguments):
     networks = ("unlearner", "original", "reference", "reference_2")
     fitted = {name: model(arguments[name]) for name in networks}
-    return skunlearn.unlearning_report(**arguments | fitted).metrics
+    report = skunlearn.unlearning_report(**arguments | fitted)
+    return report.metrics, report.criteria, report.tester, report.rows
 
 
 def margins(function):

@@ -111,7 +111,7 @@ def _judged(interval, low, high):
         return VERDICTS[0], "the whole interval is in the range"
     if interval.high < low or interval.low > high:
         return VERDICTS[1], "the whole interval is out of the range"
-    return VERDICTS[2], "the interval is in part out of the range: too few rows, or a close case"
+    return VERDICTS[2], "the interval is in part out of the range: few rows, or a close case"
 
 
 def counts(verdicts):

@@ -8,13 +8,15 @@ from skunlearn.evaluation._report_pictures import distances_svg, losses_svg
 from skunlearn.evaluation._report_text import MEANINGS, facts, name_in_words, shown
 
 STYLE = (
-    "@page{size:A4;margin:12mm}*{box-sizing:border-box}"
-    "body{font:8.5pt/1.3 sans-serif;max-width:186mm;margin:6mm auto}"
-    "h1{font-size:14pt;margin:0 0 2mm}h2{font-size:10.5pt;margin:3.5mm 0 1mm}p{margin:1mm 0}"
-    "table{border-collapse:collapse;width:100%}figure{margin:1mm 0}"
-    "td,th{padding:.4mm 1.5mm;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
-    "td{overflow-wrap:anywhere}.n{white-space:nowrap;text-align:right;font-size:7.5pt;"
-    "font-variant-numeric:tabular-nums}.s{font-size:7pt;color:#444}code{font-size:7pt}"
+    "@page{size:A4;margin:11mm}*{box-sizing:border-box}"
+    "body{font:8pt/1.25 sans-serif;max-width:188mm;margin:6mm auto}"
+    "h1{font-size:13pt;margin:0 0 1mm}h2{font-size:9.5pt;margin:2.5mm 0 .5mm}p{margin:1mm 0}"
+    "table{border-collapse:collapse;width:100%}figure{margin:0}"
+    "td,th{padding:.25mm 1mm;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
+    ".b{overflow-wrap:anywhere}.n{white-space:nowrap;text-align:right;width:1%;"
+    "font-size:6.8pt;font-variant-numeric:tabular-nums}.w{white-space:nowrap;width:1%}"
+    ".m td{font-size:6.8pt;line-height:1.15}.s,.m td.s{font-size:6.2pt;line-height:1.15;"
+    "color:#444}code{font-size:6.2pt}"
     "@media print{body{margin:0;max-width:none}tr,figure{break-inside:avoid}"
     "h2{break-after:avoid}}"
 )
@@ -36,30 +38,40 @@ def report_page(report):
         f"<p><strong>{html.escape(verdict_line(report.criteria))}.</strong> A criterion is met if "
         "the whole interval is in the stated range. Criteria that are met are no certificate: an "
         "attack that fails shows that this attack fails.</p>"
-        f"{_table(facts(report).items(), 'th')}"
+        f"{_facts(report)}"
         f"<h2>Criteria</h2>{_criteria(report.criteria)}"
         f"<h2>Losses and distances</h2>{pictures}"
-        f"<h2>Metrics</h2>{_metrics(report)}"
         f"<h2>What the attackers know</h2>{_listed(report.attackers)}"
         f"<h2>What was not measured, and why</h2>{_listed(report.not_measured)}"
+        f"<h2>Metrics</h2>{_metrics(report)}"
         f"<h2>How the intervals were found</h2>{_listed(_methods(report.metrics))}"
         f"<h2>Parameters</h2>{_parameters(report.parameters)}"
     )
     return page("Unlearning report", body)
 
 
+def _facts(report):
+    lines = (
+        f'<tr><th class="w">{html.escape(name)}</th><td class="b">{html.escape(text)}</td></tr>'
+        for name, text in facts(report).items()
+    )
+    return f"<table>{''.join(lines)}</table>"
+
+
 def _criteria(verdicts):
-    def line(each):
+    heads = ("of the unlearned network", "stated range", "value", "verdict", "why")
+    lines = ["".join(f"<th>{head}</th>" for head in heads)]
+    for each in verdicts:
         low, high = (
-            "-" if limit is None or math.isinf(limit) else f"{limit:g}"
-            for limit in (each["low"], each["high"])
+            "-" if math.isinf(limit) else f"{limit:g}" for limit in (each["low"], each["high"])
         )
         value = "-" if each["value"] is None else f"{each['value']:.3f}"
-        name = name_in_words(each["metric"])
-        return name, f"{low} to {high}", value, each["verdict"], each["why"]
-
-    heads = ("metric of the unlearned network", "stated range", "value", "verdict", "why")
-    return _table([heads, *map(line, verdicts)])
+        cells = (name_in_words(each["metric"]), f"{low} to {high}", value, each["verdict"])
+        lines.append(
+            "".join(f'<td class="w">{html.escape(cell)}</td>' for cell in cells)
+            + f"<td>{html.escape(each['why'])}</td>"
+        )
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def _metrics(report):
@@ -67,15 +79,15 @@ def _metrics(report):
     lines = ["".join(f"<th>{html.escape(head)}</th>" for head in heads)]
     for name, intervals in report.metrics.items():
         cells = (
-            shown(intervals[network]) if network in intervals else "-"
+            shown(intervals[network], 2) if network in intervals else "-"
             for network in report.networks
         )
         lines.append(
-            f"<td>{html.escape(name_in_words(name))}</td>"
+            f'<td class="w">{html.escape(name_in_words(name))}</td>'
             + "".join(f'<td class="n">{cell}</td>' for cell in cells)
             + f'<td class="s">{html.escape(MEANINGS[name])}</td>'
         )
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    return '<table class="m">' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def _methods(metrics):
@@ -103,17 +115,7 @@ def _parameters(parameters):
 
 def _listed(items):
     lines = (
-        f"<li><strong>{html.escape(name.replace('_', ' '))}</strong>: {html.escape(text)}</li>"
+        f"<li><strong>{html.escape(name_in_words(name))}</strong>: {html.escape(text)}</li>"
         for name, text in items.items()
     )
     return f'<ul class="s" style="margin:0;padding-left:4mm">{"".join(lines)}</ul>'
-
-
-def _table(rows, first="td"):
-    lines = (
-        f"<tr><{first}>{html.escape(name)}</{first}>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for name, *cells in rows
-    )
-    return f"<table>{''.join(lines)}</table>"

@@ -16,7 +16,7 @@ def losses_svg(losses):
         _panel(i * 168, name.replace("_", " "), each, top)
         for i, (name, each) in enumerate(losses.items())
     )
-    width = 168 * len(losses) + 8
+    width = max(168 * len(losses) + 8, 420)
     key = (
         f'<text x="34" y="152" fill="{RED}">forget rows</text>'
         f'<text x="100" y="152" fill="{BLUE}">unseen rows</text>'
@@ -100,6 +100,6 @@ def _end(interval):
 def _svg(width, height, content, title):
     return (
         f'<figure><svg role="img" viewBox="0 0 {width} {height}" font-size="9" '
-        f'font-family="sans-serif" style="width:100%;max-width:{width * 1.05:.0f}px">'
+        f'font-family="sans-serif" style="width:{width / 4:.0f}mm;max-width:100%">'
         f"<title>{title}</title>{content}</svg></figure>"
     )

@@ -155,11 +155,10 @@ def name_in_words(name):
     return " ".join(_WORDS.get(word, word) for word in name.split("_"))
 
 
-def shown(interval):
+def shown(interval, digits=3):
     """A metric with its interval, if it has one."""
-    if math.isnan(interval.low):
-        return f"{interval.value:.3f}"
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval)
+    value, low, high = (f"{number:.{digits}f}" for number in interval)
+    return value if math.isnan(interval.low) else f"{value} [{low}, {high}]"
 
 
 def _rows(rows):

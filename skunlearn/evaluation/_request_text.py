@@ -99,11 +99,19 @@ def _cells(record):
     yield record["done"] and record["done"][:10]
     yield from (record["days"], record["rows"], method and method.rsplit(".", 1)[-1])
     for name in ("utility", "forget_accuracy", "loss_attack_auc"):
-        yield "{:.2f} [{:.2f}, {:.2f}]".format(*metrics[name]) if name in metrics else None
+        yield _shown(metrics[name]) if name in metrics else None
     yield None if record["cost"] is None else f"{record['cost']:.2f}"
     criteria = record["criteria"]
     yield criteria and f"{criteria['met']} / {criteria['not met']} / {criteria['cannot be told']}"
     yield record["report"] or record["reason"]
+
+
+def _shown(interval):
+    """A metric with its interval, of which the log may have none."""
+    value, low, high = interval
+    if low is None or high is None:
+        return f"{value:.2f}"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _row(tag, cells):

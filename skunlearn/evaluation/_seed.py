@@ -26,7 +26,7 @@ COLUMNS = ("method", "seed", "utility", "retain_accuracy", "forget_accuracy", "f
 COLUMNS += ("nomus", "nomus_low", "nomus_high", "gap", "relative_js_distance", "cost", "seconds")
 
 
-def run_seed(net, data, seed, todo, settings, memory, raises):
+def run_seed(net, data, groups, seed, todo, settings, memory, raises):
     """Run the methods that are left for a seed; write and return their rows of the table.
 
     Parameters
@@ -35,6 +35,8 @@ def run_seed(net, data, seed, todo, settings, memory, raises):
         The network, untrained.
     data : tuple
         ``X, y, mask, X_unseen, y_unseen, X_val, y_val``.
+    groups : tuple
+        The person of each row of `X` and of `X_unseen`, or None twice.
     seed : int
         The seed.
     todo : dict of str to tuple
@@ -52,7 +54,7 @@ def run_seed(net, data, seed, todo, settings, memory, raises):
     rows : list of dict
         A row for each method.
     """
-    run, rows = _Seed(net, data, seed, settings, memory), []
+    run, rows = _Seed(net, data, groups, seed, settings, memory), []
     for name, (model, path) in todo.items():
         try:
             model, costs = run.unlearned(name, model)
@@ -73,9 +75,9 @@ def run_seed(net, data, seed, todo, settings, memory, raises):
 class _Seed:
     """The networks that a seed trains, and measurements beside them."""
 
-    def __init__(self, net, data, seed, settings, memory):
+    def __init__(self, net, data, groups, seed, settings, memory):
         _, y, _, _, y_unseen, *_ = data
-        self.net, self.data, self.seed = net, data, seed
+        self.net, self.data, self.groups, self.seed = net, data, groups, seed
         self.layer, n_splits = settings
         self.memory = check_memory(memory)
         *states, self.state = np.random.SeedSequence(seed).generate_state(4).tolist()
@@ -159,7 +161,8 @@ class _Seed:
         if self.layer is not None and network_of(model) is not None:
             some = take_rows(X_unseen, self.feature_rows)
             Z = FeatureExtractor(model, layer=self.layer).transform(some)
-        return Subject(name, model, (X, X_unseen), self.codes, mask, self.classes), Z
+        data = X, X_unseen
+        return Subject(name, model, data, self.codes, mask, self.classes, self.groups), Z
 
     def _measured(self, name, subject, Z):
         """The metrics; references are compared with each other, all others with the first."""

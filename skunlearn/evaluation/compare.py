@@ -14,7 +14,12 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skunlearn._engine.files import progress_bar, read_row
 from skunlearn._engine.hashing import cache_key, start_for_key
-from skunlearn._engine.validation import check_forget, check_number, given_labels
+from skunlearn._engine.validation import (
+    check_forget,
+    check_number,
+    check_sides_groups,
+    given_labels,
+)
 from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation._seed import COLUMNS, ORIGINAL, REFERENCE, REFERENCE_2, run_seed
 
@@ -258,6 +263,8 @@ def compare_unlearners(
     y_unseen: ArrayLike | None = None,
     X_val: HeldOutRows = None,
     y_val: HeldOutLabels = None,
+    groups: ArrayLike | None = None,
+    groups_unseen: ArrayLike | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     folder: Folder | None = None,
     memory: Memory = None,
@@ -291,6 +298,9 @@ def compare_unlearners(
         Rows on which all metrics are reported; no network is trained, tuned or stopped on them.
     X_val, y_val : array-like, default=None
         Other held-out rows, which the unlearners may use.
+    groups, groups_unseen : array-like of shape (n_samples,) and (n_unseen,), default=None
+        The person, or other group, of each row, both or neither. The interval of NoMUS is then over
+        people, and there are columns for the attacks on people.
     seeds : sequence of int, default=(0, 1, 2, 3, 4)
         One original, two references and one run of each method for each.
     folder : str or path, default=None
@@ -391,6 +401,7 @@ def compare_unlearners(
         raise ValueError(f"seeds must be different integers, one at least; got {seeds}.")
     for seed in seeds:
         check_number("seeds", seed, 0, integer=True)
+    groups = check_sides_groups((y, y_unseen), groups=groups, groups_unseen=groups_unseen)
     data = X, y, mask, X_unseen, y_unseen, X_val, y_val
     settings = feature_layer, n_splits
     if folder is not None:
@@ -400,7 +411,7 @@ def compare_unlearners(
     if folder is not None:
         model = next(model for model in named.values() if model is not None)
         start = start_for_key(_unlearner(model), X, y, seeds[0])
-        common = cache_key(net, data, settings, start)
+        common = cache_key(net, data, settings, start, *(g for g in groups if g is not None))
     records, missing = {}, {}
     for seed in seeds:
         for name, model in named.items():
@@ -412,7 +423,7 @@ def compare_unlearners(
                     continue
             missing.setdefault(seed, {})[name] = model, path
     runs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(run_seed)(net, data, seed, todo, settings, memory, error_score == "raise")
+        delayed(run_seed)(net, data, groups, seed, todo, settings, memory, error_score == "raise")
         for seed, todo in missing.items()
     )
     with contextlib.closing(runs):

@@ -505,7 +505,8 @@ class RequestLog:
         X_val, y_val : array-like, default=None
             Held-out rows that the method may use.
         groups : array-like of shape (n_samples,), default=None
-            The person, or other group, of each row, for a method whose `unlearn` takes them.
+            The person, or other group, of each row, for a method whose `unlearn` takes them, and,
+            together with `groups_unseen`, for the report.
         on_return : {"raise", "warn", "mark"}, default="raise"
             What becomes of rows that were forgotten and are in `X` unmarked: they are refused,
             warned of and learnt again, or marked as if `forget` did. "mark" is also how the drift
@@ -545,6 +546,8 @@ class RequestLog:
                 f"{type(unlearner).__name__}."
             )
         report |= {"X_unseen": X_unseen, "y_unseen": y_unseen}
+        if report.get("groups_unseen") is not None:
+            report["groups"] = groups
         run = RequestRun(
             self, unlearner, (X, y, forget), (X_val, y_val, groups), request, on_return, report
         )

@@ -126,9 +126,14 @@ def test_each_original_and_reference_is_trained_once(problem):
     ]
 
 
-def test_figures_are_those_of_a_report_on_networks_made_by_hand(problem):
+GROUPS = {"groups": np.arange(N) // 4, "groups_unseen": N + np.arange(60) // 4}
+
+
+@pytest.mark.parametrize("groups", [{}, GROUPS], ids=["rows", "people"])
+def test_figures_are_those_of_a_report_on_networks_made_by_hand(problem, groups):
     X, y, rows = problem
-    found = by_method(compare([FineTune(net(), max_epochs=2)], problem, n_splits=10))
+    rows = rows | groups
+    found = by_method(compare([FineTune(net(), max_epochs=2)], problem, n_splits=10, **groups))
     states = np.random.SeedSequence(3).generate_state(4).tolist()
     original = FineTune(net(), random_state=states[0]).fit(X, y)
     retrained, again = (
@@ -159,6 +164,10 @@ def test_figures_are_those_of_a_report_on_networks_made_by_hand(problem):
         "calibrated_attack_auc",
         "cka_ratio",
     }
+    assert ("calibrated_attack_people_auc" in compared) == bool(groups)
+    nomus = report.metrics["nomus"]["unlearned"]
+    bounds = found["FineTune"]["nomus_low"], found["FineTune"]["nomus_high"]
+    assert bounds == pytest.approx(nomus[1:])
     assert found["Retrain"]["relative_js_distance"] == pytest.approx(1)
     assert found["Retrain"]["gap"] == found["Retrain again"]["gap"] > 0
 
