@@ -188,7 +188,7 @@ CALLS = {
         {}, TWO, [0, 1], forget=MASK, X_unseen=TWO, y_unseen=[0, 1], error_score=v
     ),
     ("evaluation.report.unlearning_report", "key"): lambda v: unlearning_report(
-        None, TWO, [0, 1], forget=MASK, X_unseen=TWO, y_unseen=[0, 1], key=v
+        SISA(None), TWO, [0, 1], forget=MASK, X_unseen=TWO, y_unseen=[0, 1], key=v
     ),
     ("evaluation.requests.RequestLog.unlearn", "on_return"): lambda v: asked(on_return=v),
     ("inspection._curve.UnlearningCurveDisplay.from_history", "level"): lambda v: (

@@ -367,6 +367,7 @@ UNSEEN = {"X_unseen": X_VAL, "y_unseen": Y_VAL}
 UNSEEN_OTHERS = {"X_unseen": X_VAL_OTHER, "y_unseen": np.roll(Y_VAL, 1)}
 SEEN = {"X": X, "y": Y, "forget": FORGET}
 SEEN_OTHERS = {name: OTHER_REQUEST[name] for name in SEEN}
+OF_PEOPLE = {"groups": np.arange(96) // 2, "groups_unseen": 100 + np.arange(40) // 4}
 ATTACK = {"n_splits": 3, "random_state": 1}
 LOSSES = {"loss_forget": FORGET_LOSS, "loss_unseen": UNSEEN_LOSS}
 LOSSES_OTHERS = {"loss_forget": FORGET_LOSS + 1, "loss_unseen": UNSEEN_LOSS + 1}
@@ -636,8 +637,8 @@ FUNCTIONS = {
             "n_resamples": 30,
             "confidence_level": 0.5,
             "random_state": 1,
-            "groups": Other(np.arange(96) // 3, groups_unseen=100 + np.arange(40) // 4),
-            "groups_unseen": Other(100 + np.arange(40) // 2, groups=np.arange(96) // 3),
+            "groups": Other(np.arange(96) // 3, **OF_PEOPLE),
+            "groups_unseen": Other(100 + np.arange(40) // 2, **OF_PEOPLE),
             "criteria": {"utility": (0.5, None)},
             "tester": "auditor",
             "key": bytes(16),
@@ -680,8 +681,8 @@ FUNCTIONS = {
             "y_val": np.roll(Y_VAL, 1),
             "seeds": [1],
             "feature_layer": "hidden.0",
-            "groups": Other(np.arange(96) // 3, groups_unseen=100 + np.arange(40) // 4),
-            "groups_unseen": Other(100 + np.arange(40) // 2, groups=np.arange(96) // 3),
+            "groups": Other(np.arange(96) // 3, **OF_PEOPLE),
+            "groups_unseen": Other(100 + np.arange(40) // 2, **OF_PEOPLE),
             "n_splits": 3,
             "error_score": Refused("return", "error_score must be"),
         },
@@ -727,7 +728,7 @@ FUNCTIONS = {
             "groups": "of an ensemble; tests/evaluation/test_requests.py",
             "on_return": Refused("mend", "on_return must be"),
             "save": print,
-            "report": {"n_resamples": 5},
+            "report": {"n_resamples": 9, "confidence_level": 0.5},
         },
     ),
     evaluation.pareto_front: (
