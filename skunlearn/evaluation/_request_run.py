@@ -7,7 +7,6 @@ from copy import deepcopy
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 
 from skunlearn._engine.chain import sync_folder
 from skunlearn._engine.files import nan_to_none, write
@@ -249,6 +248,8 @@ class RequestRun:
         return deepcopy(self.unlearner)
 
     def _forget(self):
+        from sklearn.pipeline import Pipeline  # not loaded by skorch
+
         held_out = {"X_val": self.X_val, "y_val": self.y_val}
         if isinstance(self.unlearner, Pipeline):
             unlearn_pipeline(self.unlearner, self.X, self.y, forget=self.mask, **held_out)
