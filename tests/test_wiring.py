@@ -53,7 +53,9 @@ UNCHANGING = {
 
 NOT_CALLED = {
     "BaseUnlearner": "abstract; every unlearner is tried",
+    "ClassUtility": "a result",
     "CorrelationCollapse": "a result",
+    "Significance": "a result",
     "Interval": "a result",
     "PerExampleAttack": "a result",
     "ForgetSplit": "a result",
@@ -405,6 +407,26 @@ FUNCTIONS = {
             "labels": [2, 1, 0],
         },
     ),
+    metrics.change_signal: (
+        {
+            "y_true": LABELS,
+            "y_proba_before": PROBA,
+            "y_proba_after": PROBA_2,
+            "signal": "loss",
+            "labels": [0, 1, 2],
+        },
+        {
+            "y_true": 2 - LABELS,
+            "y_proba_before": PROBA_3,
+            "y_proba_after": PROBA_3,
+            "signal": "distance",
+            "labels": [2, 1, 0],
+        },
+    ),
+    metrics.class_utility: (
+        {"y_true": LABELS, "y_pred": np.roll(LABELS, 1), "forgotten": [1]},
+        {"y_true": 2 - LABELS, "y_pred": LABELS, "forgotten": [0]},
+    ),
     metrics.correlation_collapse: (
         {
             "Z_original": FEATURES,
@@ -437,6 +459,32 @@ FUNCTIONS = {
     metrics.membership_inference_report: (
         SIGNALS | GROUPS | {"random_state": 0, "max_fpr": 0.1},
         SIGNALS_OTHERS | GROUPS_OTHERS | ATTACK | {"max_fpr": 0.4, "confidence_level": 0.5},
+    ),
+    metrics.membership_inference_test: (
+        SIGNALS | GROUPS | {"random_state": 0},
+        SIGNALS_OTHERS | GROUPS_OTHERS | {"n_permutations": 9, "random_state": 1},
+    ),
+    metrics.memorisation: (
+        {"margins_original": MARGINS, "margins_retrained": MARGINS_2},
+        {"margins_original": MARGINS + 1, "margins_retrained": MARGINS},
+    ),
+    metrics.relative_mmd_test: (
+        {
+            "y_proba": PROBA,
+            "y_proba_retrained": PROBA_2,
+            "y_proba_original": PROBA_3,
+            "groups": np.arange(len(PROBA)) // 2,
+        },
+        {
+            "y_proba": PROBA_3,
+            "y_proba_retrained": PROBA,
+            "y_proba_original": PROBA,
+            "groups": np.arange(len(PROBA)),
+        },
+    ),
+    metrics.same_class: (
+        {"y_unseen": LABELS, "y_forget": [1, 1]},
+        {"y_unseen": 2 - LABELS, "y_forget": [0, 1]},
     ),
     metrics.membership_inference_tpr: (
         SIGNALS | {"max_fpr": 0.1},
@@ -504,6 +552,14 @@ FUNCTIONS = {
     metrics.u_lira: (
         {"margins": MARGINS_OF_MEMBERS, "member": MEMBER, "max_fpr": 0.1},
         {"margins": MARGINS_2, "member": ~MEMBER, "max_fpr": 0.4},
+    ),
+    metrics.unlearning_epsilon: (
+        {"margins_unlearned": MARGINS, "margins_retrained": MARGINS_2},
+        {"margins_unlearned": MARGINS + 1, "margins_retrained": MARGINS, "delta": 0.2},
+    ),
+    metrics.worst_rows: (
+        {"values": np.arange(20.0)},
+        {"values": np.arange(20.0) ** 2, "share": 0.5},
     ),
     metrics.utility_score: (
         {"y_true": LABELS, "y_pred": LABELS},

@@ -88,6 +88,8 @@ class KlomMargins(NamedTuple):
     See Also
     --------
     skunlearn.klom_margins : Trains the models, and unlearns half of them.
+    skunlearn.metrics.u_lira : ``u_lira(*margins.unlearned_or_retrained(forget))``.
+    skunlearn.metrics.unlearning_epsilon : How surely each row tells the two.
     skunlearn.metrics.klom : The divergence of the two, row by row.
 
     Examples
@@ -102,6 +104,33 @@ class KlomMargins(NamedTuple):
 
     unlearned: NDArray[np.float64]
     retrained: NDArray[np.float64]
+
+    def unlearned_or_retrained(
+        self, rows: MaskLike | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The margins as `u_lira` takes them, to ask whether a network was retrained.
+
+        This is the question that published attacks ask. `shadow_margins` asks another one: whether
+        a row was unlearned or never seen, among networks that have all unlearned something.
+
+        Parameters
+        ----------
+        rows : array-like of bool of shape (n_rows,), default=None
+            Which rows, usually those to forget. All of them by default.
+
+        Returns
+        -------
+        margins : ndarray of float64 of shape (2 * n_models, n_rows)
+            An unlearned network, a retrained one, and so on.
+        member : ndarray of bool of shape (2 * n_models, n_rows)
+            True for the unlearned networks.
+        """
+        n_models, n_rows = self.unlearned.shape
+        keep = np.ones(n_rows, bool) if rows is None else check_forget(rows, n_rows)
+        pairs = np.stack([self.unlearned[:, keep], self.retrained[:, keep]], axis=1)
+        margins = pairs.reshape(2 * n_models, -1)
+        first = np.arange(len(margins)) % 2 == 0
+        return margins, np.broadcast_to(first[:, None], margins.shape).copy()
 
 
 def shadow_margins(

@@ -72,6 +72,15 @@ def u_lira(margins: ArrayLike, member: ArrayLike, *, max_fpr: float = 0.01) -> P
     by which of the two its margin is likelier under. Ideal is an attack at chance
     level; both what is still remembered and what overshoots is found, row by row.
 
+    Which question is asked depends on the models:
+
+    - *unlearned or retrained*, the question of [1]_ and the stricter one, with
+      ``u_lira(*margins.unlearned_or_retrained(forget))``, the margins being those of
+      `klom_margins`. It finds whatever unlearning leaves behind, on any row;
+    - *unlearned or never seen*, among models that have all unlearned something, with
+      ``u_lira(shadow.margins, shadow.member)``, those of `shadow_margins`. It finds what tells one
+      row's owner from another's.
+
     Models are judged two at a time, the first and the second, the third and the fourth and so on,
     by Gaussians fitted to all others.
 
@@ -101,7 +110,8 @@ def u_lira(margins: ArrayLike, member: ArrayLike, *, max_fpr: float = 0.01) -> P
 
     See Also
     --------
-    skunlearn.shadow_margins : Trains and unlearns the models.
+    skunlearn.klom_margins : Trains, unlearns and retrains the models of the first question.
+    skunlearn.shadow_margins : Trains and unlearns those of the second.
     rmia : An attack that needs fewer of them.
 
     Notes
@@ -324,18 +334,7 @@ def klom(
     >>> klom([[0.0, 9.0], [1.0, 9.0]], [[0.0, 0.0], [1.0, 1.0]], n_bins=2)
     array([ 0. , 11.5...])
     """
-    arrays = [
-        np.clip(_check_margins(name, margins), -100, 100)
-        for name, margins in (
-            ("margins_unlearned", margins_unlearned),
-            ("margins_retrained", margins_retrained),
-        )
-    ]
-    if arrays[0].shape[1] != arrays[1].shape[1]:
-        raise ValueError(
-            f"margins_retrained must have the {arrays[0].shape[1]} rows of margins_unlearned; "
-            f"got {arrays[1].shape[1]}."
-        )
+    arrays = [np.clip(each, -100, 100) for each in _check_two(margins_unlearned, margins_retrained)]
     check_number("n_bins", n_bins, 1, integer=True)
     check_number("eps", eps, 0, 1, low_open=True)
 
@@ -354,6 +353,17 @@ def _check_margins(name, value):
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be {what}; got {array.dtype}.")
     return array.astype(float)
+
+
+def _check_two(first, second, first_name="margins_unlearned", second_name="margins_retrained"):
+    """Margins of the same rows in two kinds of models."""
+    arrays = _check_margins(first_name, first), _check_margins(second_name, second)
+    if arrays[0].shape[1] != arrays[1].shape[1]:
+        raise ValueError(
+            f"{second_name} must have the {arrays[0].shape[1]} rows of {first_name}; got "
+            f"{arrays[1].shape[1]}."
+        )
+    return arrays
 
 
 def _check_models(margins, member, n_left):

@@ -22,6 +22,7 @@ from skunlearn import (
     FineTune,
     NetworkUnlearner,
     compare_unlearners,
+    klom_margins,
     shadow_margins,
     unlearning_report,
 )
@@ -31,10 +32,18 @@ from skunlearn.evaluation import RequestLog
 from skunlearn.inspection import LossDistributionDisplay, UnlearningCurveDisplay
 from skunlearn.metrics import (
     attack_signal,
+    change_signal,
+    class_utility,
     get_scorer,
     membership_inference_report,
+    membership_inference_test,
+    memorisation,
     nomus_score,
+    relative_mmd_test,
+    same_class,
     u_lira,
+    unlearning_epsilon,
+    worst_rows,
 )
 from skunlearn.model_selection import ForgetKFold, Whole, forget_mask, forget_split
 from skunlearn.transport import transport_distance
@@ -115,6 +124,20 @@ def main() -> None:
         for rows, y in ((X_train[forget], y_train[forget]), (X_test, y_test))
     )
     auc = membership_inference_report(seen, unseen, random_state=0)["auc"].value
+    people = identity[split.train][forget], identity[split.test]
+    reason: str = membership_inference_report(
+        seen, unseen, groups_forget=people[0], groups_unseen=people[1]
+    )["people_auc"].reason
+    pvalue: float = membership_inference_test(seen, unseen, random_state=0).pvalue
+    probas = fitted.predict_proba(X_test), trained.predict_proba(X_test)
+    change = change_signal(y_test, *probas, signal="loss", labels=fitted.classes_)
+    nearer: float = relative_mmd_test(*probas, fitted.predict_proba(X_test)).statistic
+    margins = klom_margins(FineTune(net), X_train, y_train, forget=forget, n_models=4)
+    asked, member = margins.unlearned_or_retrained(forget)
+    worst: float = worst_rows(unlearning_epsilon(*margins, delta=0.01), share=0.2)
+    kept: float = class_utility(y_test, fitted.predict(X_test), forgotten=[1]).kept
+    print(reason, pvalue, change[same_class(y_test, y_train[forget])], nearer, worst, kept)
+    print(u_lira(asked, member).accuracy, memorisation(*margins))
     distance = transport_distance(torch.rand(5, 3), torch.rand(4, 3), method="sliced").item()
     print(cost, labels, accuracy, value, rows, mean, deviation, low, tpr, auc, distance)
     print(report.to_json(indent=None), nomus_score(accuracy, 0.1), comparison.table)
