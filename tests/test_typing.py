@@ -24,7 +24,7 @@ from skunlearn import DLFD, SISA, AdvancedNegGrad, Distill, unlearning_report
 from skunlearn.datasets import fetch_cmu_faces, make_identity_images
 from skunlearn.evaluation import RequestLog, compare_unlearners, relearning_time
 from skunlearn.inspection import FeatureDistributionDisplay, UnlearningCurveDisplay
-from skunlearn.metrics import attack_signal, get_scorer
+from skunlearn.metrics import attack_signal, change_signal, get_scorer
 from skunlearn.transport import transport_distance
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +163,9 @@ MANY_LABELS = {"retain": np.arange(50) % 2}
 CALLS = {
     ("metrics._attacks.attack_signal", "signal"): lambda v: attack_signal(
         [0, 1], TWO, signal=v, labels=[0, 1]
+    ),
+    ("metrics._changes.change_signal", "signal"): lambda v: change_signal(
+        [0, 1], TWO, TWO, signal=v, labels=[0, 1]
     ),
     ("metrics._scorers.get_scorer", "name"): get_scorer,
     ("transport.transport_distance", "method"): lambda v: transport_distance(

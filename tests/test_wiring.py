@@ -424,8 +424,8 @@ FUNCTIONS = {
         },
     ),
     metrics.class_utility: (
-        {"y_true": LABELS, "y_pred": np.roll(LABELS, 1), "forgotten": [1]},
-        {"y_true": 2 - LABELS, "y_pred": LABELS, "forgotten": [0]},
+        {"y_true": LABELS, "y_pred": np.minimum(LABELS, 1), "forgotten": [1]},
+        {"y_true": np.roll(LABELS, 3), "y_pred": np.roll(LABELS, 4), "forgotten": [0, 1]},
     ),
     metrics.correlation_collapse: (
         {
@@ -484,7 +484,7 @@ FUNCTIONS = {
     ),
     metrics.same_class: (
         {"y_unseen": LABELS, "y_forget": [1, 1]},
-        {"y_unseen": 2 - LABELS, "y_forget": [0, 1]},
+        {"y_unseen": np.roll(LABELS, 3), "y_forget": [0, 1]},
     ),
     metrics.membership_inference_tpr: (
         SIGNALS | {"max_fpr": 0.1},
