@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.stats import beta, binom, norm, t
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # Of fewer, all are on the same side of their median more often than once in 20.
 FEWEST = 6
@@ -64,6 +67,10 @@ class Interval(_Bounds):
         self = super().__new__(cls, value, low, high)
         self.method, self.reason = method, reason
         return self
+
+    def _replace(self, **changes: Any) -> Interval:
+        kept = self._asdict() | {"method": self.method, "reason": self.reason}
+        return Interval(**kept | changes)
 
 
 def absent(value, reason):
@@ -287,14 +294,25 @@ def of_accuracy(value, right, guessed, level, groups_forget=None, groups_unseen=
 def of_difference(first, second, level, groups=None, weights=None):
     """Interval of the mean of ``first - second``, of which each is from 0 to 1, row by row."""
     difference = np.asarray(first, dtype=float) - second
-    up, down = (
-        of_mean(np.maximum(part, 0), level, groups, weights) for part in (difference, -difference)
-    )
+    sides = np.maximum([difference, -difference], 0)
+    up, down = (of_mean(side, level, groups, weights) for side in sides)
     value = up.value - down.value
     if up.reason or down.reason:
         return absent(value, up.reason or down.reason)
-    low = value - math.hypot(up.value - up.low, down.high - down.value)
-    high = value + math.hypot(up.high - up.value, down.value - down.low)
+    # What gains does not lose: the two shares are correlated, as those of a multinomial are.
+    codes, _ = people(groups, len(difference))
+    weights = np.ones(len(difference)) if weights is None else weights
+    parts = [
+        np.bincount(codes, weights * (side - each.value)) for side, each in zip(sides, (up, down))
+    ]
+    (of_up, both), (_, of_down) = np.inner(parts, parts)
+    correlation = min(both / math.sqrt(of_up * of_down), 0) if of_up * of_down > 0 else 0
+
+    def joint(one, other):
+        return math.sqrt(one**2 + other**2 - 2 * correlation * one * other)
+
+    low = max(value - joint(up.value - up.low, down.high - down.value), -1.0)
+    high = min(value + joint(up.high - up.value, down.value - down.low), 1.0)
     return Interval(value, low, high, "of the rows that gain and of those that lose (MOVER)")
 
 

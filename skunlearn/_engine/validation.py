@@ -124,7 +124,7 @@ def check_forget(forget, n_samples, X=None):
     return mask
 
 
-def check_number(name, value, low, high=np.inf, *, integer=False, low_open=False):
+def check_number(name, value, low, high=np.inf, *, integer=False, low_open=False, high_open=False):
     """Raise a ValueError unless a hyperparameter is a number in its range.
 
     Parameters
@@ -137,17 +137,18 @@ def check_number(name, value, low, high=np.inf, *, integer=False, low_open=False
         The range, both ends included.
     integer : bool, default=False
         Whether it must be an integer.
-    low_open : bool, default=False
-        Whether `low` itself is excluded.
+    low_open, high_open : bool, default=False
+        Whether `low`, or `high`, itself is excluded.
     """
     kind = numbers.Integral if integer else numbers.Real
     is_number = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
-    if is_number and (low < value if low_open else low <= value) and value <= high:
+    is_above = is_number and (low < value if low_open else low <= value)
+    if is_above and (value < high if high_open else value <= high):
         return
     what = "an integer" if integer else "a number"
     bound = f"greater than {low}" if low_open else f"at least {low}"
     if high < np.inf:
-        bound += f" and at most {high}"
+        bound += f" and {'less than' if high_open else 'at most'} {high}"
     raise ValueError(f"{name} must be {what} {bound}; got {value!r}.")
 
 

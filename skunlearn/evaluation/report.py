@@ -372,7 +372,7 @@ def unlearning_report(
     """
     check_number("n_splits", n_splits, 1, integer=True)
     check_number("n_resamples", n_resamples, 2, integer=True)
-    check_number("confidence_level", confidence_level, 0, 1)
+    check_number("confidence_level", confidence_level, 0, 1, low_open=True, high_open=True)
     _check_key(key)
     models = _fitted_models(unlearner, original, reference, reference_2)
     y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)

@@ -430,7 +430,7 @@ def membership_inference_report(
     """
     check_number("max_fpr", max_fpr, 0, 1)
     check_number("n_splits", n_splits, 1, integer=True)
-    check_number("confidence_level", confidence_level, 0, 1)
+    check_number("confidence_level", confidence_level, 0, 1, low_open=True, high_open=True)
     sides = _check_sides(signal_forget=signal_forget, signal_unseen=signal_unseen)
     groups = check_sides_groups(sides, groups_forget=groups_forget, groups_unseen=groups_unseen)
 

@@ -109,6 +109,30 @@ def test_difference_is_0_wide_for_no_number_of_rows():
     assert low == -high == pytest.approx(-binomtest(0, 12).proportion_ci(0.95).high)
 
 
+def test_what_gains_does_not_lose():
+    # Half the rows gain and half of them lose: each is 1 or -1, with a variance of 1.
+    gains = np.arange(100) % 2
+    _, low, high = of_difference(gains, 1 - gains, 0.95)
+    assert high == -low == pytest.approx(1.96 / 10, rel=0.06)
+
+
+@pytest.mark.parametrize(("n", "share"), [(12, 0.4), (100, 0.5), (1000, 0.3)])
+@pytest.mark.parametrize("size", [1, 5])
+def test_the_interval_of_a_difference_covers_0(n, share, size):
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        drawn = rng.choice([1, -1, 0], n, p=[share, share, 1 - 2 * share]).repeat(size)
+        groups = np.arange(n).repeat(size) if size > 1 else None
+        _, low, high = of_difference(drawn > 0, (drawn < 0).astype(int), 0.95, groups)
+        held += low <= 0 <= high
+    assert held / 200 >= 0.93
+
+
+def test_a_part_of_an_interval_is_replaced():
+    changed = Interval(0.5, 0.4, 0.6, method="some", reason="none")._replace(low=0.3)
+    assert (*changed, changed.method, changed.reason) == (0.5, 0.3, 0.6, "some", "none")
+
+
 @pytest.mark.parametrize(
     ("difference", "expected"),
     [

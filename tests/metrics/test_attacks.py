@@ -248,6 +248,8 @@ def test_figures_refuse_what_is_not_a_signal(function, forget, unseen, message):
         {"max_fpr": -0.1},
         {"n_splits": 0},
         {"confidence_level": 95},
+        {"confidence_level": 1.0},
+        {"confidence_level": 0},
     ],
 )
 def test_report_refuses_numbers_out_of_range(bad):
