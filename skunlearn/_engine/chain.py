@@ -147,7 +147,7 @@ def _parsed(line):
         entry = json.loads(line)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) else None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("event"), str) else None
 
 
 @contextlib.contextmanager

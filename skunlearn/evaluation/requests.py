@@ -151,31 +151,42 @@ class RequestLog:
         if key is None and not exists:
             raise ValueError(f"key must be given to begin a log; got None, and {self.path} is new.")
         destroyed = any(entry["event"] == "key destroyed" for entry in self._entries())
-        if destroyed:
-            self._refuse_destroyed(key)
-        self._file = ChainedFile(self.path, self._read_key(key, exists))
+        self._file = ChainedFile(self.path, self._read_key(key, exists, destroyed))
         if not exists:
             self._append("log begun", state="Nothing was written.", versions=versions())
         elif self._file.key is not None:
             self._check_key(lines)
+            if destroyed:
+                self._refuse_destroyed(lines)
         if rest:
             self._repair(rest)
         self._tell_unfinished()
 
     # -- opening -----------------------------------------------------------------------------------
 
-    def _refuse_destroyed(self, key):
-        if self._key_path is not None and self._key_path.exists():
-            destroy(self._key_path)  # which was killed before it got to that
-        if key is not None:
+    def _refuse_destroyed(self, lines):
+        """Refuse the key of a log that says that it was destroyed; destroy it if that is true."""
+        if fault := self._file.fault(lines):
             raise ValueError(
-                f"the key of {self.path} was destroyed, and it takes no more entries. Open it with "
-                "key=None to read, and begin another log for further requests."
+                f"{fault}. The log says that its key was destroyed, which is not verified: nothing "
+                "was destroyed. Keep the file as it is for an examination, and restore it from a "
+                "backup."
             )
+        if self._key_path is not None:
+            destroy(self._key_path)  # forget_key was killed before it got to that
+        raise self._destroyed()
 
-    def _read_key(self, key, exists):
+    def _destroyed(self):
+        return ValueError(
+            f"the key of {self.path} was destroyed, and it takes no more entries. Open it with "
+            "key=None to read, and begin another log for further requests."
+        )
+
+    def _read_key(self, key, exists, destroyed):
         if self._key_path is not None:
             if not self._key_path.exists():
+                if destroyed:
+                    raise self._destroyed()
                 if exists:
                     raise ValueError(
                         f"key must be the file of the key that {self.path} was begun with; got "
@@ -454,10 +465,21 @@ class RequestLog:
         takes no more entries. What remains are dates, names of requests, counts and metrics, and
         the chain of SHA-256 digests. A file of the key is overwritten and deleted; copies of it,
         and a key that was given as bytes, are yours to destroy.
+
+        Raises
+        ------
+        ValueError
+            If the file holds another key by now, which is left as it is.
         """
-        self._require_key()
+        key = self._require_key()
+        is_there = self._key_path is not None and self._key_path.exists()
+        if is_there and self._key_path.read_bytes().strip() != key:
+            raise ValueError(
+                f"{self._key_path} must hold the key that {self.path} was opened with; it holds "
+                "something else now, and nothing was destroyed. Open the log with its own key."
+            )
         self._append("key destroyed", state="The key is still there.")
-        if self._key_path is not None:
+        if is_there:
             destroy(self._key_path)
         self._file.key = None
 

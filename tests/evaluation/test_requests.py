@@ -665,6 +665,72 @@ def test_a_destroyed_key_leaves_a_log_to_read(tmp_path, unlearner):
         log.verify()
 
 
+@pytest.mark.parametrize("name", ["new.key", "precious.txt"])
+def test_a_file_that_is_not_the_key_is_left_as_it_is(tmp_path, name):
+    RequestLog(tmp_path / "old.jsonl", key=tmp_path / "old.key").forget_key()
+    other = tmp_path / name
+    new = RequestLog(tmp_path / "new.jsonl", key=tmp_path / "new.key")
+    if name != "new.key":
+        other.write_text("the only copy of something else")
+    content = other.read_bytes()
+    with pytest.raises(ValueError, match=r"key must be the one that .* was begun with"):
+        RequestLog(tmp_path / "old.jsonl", key=other)
+    assert other.read_bytes() == content
+    new.receive("a")
+
+
+@pytest.mark.parametrize("is_whole_line", [True, False])
+def test_a_key_is_not_destroyed_on_the_word_of_a_line_without_its_digest(tmp_path, is_whole_line):
+    path, key = tmp_path / "log.jsonl", tmp_path / "log.key"
+    log = RequestLog(path, key=key)
+    log.receive("a")
+    secret, last = key.read_bytes(), lines(log)[-1]
+    forged = b'{"event": "key destroyed"}'
+    if is_whole_line:
+        forged = last.replace(b'"received"', b'"key destroyed"', 1)
+    path.write_bytes(path.read_bytes() + forged + b"\n")
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match=r"entry 3 of .* nothing was destroyed"):
+        RequestLog(path, key=key)
+    assert key.read_bytes() == secret
+    assert path.read_bytes() == content
+
+
+def test_a_key_whose_destruction_was_interrupted_is_destroyed_when_the_log_is_opened(
+    tmp_path, monkeypatch
+):
+    path, key = tmp_path / "log.jsonl", tmp_path / "log.key"
+    log = RequestLog(path, key=key)
+    secret = key.read_bytes()
+    monkeypatch.setattr(requests, "destroy", lambda path: None)  # killed before
+    log.forget_key()
+    monkeypatch.undo()
+    assert key.read_bytes() == secret
+    with pytest.raises(ValueError, match=r"the key of .* was destroyed"):
+        RequestLog(path, key=key)
+    assert not key.exists()
+
+
+def test_forget_key_leaves_what_is_another_key_by_now(tmp_path):
+    path, key = tmp_path / "log.jsonl", tmp_path / "log.key"
+    log = RequestLog(path, key=key)
+    key.write_bytes(b"another key of 16 bytes")
+    with pytest.raises(ValueError, match="must hold the key that"):
+        log.forget_key()
+    assert key.read_bytes() == b"another key of 16 bytes"
+    log.receive("a")
+    key.unlink()  # the user has destroyed it
+    log.forget_key()
+    assert [json.loads(line)["event"] for line in lines(log)][-1] == "key destroyed"
+
+
+def test_a_line_without_an_event_is_named(log):
+    log.path.write_bytes(log.path.read_bytes() + b"{}\n")
+    log = RequestLog(log.path, key=KEY)
+    with pytest.raises(ValueError, match=r"entry 2 of .* is not as it was written"):
+        log.verify()
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [(b"short", "at least 16 bytes"), (None, "key must be given to begin a log")],
