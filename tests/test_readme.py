@@ -1,5 +1,6 @@
 """What the readme and the front page show runs as it stands there, and says what it says."""
 
+import csv
 import re
 import textwrap
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,66 @@ def test_the_code_of_the_first_page_runs(page, block, capsys):
         assert [float(value) for value in ours] == pytest.approx(
             [float(v) for v in theirs], abs=0.1
         )
+
+
+def rows_of(name):
+    lines = (RESULTS / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def short(value):
+    """A number as the prose has it: two digits, and no zero before the point."""
+    return re.sub(r"^0(?=\.)", "", f"{float(value):.2f}")
+
+
+LONG = ("speeches-long", "faces-long", "ecg-long")
+
+
+def long_figures(method, cap):
+    """What the summaries say of a method on the three long domains, by name of the figure."""
+    found = [
+        row
+        for domain in LONG
+        for row in rows_of(f"summary-{domain}")
+        if row["method"] == method and float(row["cap"]) == cap
+    ]
+    assert len(found) == len(LONG)
+    distance = "relative_js_distance"
+    return {
+        "distance": [f"{short(row[distance])} ± {short(row[distance + '_sd'])}" for row in found],
+        "original": [short(row[distance]) for row in found],
+        "accuracy": [short(row["retain_accuracy"]) for row in found],
+    }
+
+
+def flat(path):
+    return " ".join((ROOT / path).read_text(encoding="utf-8").split())
+
+
+IN_README = {("Retrain (shortened)", 0.1), ("Distill", 0.1), ("Distill", 0.05)}
+IN_README |= {("Retrain (tuned, short)", 0.05)}
+
+
+@pytest.mark.parametrize("cap", [0.03, 0.05, 0.1])
+@pytest.mark.parametrize("method", ["Distill", "Retrain (shortened)", "Retrain (tuned, short)"])
+def test_distances_in_prose_are_those_of_the_tables(method, cap):
+    found = long_figures(method, cap)
+    if (method, cap) in IN_README:
+        assert ", ".join(found["distance"]) in flat("README.md")
+    cells = zip(found["distance"], found["accuracy"])
+    line = " ".join(f"{distance} ({accuracy})" for distance, accuracy in cells)
+    assert f"{method}, {cap:.0%}".replace("%", " %") + f" {line}" in flat(
+        "docs/user_guide/methods/distill.rst"
+    )
+
+
+def test_the_original_s_distance_in_prose_is_that_of_the_tables():
+    found = long_figures("Original", 0.1)["original"]
+    assert f"the original's: {', '.join(found)}" in flat("README.md")
+
+
+def test_attacks_in_prose_are_those_of_the_tables():
+    page, name = flat("docs/user_guide/methods/distill.rst"), "attacks-speeches-long"
+    aucs = {(row["method"], float(row["cap"])): short(row["u_lira_auc"]) for row in rows_of(name)}
+    for method in ("Distill", "FineTune", "L1Sparse", "SCRUB", "DLFD", "BadTeacher"):
+        assert f"{method} {aucs[method, 0.05]} {aucs[method, 0.1]}" in page
