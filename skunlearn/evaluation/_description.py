@@ -76,26 +76,36 @@ def described(value):
         value = value.item()
     if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, str) and len(value) <= 200:
+    # A path may hold the name of somebody.
+    if isinstance(value, str) and len(value) <= 200 and not {"/", "\\"} & set(value):
         return value
     if isinstance(value, type) or hasattr(value, "__qualname__"):
         return qualified_name(value)
     if isinstance(value, functools.partial):
-        return {"partial": described(value.func), **described(value.keywords)}
+        keywords = {name: described(part) for name, part in value.keywords.items()}
+        return {"partial": described(value.func), **keywords}
     if hasattr(value, "get_params"):
         return {"class": qualified_name(type(value)), **parameters_of(value)}
-    if isinstance(value, dict):
-        return {str(key): described(item) for key, item in value.items()}
-    if isinstance(value, tuple | list) and (len(value) <= 3 or all(map(_is_part, value))):
-        return [described(item) for item in value]
+    if isinstance(value, tuple | list) and (
+        all(map(_is_part, value)) or (len(value) <= 3 and all(map(_is_number, value)))
+    ):
+        return [
+            [item[0], described(item[1])] if isinstance(item, tuple) else described(item)
+            for item in value
+        ]
     if isinstance(value, torch.dtype | torch.device):
         return str(value)
     return _size(value)
 
 
+def _is_number(value):
+    return value is None or isinstance(value, bool | int | float | np.number | np.bool_)
+
+
 def _is_part(value):
     """Whether it is a class, estimator or callback, or one with its name: not a row or label."""
-    value = value[-1] if isinstance(value, tuple) and len(value) == 2 else value
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        value = value[1]
     return isinstance(value, type) or hasattr(value, "get_params")
 
 

@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from skunlearn._engine.intervals import (
+    FEWEST,
     absent,
     clopper_pearson,
     distance,
@@ -17,6 +18,7 @@ from skunlearn._engine.intervals import (
     of_mean,
     of_overshoot,
     of_ratio,
+    people,
 )
 from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.statistics import (
@@ -180,16 +182,13 @@ class Measure:
             del metrics["gap"], metrics["tug_of_war"]
         return metrics
 
-    def collapse(self, features, y):
+    def collapse(self, features, y, groups=None):
         """Figures of the features of unseen rows, by network."""
         _, place, counts = np.unique(y, axis=0, return_inverse=True, return_counts=True)
         if len(y) < 5 or np.count_nonzero(counts > 1) < 2:  # CKA takes 4, and one group is left out
             return {}
-        # Groups in which the classes are spread, so that none is left out with a group.
-        n_groups = min(20, len(y))
-        order = np.lexsort((check_random_state(self.seed).permutation(len(y)), place.ravel()))
-        group = np.empty(len(y), dtype=int)
-        group[order] = np.arange(len(y)) % n_groups
+        group, reason = self._parts_to_leave_out(place.ravel(), groups)
+        n_groups = group.max() + 1
         labels = y.T if y.ndim == 2 else [y]
         rarest = min(
             np.unique(label, return_counts=True)[1].min()
@@ -211,20 +210,44 @@ class Measure:
             cka, scatter = map(np.array, zip(*without))
             parts[name] = linear_cka(Z, y), cka
             metrics[name] = {
-                "linear_cka": self._jackknife(*parts[name], high=1),
-                "scatter_ratio": self._jackknife(scatter_ratio(Z, y), scatter),
+                "linear_cka": self._jackknife(*parts[name], reason, high=1),
+                "scatter_ratio": self._jackknife(scatter_ratio(Z, y), scatter, reason),
             }
             if rarest > 1:
                 probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
                 bounds = clopper_pearson(probe, len(y), (1 - self.level) / 2)
-                metrics[name]["linear_probe"] = Interval(probe, *bounds, "Clopper–Pearson")
+                metrics[name]["linear_probe"] = (
+                    Interval(probe, *bounds, "Clopper–Pearson")
+                    if groups is None
+                    else absent(probe, "its rows are told apart one by one, whosever they are")
+                )
         self.original = features["original"], metrics["original"], parts["original"]
         whole, without = parts["original"]
         if whole > 0 and without.min() > 0:
             for name in parts.keys() - {"original"}:
                 ours, ours_without = parts[name]
-                metrics[name]["cka_ratio"] = self._jackknife(ours / whole, ours_without / without)
+                ratio = ours / whole, ours_without / without
+                metrics[name]["cka_ratio"] = self._jackknife(*ratio, reason)
         return metrics
+
+    def _parts_to_leave_out(self, classes, groups):
+        """A number for each row, of the part that it is left out with, and what is wrong with them.
+
+        Rows of one person are left out together. Where rows are on their own, the classes are
+        spread over the parts, so that none is left out with one.
+        """
+        rng, n = check_random_state(self.seed), len(classes)
+        spread = np.empty(n, dtype=int)
+        spread[np.lexsort((rng.permutation(n), classes))] = np.arange(n) % min(20, n)
+        if groups is None:
+            return spread, ""
+        codes, n_people = people(groups, n)
+        if n_people < FEWEST:
+            return spread, f"{n_people} groups: an interval takes {FEWEST}"
+        part = rng.permutation(n_people)[codes] % min(20, n_people)
+        if any(len(np.unique(part[classes == name])) < 2 for name in np.unique(classes)):
+            return spread, "a class is of too few groups to do without some"
+        return part, ""
 
     def _attack(self, name, subject, signals):
         forget, unseen = subject.sides()
@@ -262,8 +285,10 @@ class Measure:
             groups = np.concatenate(sides)[asked]
         return of_difference(*shares, self.level, groups, weights=guessed[asked])
 
-    def _jackknife(self, value, without, high=math.inf):
+    def _jackknife(self, value, without, reason="", high=math.inf):
         n = len(without)
+        if reason:
+            return absent(value, reason)
         if not (np.isfinite(value) and np.isfinite(without).all()):
             return absent(value, "of some of the rows alone it cannot be had")
         error = math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())

@@ -174,8 +174,11 @@ class _Seed:
         metrics |= self.measure.closeness(subject, reference, other)
         if Z is not None and name != ORIGINAL:
             features = {"original": self.known[ORIGINAL][1], name: Z}
-            labels = self.codes[1][self.feature_rows]
-            metrics |= self.measure.collapse(features, labels).get(name, {})
+            labels, groups = (
+                each if each is None else each[self.feature_rows]
+                for each in (self.codes[1], self.groups[1])
+            )
+            metrics |= self.measure.collapse(features, labels, groups).get(name, {})
         return metrics
 
     def _balanced_utility(self, subject):

@@ -92,7 +92,7 @@ class UnlearningReport:
         What was not measured, and why.
     losses : dict of str to dict of str to list of float
         Of each network, quantiles of the losses of forget rows and of unseen ones: as many as there
-        are rows, and at most 21.
+        are rows, and at most 21, to two digits.
     metrics : dict of str to dict of str to Interval
         ``metrics["utility"]["unlearned"]`` is a tuple ``(value, low, high)`` with these names.
 
@@ -272,8 +272,9 @@ def unlearning_report(
         Who tests, for the report to name.
     key : bytes, "unkeyed" or None, default=None
         With a secret key of 16 bytes or more, the report has keyed digests of the rows: whoever
-        has the rows and the key can check that these were meant, and nobody else. ``"unkeyed"`` has
-        plain SHA-256 digests, by which few rows, of which little is unknown, can be found out.
+        has the rows and the key can check that these were meant; to others the digests say nothing.
+        ``"unkeyed"`` has plain SHA-256 digests, by which few rows, of which little is unknown, can
+        be found out.
     feature_layer : str, default="auto"
         Name of the submodule whose output is the features; ``"auto"`` takes the input of the linear
         layer that runs last.
@@ -336,6 +337,10 @@ def unlearning_report(
     whatever type their numbers have. Data sets that draw their rows at random have a new digest
     each time.
 
+    *What a report gives away.* Metrics of a few rows say something of these rows: whoever can query
+    the network can check whether a row that they guess fits. Losses are rounded to two digits for
+    that reason. File the report where the network is filed, not where everybody reads it.
+
     *Criteria* are judged by the interval, not by the value: a wide one, as of few rows, reaches out
     of the range, and the verdict is that it cannot be told.
 
@@ -392,7 +397,7 @@ def unlearning_report(
         rows, features = _features(models, nets, X_unseen, len(y_unseen), feature_layer, seed)
         digests = _digests(X, y, mask, X_unseen, y_unseen, key)
     measure = Measure(n_splits, n_resamples, confidence_level, seed)
-    metrics = _by_metric(_measured(measure, subjects, features, codes[1][rows]))
+    metrics = _by_metric(_measured(measure, subjects, features, rows))
     reasons = without_values(metrics)
     n_retain = int(np.count_nonzero(~mask))
     return UnlearningReport(
@@ -433,9 +438,12 @@ def _check_key(key):
 
 
 def _loss_quantiles(subject):
-    """Losses of forget rows and unseen ones, as quantiles."""
+    """Losses of forget rows and unseen ones, as quantiles, too coarse to tell a row by."""
     return {
-        key: np.quantile(losses, np.linspace(0, 1, min(21, len(losses)))).tolist()
+        key: [
+            float(f"{loss:.2g}")
+            for loss in np.quantile(losses, np.linspace(0, 1, min(21, len(losses))))
+        ]
         for key, losses in zip(("forget", "unseen"), subject.signals("loss"))
     }
 
@@ -500,8 +508,8 @@ def _digests(X, y, mask, X_unseen, y_unseen, key):
     return {name: digests.get(name, {"count": 0}) for name in ("retain", "forget", "unseen")}
 
 
-def _measured(measure, subjects, features, y):
-    """The metrics of each network, by its name; `y` are the labels of the features' rows."""
+def _measured(measure, subjects, features, rows):
+    """The metrics of each network, by its name; `rows` are the unseen ones of the features."""
     metrics = {name: measure.own(subject) for name, subject in subjects.items()}
     first, second = subjects.get("retrained"), subjects.get("retrained_2")
     calibration, original = second or first, subjects.get("original")
@@ -516,7 +524,10 @@ def _measured(measure, subjects, features, y):
     # Which is 1 whatever the two are.
     metrics.get("retrained_2", {}).pop("relative_js_distance", None)
     if features:
-        for name, more in measure.collapse(features, y).items():
+        unseen = next(iter(subjects.values()))
+        y, groups = unseen.codes["unseen"][rows], unseen.groups["unseen"]
+        groups = groups if groups is None else groups[rows]
+        for name, more in measure.collapse(features, y, groups).items():
             metrics[name] |= more
     return metrics
 

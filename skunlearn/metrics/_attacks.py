@@ -444,7 +444,9 @@ def membership_inference_report(
     report = attack(sides, groups)
     if groups[0] is not None:
         means = [mean_by_group(side, group) for side, group in zip(sides, groups)]
-        report |= {f"people_{name}": found for name, found in attack(means, (None, None)).items()}
+        for name, found in attack(means, (None, None)).items():  # of which each has one value
+            reason = found.reason.replace(" row", " group")
+            report[f"people_{name}"] = absent(found.value, reason) if reason else found
     return report
 
 

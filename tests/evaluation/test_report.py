@@ -363,10 +363,13 @@ def test_infinite_figures_and_parameters_are_null_in_json(models, data):
         (np.bool_(True), True),
         (torch.float64, "torch.float64"),
         (torch.device("cpu"), "cpu"),
-        ({"a": np.int64(3), 1: None}, {"a": 3, "1": None}),
+        ({"Anna Meier": 2.0}, "builtins.dict of length 1"),  # as weights of classes are
         (partial(print, end=""), {"partial": "builtins.print", "end": ""}),
         ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),
         ([1.0, 2.0, 3.0, 4.0], "builtins.list of length 4"),  # which may be a row
+        (["Anna Meier", "Bob Roe"], "builtins.list of length 2"),
+        ([[1.0, 2.0], [3.0, 4.0]], "builtins.list of length 2"),
+        ("/home/anna/cache", "builtins.str of length 16"),
         ([("a", nn.ReLU)] * 4, [["a", "torch.nn.modules.activation.ReLU"]] * 4),
         ("a" * 201, "builtins.str of length 201"),
         (np.zeros((5, 2)), "numpy.ndarray of shape (5, 2)"),
@@ -635,7 +638,7 @@ def test_a_binary_network_decides_by_its_threshold(data):
         ({"reference": None}, "reference_2 was given without reference"),
         ({"n_splits": 0}, "n_splits"),
         ({"n_resamples": 0}, "n_resamples"),
-        ({"confidence_level": 95}, "confidence_level must be .* at most 1; got 95"),
+        ({"confidence_level": 95}, "confidence_level must be .* less than 1; got 95"),
         ({"feature_layer": "nowhere"}, "nowhere"),
     ],
 )
