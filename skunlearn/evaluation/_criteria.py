@@ -21,6 +21,11 @@ ATTACKERS = {
     "entropy_attack": "sees the answer for a row, and does not know the label",
     "modified_entropy_attack": "sees the answer for a row, and knows the label",
     "calibrated_attack": "also has a network that never saw the row, which says how hard it is",
+    "change_attack": "has the network from before and the one from after, and compares the losses; "
+    "a retrained network is found by this as well",
+    "class_attack": "compares rows of a forgotten class with unseen rows of that class alone",
+    "retained_attack": "asks of retained rows whether they were trained on",
+    "change_attack_people": "the same, and takes the rows of each person together",
     "loss_attack_people": "knows which rows are of one person, and takes them together",
     "calibrated_attack_people": "knows which rows are of one person, takes them together, and has "
     "a network that never saw them",
@@ -36,12 +41,21 @@ NEVER = {
 }
 
 
-def check_criteria(criteria, known, has_groups):
-    """The criteria as a dict of ranges; a ValueError names what is wrong."""
+def defaults(has_groups, has_classes):
+    """The criteria by default: of people where there are groups, of a class where one is gone."""
+    criteria = {
+        name: limits for name, limits in CRITERIA.items() if has_groups or "people" not in name
+    }
+    if has_classes:
+        del criteria["loss_attack_auc"]
+        criteria = {"class_attack_auc": (0.4, 0.6)} | criteria
+    return criteria
+
+
+def check_criteria(criteria, known):
+    """The criteria as a dict of ranges, or None; a ValueError names what is wrong."""
     if criteria is None:
-        return {
-            name: limits for name, limits in CRITERIA.items() if has_groups or "people" not in name
-        }
+        return None
     checked = {}
     for name, limits in dict(criteria).items():
         if name not in known:
@@ -83,6 +97,7 @@ NEEDED = {
     "people_auc": "groups",
     "people_tpr": "groups",
     "_to_original": "original",
+    "among_retained": "original",
     "linear_cka": "original",
     "linear_probe": "original",
     "scatter_ratio": "original",
@@ -99,8 +114,8 @@ NEEDED = {
 def _needed(name):
     """What would have to be given for a metric."""
     needed = [word for end, word in NEEDED.items() if name.endswith(end)][:1]
-    if name.startswith("calibrated"):
-        needed.append("reference")
+    if name.startswith(("calibrated", "change")) and "original" not in needed:
+        needed.append("reference" if name.startswith("calibrated") else "original")
     return f"it takes {' and '.join(needed) or 'other rows'}"
 
 

@@ -14,6 +14,7 @@ from skunlearn._engine.intervals import (
     clopper_pearson,
     distance,
     few,
+    of_auc,
     of_difference,
     of_mean,
     of_overshoot,
@@ -34,9 +35,11 @@ from skunlearn.metrics import (
     Interval,
     attack_signal,
     calibrated_signal,
+    change_signal,
     linear_cka,
     linear_probe_score,
     membership_inference_report,
+    membership_inference_test,
     nomus_score,
     scatter_ratio,
 )
@@ -49,7 +52,7 @@ ACCURACIES = {"utility": "unseen", "retain_accuracy": "retain", "forget_accuracy
 PARTS = "from the bounds of its parts"
 
 #: The signals by which people are attacked as well, of whose rows there are groups.
-OF_PEOPLE = ("loss", "calibrated")
+OF_PEOPLE = ("loss", "calibrated", "change")
 
 FEATURE_ROWS = 2000  # unseen rows, at most, whose features are read
 
@@ -87,6 +90,16 @@ class Subject:
             attack_signal(self.codes[key], self.proba[key], signal=signal, labels=self._labels(key))
             for key in ("forget", "unseen")
         ]
+
+    def losses_of(self, key):
+        """Losses of one set of rows."""
+        codes, proba = self.codes[key], self.proba[key]
+        return attack_signal(codes, proba, signal="loss", labels=self._labels(key))
+
+    def changes(self, original, key):
+        """By how much losses of one set of rows have risen from the original's, with a minus."""
+        probas = original.proba[key], self.proba[key]
+        return change_signal(self.codes[key], *probas, signal="loss", labels=self._labels(key))
 
     def calibrated(self, calibration_model):
         return [
@@ -145,11 +158,58 @@ class Measure:
         return self._attack("calibrated", subject, subject.calibrated(calibration_model))
 
     def change(self, subject, original):
-        """How far the answers for forget rows are from those of the original."""
+        """What has changed from the original, for forget rows, and whether that finds them."""
+        forget, unseen, retain = (
+            subject.changes(original, key) if len(subject.codes[key]) else None
+            for key in ("forget", "unseen", "retain")
+        )
         groups = subject.groups["forget"]
-        return {
-            "js_distance_to_original": of_mean(_js_distances(subject, original), self.level, groups)
-        }
+        away = of_mean(_js_distances(subject, original), self.level, groups)
+        metrics = {"js_distance_to_original": away}
+        metrics |= self._attack("change", subject, (forget, unseen))
+        if retain is not None:
+            sides = forget, retain, self.level, groups, subject.groups["retain"]
+            metrics["change_attack_auc_among_retained"] = of_auc(*sides)
+        return metrics
+
+    def rest(self, subject):
+        """What a single threshold on forget rows does not see: both ends, and retained rows."""
+        losses = {key: subject.losses_of(key) for key in subject.codes if len(subject.codes[key])}
+        sides = subject.sides()
+        if sides[0] is not None and len(np.intersect1d(*sides)):
+            test = absent(math.nan, "groups_unseen names people of whom there are forget rows")
+        else:
+            found = membership_inference_test(
+                losses["forget"],
+                losses["unseen"],
+                groups_forget=sides[0],
+                groups_unseen=sides[1],
+                random_state=self.seed,
+            )
+            how = "permutation test", "a p-value has none"
+            test = Interval(found.pvalue, math.nan, math.nan, *how)
+        metrics = {"two_sided_pvalue": test}
+        if "retain" in losses:
+            rows = losses["retain"], losses["unseen"]
+            groups = subject.groups["retain"], subject.groups["unseen"]
+            metrics["retained_attack_auc"] = of_auc(*rows, self.level, *groups)
+        return metrics
+
+    def of_classes(self, subject, classes):
+        """What becomes of classes that are forgotten as a whole, and of the others."""
+        unseen = subject.codes["unseen"]
+        forgotten, metrics = np.isin(unseen, classes), {}
+        for name, rows in (("kept", ~forgotten), ("forgotten", forgotten)):
+            if rows.any():
+                groups = subject.groups["unseen"]
+                groups = None if groups is None else groups[rows]
+                right = subject.right["unseen"][rows]
+                metrics[f"utility_of_{name}_classes"] = of_mean(right, self.level, groups)
+        if not forgotten.any():
+            return metrics
+        of_class = np.isin(subject.codes["forget"], classes)
+        losses = subject.losses_of("forget")[of_class], subject.losses_of("unseen")[forgotten]
+        return metrics | self._attack("class", subject, losses, (of_class, forgotten))
 
     def differences(self, subject, first):
         """By how much the accuracies are above those of the first retrained network."""
@@ -249,8 +309,10 @@ class Measure:
             return spread, "a class is of too few groups to do without some"
         return part, ""
 
-    def _attack(self, name, subject, signals):
-        forget, unseen = subject.sides()
+    def _attack(self, name, subject, signals, rows=(slice(None), slice(None))):
+        forget, unseen = (
+            None if side is None else side[chosen] for side, chosen in zip(subject.sides(), rows)
+        )
         report = membership_inference_report(
             *signals,
             groups_forget=forget,

@@ -8,14 +8,15 @@ from skunlearn.evaluation._report_pictures import distances_svg, losses_svg
 from skunlearn.evaluation._report_text import MEANINGS, facts, name_in_words, shown
 
 STYLE = (
-    "@page{size:A4;margin:11mm}*{box-sizing:border-box}"
-    "body{font:8pt/1.25 sans-serif;max-width:188mm;margin:6mm auto}"
+    "@page{size:A4;margin:9mm}*{box-sizing:border-box}"
+    "body{font:8pt/1.25 sans-serif;max-width:192mm;margin:6mm auto}"
     "h1{font-size:13pt;margin:0 0 1mm}h2{font-size:9.5pt;margin:2.5mm 0 .5mm}p{margin:1mm 0}"
     "table{border-collapse:collapse;width:100%}figure{margin:0}"
     "td,th{padding:.25mm 1mm;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
     ".b{overflow-wrap:anywhere}.n{white-space:nowrap;text-align:right;width:1%;"
     "font-size:6.8pt;font-variant-numeric:tabular-nums}.w{white-space:nowrap;width:1%}"
-    ".m td{font-size:6.8pt;line-height:1.15}.s,.m td.s{font-size:6.2pt;line-height:1.15;"
+    ".m td{font-size:6.6pt;line-height:1.1;padding:.15mm 1mm}.s,.m td.s{font-size:6pt;"
+    "line-height:1.1;"
     "color:#444}code{font-size:6.2pt}"
     "@media print{body{margin:0;max-width:none}tr,figure{break-inside:avoid}"
     "h2{break-after:avoid}}"

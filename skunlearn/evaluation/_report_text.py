@@ -27,7 +27,7 @@ MEANINGS = {
     "overshoot": "how far forget losses lie above unseen ones, in nats; ideal as retrained",
     **{
         f"{signal}_attack_{metric}": text
-        for signal in (*SIGNALS, "calibrated")
+        for signal in (*SIGNALS, "calibrated", "change")
         for metric, text in (
             ("accuracy", "share of forget and unseen rows told apart; ideal 0.5"),
             ("auc", "chance that a forget row looks more familiar than an unseen one; ideal 0.5"),
@@ -40,6 +40,21 @@ MEANINGS = {
     "calibrated_attack_people_accuracy": "the same of people, calibrated; ideal 0.5",
     "calibrated_attack_people_auc": "chance that a person looks more familiar; ideal 0.5",
     "calibrated_attack_people_tpr": "share of people recognised, calibrated; ideal 0.01",
+    "change_attack_people_accuracy": "the same of people, by how their losses changed; ideal 0.5",
+    "change_attack_people_auc": "chance that a person's losses rose more; ideal as retrained",
+    "change_attack_people_tpr": "share of people found by the change; ideal as retrained",
+    "change_attack_auc_among_retained": "chance that a forget row's loss rose more than a retained "
+    "one's; ideal as retrained",
+    "two_sided_pvalue": "of a test whether losses of forget and unseen rows differ at all; small "
+    "values say that they do",
+    "retained_attack_auc": "chance that a retained row looks more familiar than an unseen one; "
+    "ideal as retrained",
+    "utility_of_kept_classes": "accuracy on unseen rows of the other classes; greater is better",
+    "utility_of_forgotten_classes": "accuracy on unseen rows of the forgotten classes; ideal as "
+    "retrained",
+    "class_attack_accuracy": "share of forget and unseen rows of the class told apart; ideal 0.5",
+    "class_attack_auc": "the loss attack among rows of the forgotten class; ideal 0.5",
+    "class_attack_tpr": "the same at 1 % false alarms; ideal 0.01",
     "utility_difference": "utility less that of retrained; ideal 0",
     "retain_accuracy_difference": "accuracy on retained rows less that of retrained; ideal 0",
     "forget_accuracy_difference": "accuracy on forget rows less that of retrained; ideal 0",

@@ -26,6 +26,7 @@ from skunlearn._engine.validation import (
 from skunlearn.evaluation._criteria import (
     attackers_of,
     check_criteria,
+    defaults,
     judge,
     left_out,
     verdict_line,
@@ -253,7 +254,8 @@ def unlearning_report(
     original : estimator, default=None
         The network before it unlearned: a fitted estimator, or a skorch network, bare or in a
         :class:`~sklearn.frozen.FrozenEstimator`, with columns in the order of the unlearner's
-        `classes_`. Adds a column, and the metrics of correlation collapse.
+        `classes_`. Adds a column, the metrics of correlation collapse, and what an attacker who has
+        both networks finds by what has changed.
     reference : estimator, default=None
         The same for a network retrained without the forget rows. Adds a column, the metrics of
         closeness to it and the calibrated attack.
@@ -328,6 +330,10 @@ def unlearning_report(
     fewer than five, or not two unseen rows each of at least two classes, or where a network is not
     a single one.
 
+    *A class.* Where nine rows in ten of a class, or all, are to be forgotten, a warning says so:
+    the accuracy on unseen rows is given for the classes kept and for those forgotten, the attack
+    within the class stands beside the others, and NoMUS is left out.
+
     *Digests.* A set has one HMAC-SHA256, or SHA-256, fed row by row, in order, with the row and
     then its label. A single row has one of its own, of the row alone. An array of numbers is fed as
     ``f"{shape} True {n_bytes}\n"`` in UTF-8 followed by its values as float64 in C order, with 0.0
@@ -382,9 +388,9 @@ def unlearning_report(
     models = _fitted_models(unlearner, original, reference, reference_2)
     y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
     mask = _check_sets(forget, X, y, y_unseen)
+    check_criteria(criteria, MEANINGS)
     groups = check_sides_groups((y, y_unseen), groups=groups, groups_unseen=groups_unseen)
     has_groups = groups[0] is not None
-    criteria = check_criteria(criteria, MEANINGS, has_groups)
     classes = np.asarray(unlearner.classes_)
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
     seed = one_seed(random_state)
@@ -397,8 +403,9 @@ def unlearning_report(
         rows, features = _features(models, nets, X_unseen, len(y_unseen), feature_layer, seed)
         digests = _digests(X, y, mask, X_unseen, y_unseen, key)
     measure = Measure(n_splits, n_resamples, confidence_level, seed)
-    metrics = _by_metric(_measured(measure, subjects, features, rows))
-    reasons = without_values(metrics)
+    gone = _forgotten_classes(codes[0], mask)
+    metrics = _by_metric(_measured(measure, subjects, features, rows, gone))
+    reasons = without_values(metrics) | _without_classes(metrics, classes[gone], codes[1], gone)
     n_retain = int(np.count_nonzero(~mask))
     return UnlearningReport(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -418,11 +425,42 @@ def unlearning_report(
             "intervals_over": "people" if has_groups else "rows",
         },
         attackers=attackers_of(metrics),
-        criteria=judge(criteria, metrics, reasons),
+        criteria=judge(
+            check_criteria(criteria, MEANINGS) or defaults(has_groups, len(gone) > 0),
+            metrics,
+            reasons,
+        ),
         not_measured=left_out(models, has_groups, n_retain, metrics) | reasons,
         losses={name: _loss_quantiles(subject) for name, subject in subjects.items()},
         metrics=metrics,
     )
+
+
+def _forgotten_classes(codes, mask):
+    """Codes of the classes of which nine rows in ten, or more, are to be forgotten."""
+    if codes.ndim == 2 or mask.all():
+        return np.array([], dtype=int)
+    found, counts = np.unique(codes, return_counts=True)
+    marked = np.array([np.count_nonzero(mask[codes == code]) for code in found])
+    return found[marked >= 0.9 * counts]
+
+
+def _without_classes(metrics, names, codes_unseen, gone):
+    """Take out what a forgotten class makes meaningless; return the reason for each."""
+    if not len(gone):
+        return {}
+    listed = ", ".join(map(str, names[:10].tolist()))
+    others = "" if np.isin(codes_unseen, gone).all() else " and unseen rows of other classes,"
+    warn(
+        f"forget marks (nearly) all rows of the classes {listed}: attacks that compare them with "
+        f"unseen rows{others} may find the class, not what is remembered. Read class_attack_auc, "
+        "utility_of_kept_classes and utility_of_forgotten_classes; NoMUS does not apply."
+    )
+    reason = f"does not apply where classes are forgotten ({listed}): it mixes them with the others"
+    reasons = {name: reason for name in ("nomus", "forgetting_score") if metrics.pop(name, None)}
+    if "class_attack_auc" not in metrics:
+        reasons["class_attack_auc"] = "X_unseen has no rows of the forgotten classes"
+    return reasons
 
 
 def _check_key(key):
@@ -508,9 +546,14 @@ def _digests(X, y, mask, X_unseen, y_unseen, key):
     return {name: digests.get(name, {"count": 0}) for name in ("retain", "forget", "unseen")}
 
 
-def _measured(measure, subjects, features, rows):
+def _measured(measure, subjects, features, rows, gone):
     """The metrics of each network, by its name; `rows` are the unseen ones of the features."""
-    metrics = {name: measure.own(subject) for name, subject in subjects.items()}
+    metrics = {
+        name: measure.own(subject) | measure.rest(subject) for name, subject in subjects.items()
+    }
+    if len(gone):
+        for name, subject in subjects.items():
+            metrics[name] |= measure.of_classes(subject, gone)
     first, second = subjects.get("retrained"), subjects.get("retrained_2")
     calibration, original = second or first, subjects.get("original")
     for name, subject in subjects.items():

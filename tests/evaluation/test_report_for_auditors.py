@@ -21,8 +21,11 @@ from skunlearn.evaluation._report_text import MEANINGS
 from skunlearn.metrics import (
     Interval,
     attack_signal,
+    change_signal,
     jensen_shannon_distance,
+    membership_inference_auc,
     membership_inference_report,
+    membership_inference_test,
 )
 from tests.networks import make_net
 
@@ -198,11 +201,11 @@ def test_verdicts_are_by_the_interval(interval, verdict):
 
 def test_an_open_end_and_an_infinite_bound():
     metrics = {"overshoot": {"unlearned": Interval(0.3, 0.2, math.inf)}}
-    criteria = check_criteria({"overshoot": (None, 0.1)}, MEANINGS, False)
+    criteria = check_criteria({"overshoot": (None, 0.1)}, MEANINGS)
     assert judge(criteria, metrics, {})[0]["verdict"] == "not met"
-    criteria = check_criteria({"overshoot": (None, 0.5)}, MEANINGS, False)
+    criteria = check_criteria({"overshoot": (None, 0.5)}, MEANINGS)
     assert judge(criteria, metrics, {})[0]["verdict"] == "cannot be told"
-    criteria = check_criteria({"overshoot": (0.1, None)}, MEANINGS, False)
+    criteria = check_criteria({"overshoot": (0.1, None)}, MEANINGS)
     assert judge(criteria, metrics, {})[0]["verdict"] == "met"
 
 
@@ -364,3 +367,102 @@ def test_the_page_is_whole_and_has_its_plots_in_it(full, models):
     parser = Parser()
     parser.feed(alone)
     assert parser.pictures == 1  # no distances
+
+
+def test_whoever_has_both_networks_finds_what_changed(full, models):
+    def signals(model, rows, labels):
+        probas = [each.predict_proba(rows) for each in (models["original"], model)]
+        return change_signal(labels, *probas, signal="loss", labels=model.classes_)
+
+    for name, model in (("unlearned", "unlearner"), ("retrained", "reference")):
+        forget, unseen, retain = (
+            signals(models[model], rows, labels)
+            for rows, labels in (
+                (X[FORGET], Y[FORGET]),
+                (X_UNSEEN, Y_UNSEEN),
+                (X[~FORGET], Y[~FORGET]),
+            )
+        )
+        found = full.metrics["change_attack_auc"][name].value
+        assert found == pytest.approx(membership_inference_auc(forget, unseen), abs=1e-3)
+        found = full.metrics["change_attack_auc_among_retained"][name].value
+        assert found == pytest.approx(membership_inference_auc(forget, retain), abs=1e-3)
+    assert "original" not in full.metrics["change_attack_auc"]
+    assert "change_attack_people_auc" in full.metrics
+    assert "change_attack" in full.attackers
+    alone = report_of(
+        {"unlearner": models["unlearner"]}, criteria={"change_attack_auc": (0.4, 0.6)}
+    )
+    assert "change_attack_auc" not in alone.metrics
+    assert alone.criteria[0]["why"] == "not measured: it takes original"
+
+
+def test_both_ends_and_retained_rows_are_tested(full, models):
+    model = models["unlearner"]
+    losses = {
+        name: attack_signal(labels, model.predict_proba(rows), signal="loss", labels=model.classes_)
+        for name, rows, labels in (
+            ("forget", X[FORGET], Y[FORGET]),
+            ("unseen", X_UNSEEN, Y_UNSEEN),
+            ("retain", X[~FORGET], Y[~FORGET]),
+        )
+    }
+    report = report_of({"unlearner": model})
+    expected = membership_inference_test(losses["forget"], losses["unseen"], random_state=0)
+    found = report.metrics["two_sided_pvalue"]["unlearned"]
+    assert found.value == pytest.approx(expected.pvalue, abs=0.01)
+    assert found.reason == "a p-value has none"
+    found = report.metrics["retained_attack_auc"]["unlearned"].value
+    expected = membership_inference_auc(losses["retain"], losses["unseen"])
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert found > 0.5
+    shared = report_of({"unlearner": model}, groups=GROUPS, groups_unseen=np.arange(100) // 4)
+    assert "names people" in shared.not_measured["two_sided_pvalue"]
+
+
+def test_a_class_is_forgotten():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(300, 4)).astype(np.float32)
+    labels = np.array(["a", "b", "c"])[np.argmax(rows[:, :3], axis=1)]
+    known, forget = np.arange(300) < 200, labels[:200] == "b"
+    net = make_net(max_epochs=10)
+    X_train, y_train = rows[known], labels[known]
+    model = Retrain(net, random_state=0).fit(X_train, y_train, forget=forget)
+
+    def report(unseen, **params):
+        return unlearning_report(
+            model,
+            X_train,
+            y_train,
+            forget=forget,
+            X_unseen=rows[unseen],
+            y_unseen=labels[unseen],
+            n_resamples=9,
+            **params,
+        )
+
+    with pytest.warns(UserWarning, match=r"all rows of the classes b: .* NoMUS does not apply"):
+        found = report(~known)
+    of_class = ~known & (labels == "b")
+    right = model.predict(rows[~known]) == labels[~known]
+    kept = found.metrics["utility_of_kept_classes"]["unlearned"].value
+    assert kept == pytest.approx(right[labels[~known] != "b"].mean())
+    assert found.metrics["utility_of_forgotten_classes"]["unlearned"].value < 0.2
+    losses = [
+        attack_signal(
+            labels[rows_], model.predict_proba(rows[rows_]), signal="loss", labels=model.classes_
+        )
+        for rows_ in (np.flatnonzero(known)[forget], of_class)
+    ]
+    auc = found.metrics["class_attack_auc"]["unlearned"].value
+    assert auc == pytest.approx(membership_inference_auc(*losses), abs=1e-3)
+    assert abs(auc - 0.5) < 0.2 < abs(found.metrics["loss_attack_auc"]["unlearned"].value - 0.5)
+    assert not {"nomus", "forgetting_score"} & found.metrics.keys()
+    assert "mixes them" in found.not_measured["nomus"]
+    assert found.criteria[0]["metric"] == "class_attack_auc"
+    assert "loss_attack_auc" not in [each["metric"] for each in found.criteria]
+    valid(found)
+    with pytest.warns(UserWarning, match="classes b"):
+        others = report(~known & (labels != "b"))
+    assert "no rows of the forgotten" in others.not_measured["class_attack_auc"]
+    assert "no rows of the forgotten" in others.criteria[0]["why"]
