@@ -10,7 +10,14 @@ from skunlearn._engine.files import nan_to_none
 from skunlearn.evaluation._criteria import verdict_line
 from skunlearn.evaluation._figures import SIGNALS
 
-_WORDS = {"auc": "AUC", "cka": "CKA", "js": "JS", "nomus": "NoMUS", "tpr": "TPR"}
+_WORDS = {
+    "auc": "AUC",
+    "cka": "CKA",
+    "js": "JS",
+    "nomus": "NoMUS",
+    "pvalue": "p-value",
+    "tpr": "TPR",
+}
 
 #: Of report.schema.json; goes up when something in it changes its meaning.
 SCHEMA_VERSION = 1

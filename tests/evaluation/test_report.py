@@ -488,7 +488,9 @@ def test_table_is_a_frame_or_a_list(report, monkeypatch):
     assert (one.value, one.low, one.high) == report.metrics["nomus"]["original"]
     assert len(frame) == sum(map(len, report.metrics.values()))
     monkeypatch.setitem(sys.modules, "pandas", None)
-    assert pd.DataFrame(report.table).equals(frame)
+    rows = report.table
+    monkeypatch.undo()
+    assert pd.DataFrame(rows).equals(frame)
 
 
 def test_repr_has_a_line_for_each_figure_and_a_column_for_each_network(report):
