@@ -456,7 +456,8 @@ def _without_classes(metrics, names, codes_unseen, gone):
         f"unseen rows{others} may find the class, not what is remembered. Read class_attack_auc, "
         "utility_of_kept_classes and utility_of_forgotten_classes; NoMUS does not apply."
     )
-    reason = f"does not apply where classes are forgotten ({listed}): it mixes them with the others"
+    # Without the names of the classes, which may be people's.
+    reason = "does not apply where a class is forgotten: it mixes the classes kept and forgotten"
     reasons = {name: reason for name in ("nomus", "forgetting_score") if metrics.pop(name, None)}
     if "class_attack_auc" not in metrics:
         reasons["class_attack_auc"] = "X_unseen has no rows of the forgotten classes"
