@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from skunlearn._engine.chain import sync_folder
 from skunlearn._engine.files import nan_to_none, write
@@ -36,7 +37,8 @@ UNLEARNED = (
 
 #: What an entry says of the unlearned network; the report has all of it.
 NOTED = ("utility", "retain_accuracy", "forget_accuracy", "loss_attack_auc", "js_distance")
-NOTED += ("relative_js_distance",)
+NOTED += ("relative_js_distance", "change_attack_auc", "class_attack_auc")
+NOTED += ("utility_of_kept_classes", "utility_of_forgotten_classes")
 
 
 class RequestRun:
@@ -66,6 +68,7 @@ class RequestRun:
         self.X_val, self.y_val, self.groups = others
         self.request, self.on_return = request, on_return
         self.report = {"key": self.key, **report}
+        self._check_fitted()
         inspect.signature(unlearning_report).bind(unlearner, self.X, forget=forget, **report)
         given_labels("y_unseen", report["X_unseen"], report["y_unseen"])
         self.mask = check_forget(forget, len(given_labels("y", self.X, self.y)), self.X)
@@ -164,6 +167,11 @@ class RequestRun:
         return report
 
     # -- checks ------------------------------------------------------------------------------------
+
+    def _check_fitted(self):
+        """A trained network in a FrozenEstimator need not have been fitted by the unlearner."""
+        if not isinstance(innermost(self.unlearner).estimator, FrozenEstimator):
+            check_is_fitted(self.unlearner)
 
     def _check_same_rows(self, digests):
         """A request that is gone on with has at least the rows that it began with."""

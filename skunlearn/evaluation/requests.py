@@ -148,6 +148,11 @@ class RequestLog:
         self._key_path = None if isinstance(key, bytes) or key is None else Path(key).absolute()
         lines, rest = ChainedFile(self.path, None).read()
         exists = bool(lines or rest)
+        first, start = [*lines, rest][0], b'{"entry": '
+        if exists and first[: len(start)] != start[: len(first)]:
+            raise ValueError(f"path must be a log of requests, or a new file; got {self.path}.")
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"path must be in a folder that is there; got {self.path}.")
         if key is None and not exists:
             raise ValueError(f"key must be given to begin a log; got None, and {self.path} is new.")
         destroyed = any(entry["event"] == "key destroyed" for entry in self._entries())

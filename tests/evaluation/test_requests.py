@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import date, datetime, timedelta, timezone
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -386,6 +388,8 @@ def test_bad_arguments_are_refused_before_anything_happens(log, unlearner):
             ask(log, unlearner, [3], params.pop("request", "a"), **params)
     with pytest.raises(TypeError, match="n_resample"):
         ask(log, unlearner, [3, 4], "a", n_resample=3)
+    with pytest.raises(NotFittedError):
+        ask(log, FineTune(make_net(), random_state=0), [3, 4], "a")
     with pytest.raises(ValueError, match="unlearner must be an unlearner, or a pipeline"):
         ask(log, DecisionTreeClassifier().fit(X, Y), [3, 4], "a")
     assert equal(before, weights(unlearner))
@@ -739,6 +743,81 @@ def test_bad_keys_are_refused(tmp_path, key, message):
     with pytest.raises(ValueError, match=message):
         RequestLog(tmp_path / "log.jsonl", key=key)
     assert not (tmp_path / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("content", [b"a model, pickled", b"one\ntwo\n", b'{"a": 1}\n'])
+def test_a_file_that_is_no_log_is_left_alone(tmp_path, content):
+    path = tmp_path / "model.pickle"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"path must be a log of requests, or a new file; got .*"):
+        RequestLog(path, key=KEY)
+    assert path.read_bytes() == content
+    assert [each.name for each in tmp_path.iterdir()] == ["model.pickle"]
+
+
+def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"in a folder that is there; got .*nowhere"):
+        RequestLog(tmp_path / "nowhere" / "log.jsonl", key=KEY)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_first_entry_that_was_interrupted_is_begun_again(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"entry": 1, "time": "2026')
+    with pytest.warns(UserWarning, match="26 bytes of an entry whose writing was interrupted"):
+        log = RequestLog(path, key=KEY)
+    log.receive("a")
+    log.verify()
+    assert RequestLog(path, key=KEY).records[0]["request"] == "a"
+
+
+PEER = """
+import pickle, sys, time
+from pathlib import Path
+from tests.evaluation.test_requests import KEY, RequestLog, ask
+folder = Path(sys.argv[1])
+
+def save(unlearner):
+    (folder / "busy").touch()
+    while not (folder / "go on").exists():
+        time.sleep(0.01)
+
+log = RequestLog(folder / "requests.jsonl", key=KEY)
+ask(log, pickle.loads((folder / "model").read_bytes()), [3, 7], "first", save=save)
+"""
+
+
+def test_a_second_process_is_told_that_the_first_is_at_work(log, unlearner, tmp_path):
+    (tmp_path / "model").write_bytes(pickle.dumps(unlearner))
+    peer = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", PEER, tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    try:
+        while not (tmp_path / "busy").exists():
+            assert peer.poll() is None
+            time.sleep(0.05)
+        with pytest.raises(RuntimeError, match="'second' has to wait"):
+            ask(log, unlearner, [20, 21], "second")
+        log.receive("third")
+        assert [r["state"] for r in RequestLog(log.path, key=KEY).records] == [
+            "unfinished",
+            "received",
+        ]
+        (tmp_path / "go on").touch()
+        assert peer.wait(120) == 0
+    finally:
+        peer.kill()
+    log.verify()
+    assert [(r["request"], r["state"]) for r in log.records] == [
+        ("first", "done"),
+        ("third", "received"),
+    ]
+    # This one has the network from before the first request, and is told so.
+    left = ~marked(3, 7)
+    with pytest.warns(UserWarning, match="does not have the weights that the log has noted last"):
+        ask(log, unlearner, np.arange(118) < 2, "second", rows=X[left], labels=Y[left])
 
 
 def test_unknown_limits_are_refused(tmp_path):
