@@ -5,6 +5,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -93,3 +94,37 @@ def test_attacks_in_prose_are_those_of_the_tables():
     aucs = {(row["method"], float(row["cap"])): short(row["u_lira_auc"]) for row in rows_of(name)}
     for method in ("Distill", "FineTune", "L1Sparse", "SCRUB", "DLFD", "BadTeacher"):
         assert f"{method} {aucs[method, 0.05]} {aucs[method, 0.1]}" in page
+    dial = rows_of("dial-speeches-long")
+    for epochs in ("3", "6", "12"):
+        row = {
+            row["noise"]: short(row["u_lira_auc"])
+            for row in dial
+            if (row["part"], row["method"], row["epochs"]) == ("attack", "Distill", epochs)
+        }
+        cells = " ".join(row[noise] for noise in ("1", "0.9", "0.8", "0.7", "0.5", "0.3"))
+        assert f"{epochs} epochs {cells}" in page
+    found = {
+        method: short(
+            np.mean(
+                [
+                    float(row["relative_js_distance"])
+                    for row in dial
+                    if (row["method"], row["epochs"]) == (method, "6")
+                    and row["noise"] in ("1", "")
+                    and row["part"] != "attack"
+                ]
+            )
+        )
+        for method in (
+            "label smoothing",
+            "Retrain (shortened)",
+            "another row",
+            "retrained teacher",
+            "Distill",
+        )
+    }
+    assert f"a distance of {found['Distill']}" in page
+    assert f"({found['label smoothing']} at 6 epochs" in page
+    assert f"from plain labels {found['Retrain (shortened)']})" in page
+    assert f"of the same class ({found['another row']})" in page
+    assert f"from a retrained network ({found['retrained teacher']})" in page
