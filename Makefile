@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DOCUMENTED = $(wildcard skunlearn/*.py skunlearn/*/*.py skunlearn/*/*/*.py)
 
-.PHONY: demo test test-slow test-oldest test-newest test-portable coverage lint format bench benchmark attacks questions benchmark-smoke docs clean
+.PHONY: demo test test-site test-slow test-oldest test-newest test-portable coverage lint format bench benchmark attacks questions benchmark-smoke docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -90,6 +90,11 @@ $(VENV)/installed-docs: $(VENV)/installed
 docs: $(VENV)/installed-docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
+
+# In a browser: what is copied runs; search, dark mode, phones, accessibility. Chromium is the system's.
+test-site: docs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,docs,browser]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/site $(ARGS)
 
 DOMAINS ?= speeches speeches-long faces faces-long ecg ecg-long identities digits
 LONG ?= speeches-long faces-long ecg-long

@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import runpy
+import sys
 import zlib
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from sphinx.util.nodes import get_node_source
 import skunlearn
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE))  # where the gallery finds its order
 os.environ["TQDM_DISABLE"] = "1"  # progress bars are nothing to print
 
 project = "skunlearn"
@@ -65,6 +67,8 @@ html_theme_options = {
     "navigation_with_keys": False,
     "header_links_before_dropdown": 9,
     "logo": {"text": "skunlearn"},
+    "collapse_navigation": True,
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["versions", "theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -121,7 +125,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"^_tables\.py$",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skunlearn",),
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery.ByNeed",
     "write_computation_times": False,
     "min_reported_time": 1,
     "parallel": 2,

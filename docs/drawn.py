@@ -98,24 +98,29 @@ SHORT = {
 # By length of training: the case, what to start with, and its row in the tables: method and cap.
 CASES = {
     "long": [
-        ("", "the original, unchanged", "Original", 0.1),
-        ("training again is affordable", ":class:`~skunlearn.Retrain`", "Retrain", 0.1),
-        ("a tenth of it is", "`Retrain` with a tenth of the epochs", "Retrain (shortened)", 0.1),
-        ("a twentieth is", ":class:`~skunlearn.Distill`", "Distill", 0.05),
-        ("", "`Retrain` with as many epochs", "Retrain (shortened)", 0.05),
-        ("3 % is", ":class:`~skunlearn.EUk`", "EUk", 0.03),
-        ("", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.03),
-        ("", "`Retrain`, its rate tuned", "Retrain (tuned, short)", 0.03),
+        ("you do nothing", "the original", "Original", 0.1),
+        ("you can train again", ":class:`~skunlearn.Retrain`", "Retrain", 0.1),
+        (
+            "you can spend a tenth",
+            "`Retrain` with a tenth of the epochs",
+            "Retrain (shortened)",
+            0.1,
+        ),
+        ("you can spend a twentieth", ":class:`~skunlearn.Distill`", "Distill", 0.05),
+        ("you can spend a twentieth", "`Retrain` with as many epochs", "Retrain (shortened)", 0.05),
+        ("you can spend 3 %", ":class:`~skunlearn.EUk`", "EUk", 0.03),
+        ("you can spend 3 %", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.03),
+        ("you can spend 3 %", "`Retrain`, its rate tuned", "Retrain (tuned, short)", 0.03),
         ("the retained rows are gone", ":class:`~skunlearn.NegGrad`", "NegGrad", 0.1),
     ],
     "short": [
-        ("", "the original, unchanged", "Original", 0.3),
-        ("training again is affordable", ":class:`~skunlearn.Retrain`", "Retrain", 0.3),
-        ("half of it is", "`Retrain` with half of the epochs", "Retrain (shortened)", 1.0),
-        ("a third is", ":class:`~skunlearn.FineTune` at a high `lr`", "FineTune", 0.3),
-        ("", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.3),
-        ("", ":class:`~skunlearn.BadTeacher`", "BadTeacher", 0.3),
-        ("", ":class:`~skunlearn.RandomLabel`", "RandomLabel", 0.3),
+        ("you do nothing", "the original", "Original", 0.3),
+        ("you can train again", ":class:`~skunlearn.Retrain`", "Retrain", 0.3),
+        ("you can spend half", "`Retrain` with half of the epochs", "Retrain (shortened)", 1.0),
+        ("you can spend a third", ":class:`~skunlearn.FineTune` at a high `lr`", "FineTune", 0.3),
+        ("you can spend a third", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.3),
+        ("you can spend a third", ":class:`~skunlearn.BadTeacher`", "BadTeacher", 0.3),
+        ("you can spend a third", ":class:`~skunlearn.RandomLabel`", "RandomLabel", 0.3),
         ("the retained rows are gone", ":class:`~skunlearn.NegGrad`", "NegGrad", 0.3),
     ],
 }
@@ -154,13 +159,13 @@ def count_passed(found, domains, method, cap):
 def choosing_table(name, domains):
     """Return the table of a length of training: a case a row, a data set a column."""
     found = summaries(domains)
-    header = ["your case", "start with", "cost", *domains.values(), "passes"]
+    header = ["your case", "start with", "passes", "cost", *domains.values()]
     lines = [header]
     for case, start, method, cap in CASES[name]:
         rows = [found.get((domain, method, cap)) for domain in domains]
         here = [row for row in rows if row]
         if not here:
-            cells = ["", *["not measured yet"] + [""] * (len(domains) - 1), ""]
+            cells = ["not measured yet", "", *["–"] * len(domains)]
             lines.append([case, start, *cells])
             continue
         costs = [float(row["cost"]) for row in here]
@@ -177,7 +182,8 @@ def choosing_table(name, domains):
         count = ""
         if method not in ("Original", "Retrain"):
             count = "{} of {}".format(*count_passed(found, domains, method, cap))
-        lines.append([case, start, "100 %" if method == "Retrain" else cost, *cells, count])
+        cost = "100 %" if method == "Retrain" else cost
+        lines.append([case, start, count, cost, *cells])
     text = [".. list-table::", "   :header-rows: 1", "   :class: numbers", ""]
     for cells in lines:
         text += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(cells)]

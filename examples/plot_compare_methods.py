@@ -21,7 +21,7 @@ from skunlearn.model_selection import forget_split
 # The data
 # --------
 # Drawn faces of 120 people, whose age is to be told, in four classes; a tenth of the labels is
-# wrong. Sixteen people ask for their pictures to be forgotten. The people that the figures are
+# wrong. Sixteen people ask for their pictures to be forgotten. The people that the numbers are
 # reported on (*unseen*), and those that methods may use (*val*), are others again.
 
 faces = make_identity_images(

@@ -8,7 +8,7 @@ added where words have become vectors, at the output of the network's embedding.
 
 The texts are on every machine that can run this: docstrings of NumPy, SciPy and scikit-learn. The
 network tells which of the three a docstring is from. The authors of some modules withdraw theirs.
-Other versions of the three have other docstrings, and give other figures than those below.
+Other versions of the three have other docstrings, and give other numbers than those below.
 """
 
 import ast

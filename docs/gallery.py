@@ -1,0 +1,24 @@
+"""The order of the examples on the site: what a reader needs first comes first."""
+
+from pathlib import Path
+
+ORDER = (
+    *("forget_digits", "pretrained_network", "forget_a_face", "forget_a_speaker"),
+    *("text_embedding", "compare_methods", "grid_search", "watch_forgetting"),
+    *("correlation_collapse", "custom_unlearner"),
+)
+
+
+class ByNeed:
+    """A key that sorts files by `ORDER`, and others, as the pages of the study, by name after it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, name):
+        """Return the place of a file."""
+        name = Path(name).stem.removeprefix("plot_")
+        return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+    def __repr__(self):
+        return f"<{type(self).__name__}>"
