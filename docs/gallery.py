@@ -4,13 +4,13 @@ from pathlib import Path
 
 ORDER = (
     *("forget_digits", "pretrained_network", "forget_a_face", "forget_a_speaker"),
-    *("text_embedding", "compare_methods", "grid_search", "watch_forgetting"),
+    *("twenty_requests", "text_embedding", "compare_methods", "grid_search", "watch_forgetting"),
     *("correlation_collapse", "custom_unlearner"),
 )
 
 
 class ByNeed:
-    """A key that sorts files by `ORDER`, and others, as the pages of the study, by name after it."""
+    """A key that sorts files by `ORDER`; others, as the study's pages, follow by name."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -28,7 +28,7 @@ faces = make_identity_images(
     120, 8, image_size=16, n_channels=1, n_classes=4, label_noise=0.1, random_state=0
 )
 split = forget_split(faces.identity, forget_size=16, val_size=16, test_size=48, random_state=0)
-X = (4 * (faces.data - 0.5)).reshape(len(faces.data), -1)
+X = (2 * (faces.data - 0.5)).reshape(len(faces.data), -1)
 y = faces.target
 for name, rows in {"retain": split.retain, **split._asdict()}.items():
     print(f"{name:7} {rows.sum():4} pictures of {len(np.unique(faces.identity[rows])):3} people")

@@ -162,13 +162,17 @@ models["Retrain"] = retrain.fit(X[rows], y[rows], forget=forget)
 # place:
 
 print(f"{'accuracy':18}{'retained':>10}{'unseen':>8}{'poison: wrong label':>22}{'right label':>13}")
-kept = rows[~forget]
+kept, repeated = rows[~forget], {}
 for name, network in models.items():
     figures = [
         network.score(X[some], labels[some])
         for some, labels in [(kept, y), (test, y), (poison, y), (poison, truth)]
     ]
+    repeated[name] = figures[2]
     print("{:18}{:10.2f}{:8.2f}{:22.2f}{:13.2f}".format(name, *figures))
+
+assert min(repeated["Original"], repeated["DLFD"], repeated["FineTune, alike"]) > 0.75
+assert max(repeated[name] for name in ("Retrain", "DLFD, stronger", "EUk", "RandomLabel")) < 0.5
 
 # %%
 # Ten of the poisoned pictures, and what each network says of them: orange is the wrong label that

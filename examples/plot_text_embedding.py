@@ -158,9 +158,9 @@ for name, model in models.items():
     print("{:18}{:8.2f}{:8.2f}{:8.2f}{:22.2f}".format(name, *figures, distance))
 
 # %%
-# To tell packages apart by their first words is hard, and the network has learnt the docstrings by
-# heart: it knows those that it was trained on, and not many more than half of those from modules it
-# has not seen. As it comes, DLFD changes little. Faster, it forgets a part, and comes near the
+# To tell packages apart by their first words is hard, and the network has memorised the docstrings:
+# it knows those that it was trained on, and not many more than half of those from modules it has
+# not seen. As it comes, DLFD changes little. Faster, it forgets a part, and comes near the
 # retrained network by the distance, less so by the accuracy on the rows to forget. Most of that
 # comes from training on at such a rate: the control gets nearly as far. The perturbation adds a
 # little here; how much it adds elsewhere, such a control has to tell.
