@@ -49,6 +49,7 @@ html_baseurl = os.environ.get("SITE_URL", "")
 html_static_path = ["_static", "generated/drawn"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["custom.css"]
+html_js_files = ["site.js"]
 html_context = {
     "default_mode": "auto",
     "versions": json.loads((HERE / "versions.json").read_text(encoding="utf-8")),

@@ -93,8 +93,9 @@ except AssertionError as error:
 #
 # The comparison
 # --------------
-# Data and network are those of :ref:`sphx_glr_auto_examples_plot_compare_methods.py`: drawn faces,
-# whose age is to be told, and sixteen people to be forgotten. How far are weights to be shrunk? At
+# The faces and the network are those of
+# :ref:`sphx_glr_auto_examples_plot_compare_methods.py`: drawn faces, whose age is to be told, and
+# sixteen people to be forgotten. How far are weights to be shrunk? At
 # 1, and without noise, the method is fine-tuning; at 0 it is a short training from scratch.
 
 faces = make_identity_images(

@@ -224,6 +224,7 @@ ax.set_yticks(range(len(models)), models)
 ax.set_xticks(range(10), [f"“{digit}”" for digit in range(10)])
 ax.tick_params(length=0)
 ax.spines[:].set_visible(False)
+# sphinx_gallery_thumbnail_number = 3
 ax.set_title("Share of the forgotten speaker’s takes that are understood")
 plt.show()
 
