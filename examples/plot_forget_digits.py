@@ -133,8 +133,8 @@ bar.close()
 # NoMUS joins it with utility. With 90 rows to forget, differences of the forgetting score below
 # about 0.04 are noise, so the retrained network's own is not 0 either.
 
-columns = ("utility", "retain", "forget", "MIA", "forgetting", "NoMUS", "seconds", "times faster")
-print(f"{'':26}" + "".join(f"{column:>13}" for column in columns))
+columns = ("utility", "retain", "forget", "MIA", "forgetting", "NoMUS", "seconds", "speed-up")
+print(f"{'':26}" + "".join(f"{column:>11}" for column in columns))
 losses = {}
 for name, model in models.items():
     losses[name] = [
@@ -151,9 +151,9 @@ for name, model in models.items():
         forgetting,
         nomus_score(utility, forgetting),
     ]
-    line = f"{name:26}" + "".join(f"{figure:13.3f}" for figure in figures)
+    line = f"{name:26}" + "".join(f"{figure:11.3f}" for figure in figures)
     if name in seconds:
-        line += f"{seconds[name]:13.2f}{seconds['Retrain'] / seconds[name]:13.1f}"
+        line += f"{seconds[name]:11.2f}{seconds['Retrain'] / seconds[name]:11.1f}"
     print(line)
 
 # %%

@@ -341,6 +341,7 @@ class UnlearningCurveDisplay:
         check_matplotlib_support(f"{type(self).__name__}.plot")
         from matplotlib.colors import to_rgb
         from matplotlib.lines import Line2D
+        from matplotlib.ticker import MaxNLocator
 
         (ax,), _ = panels(ax, (1, 1), (5.2, 3.2))
         self.lines_, self.bands_, self.references_ = {}, {}, {}
@@ -380,6 +381,8 @@ class UnlearningCurveDisplay:
                 zorder=1,
             )
         ax.set(xlabel=self.x_name, ylabel=self.y_name)
+        if all((np.mod(x, 1) == 0).all() for x, _ in self.curves.values()):  # epochs
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.spines[["top", "right"]].set_visible(False)
         ends = {
             name: (line.get_ydata()[-1], line.get_color())

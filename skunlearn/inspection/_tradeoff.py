@@ -352,6 +352,8 @@ class TradeoffDisplay:
         if self.x_name == "forgetting_score":
             left, right = ax.get_xlim()
             ax.set_xlim(max(left, right), min(left, right, 0))
+            low, high = sorted(ax.get_xlim())
+            ax.set_xticks([tick for tick in ax.get_xticks() if max(low, 0) <= tick <= high])
             if self.y_name == "utility":
                 covered = self._draw_iso_lines(ax)
         here, bars = np.column_stack([self.x, self.y]), []

@@ -33,6 +33,17 @@ def test_values_of_epochs():
     assert display.labels_ == []
 
 
+@pytest.mark.parametrize(("x", "whole"), [([1, 2, 3], True), ([0.25, 0.5, 0.75], False)])
+def test_epochs_have_ticks_at_whole_numbers(x, whole):
+    display = UnlearningCurveDisplay.from_predictions(
+        x, {"score": [0.3, 0.2, 0.1]}, x_name="epoch", y_name="score"
+    )
+    low, high = display.ax_.get_xlim()
+    ticks = [tick for tick in display.ax_.get_xticks() if low <= tick <= high]
+    assert len(ticks) > 1
+    assert (np.mod(ticks, 1) == 0).all() == whole
+
+
 def test_values_of_batches_are_counted_over_epochs_and_may_be_missing():
     history = make_history([0.0, 0.0], batches=[0.4, None, 0.2])
     display = UnlearningCurveDisplay.from_history(history, "forgetting_score")

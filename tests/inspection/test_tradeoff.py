@@ -44,6 +44,13 @@ def test_rows_of_a_method_are_its_seeds(make):
     assert vertical[:, 1] == pytest.approx([0.65 - deviation, 0.65 + deviation])
 
 
+def test_a_forgetting_score_has_no_ticks_below_its_least_value():
+    ax = TradeoffDisplay.from_predictions(TABLE).ax_
+    assert min(ax.get_xlim()) < 0  # the points at 0 are whole
+    assert min(ax.get_xticks()) >= 0
+    assert len(ax.get_xticks()) > 2
+
+
 @pytest.mark.parametrize("make_state", [lambda: None, lambda: np.random.RandomState(0)])
 def test_all_networks_are_attacked_with_the_same_splits(make_state):
     X, y = load_iris(return_X_y=True)
