@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import rel_entr
 from sklearn.model_selection import StratifiedShuffleSplit
 
@@ -127,3 +128,32 @@ def jensen_shannon_divergences(multilabel, **two):
     # Not scipy's jensenshannon, whose root is NaN where rounding leaves less than 0.
     nats = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / 2
     return np.clip(nats / math.log(2), 0, 1)
+
+
+def relative_mmd(ours, first, second, people):
+    """Squared MMD of two samples less that of the first and a third, and its jackknife error.
+
+    The samples are of the same rows; `people` are codes of whose they are, from 0.
+    """
+    n, n_people = len(ours), people.max() + 1
+    pairs = np.concatenate([ours, first, second])
+    squared = cdist(pairs, pairs, "sqeuclidean")
+    width = np.median(squared[np.triu_indices(len(pairs), 1)])
+    kernel = np.exp(-squared / (2 * (width or 1.0)))
+
+    def between(a, b):
+        return kernel[a * n : (a + 1) * n, b * n : (b + 1) * n]
+
+    # What the network has in common with itself is in both discrepancies, and cancels.
+    away, near = (
+        between(other, other) - between(0, other) - between(0, other).T for other in (2, 1)
+    )
+    by_people = np.zeros((n_people, n_people))
+    np.add.at(by_people, (people[:, None], people[None, :]), away - near)
+    np.fill_diagonal(by_people, 0)
+    sizes = np.bincount(people)
+    total, n_pairs = by_people.sum(), n**2 - (sizes**2).sum()
+    statistic = total / n_pairs
+    without = (total - 2 * by_people.sum(axis=1)) / (n_pairs - 2 * sizes * (n - sizes))
+    error = np.sqrt((n_people - 1) / n_people * ((without - without.mean()) ** 2).sum())
+    return float(statistic), float(error)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
 from scipy.stats import rankdata, t
 from sklearn.utils import check_random_state
 
 from skunlearn._engine.intervals import FEWEST, people
+from skunlearn._engine.statistics import relative_mmd
 from skunlearn._engine.validation import (
     check_groups,
     check_number,
@@ -260,26 +260,7 @@ def relative_mmd_test(
     if n_people < FEWEST:
         who = "rows" if groups is None else "people"
         raise ValueError(f"y_proba must have at least {FEWEST} {who}; got {n_people}.")
-    pairs = np.concatenate([ours, retrained, original])
-    squared = cdist(pairs, pairs, "sqeuclidean")
-    width = np.median(squared[np.triu_indices(len(pairs), 1)])
-    kernel = np.exp(-squared / (2 * (width or 1.0)))
-
-    def between(a, b):
-        return kernel[a * n : (a + 1) * n, b * n : (b + 1) * n]
-
-    # What the network has in common with itself is in both discrepancies, and cancels.
-    away, near = (
-        between(other, other) - between(0, other) - between(0, other).T for other in (2, 1)
-    )
-    by_people = np.zeros((n_people, n_people))
-    np.add.at(by_people, (codes[:, None], codes[None, :]), away - near)
-    np.fill_diagonal(by_people, 0)
-    sizes = np.bincount(codes)
-    total, n_pairs = by_people.sum(), n**2 - (sizes**2).sum()
-    statistic = total / n_pairs
-    without = (total - 2 * by_people.sum(axis=1)) / (n_pairs - 2 * sizes * (n - sizes))
-    error = np.sqrt((n_people - 1) / n_people * ((without - without.mean()) ** 2).sum())
+    statistic, error = relative_mmd(ours, retrained, original, codes)
     # Equal up to rounding, they are equally far.
     ratio = abs(statistic) / max(error, 1e-300) if abs(statistic) > 1e-12 else 0.0
     pvalue = 2 * t.sf(ratio, n_people - 1)
