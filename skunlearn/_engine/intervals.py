@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # Of fewer, all are on the same side of their median more often than once in 20.
 FEWEST = 6
 
+# Of fewer, a bootstrap of losses does not know how great they may be.
+FEWEST_LOSSES = 20
+
 
 class _Bounds(NamedTuple):
     value: float
@@ -370,12 +373,16 @@ def of_overshoot(forget, unseen, level, n_resamples, rng, groups_forget=None, gr
     )
     difference = mine - others
     value = float(np.maximum(difference, 0) @ share)
-    if min(n_mine, n_others) < FEWEST:
-        return absent(value, few((n_mine, n_others), groups_forget))
+    n_people = min(n_mine, n_others)
+    if n_people < FEWEST_LOSSES:
+        why = f"an interval takes {FEWEST_LOSSES} of each"
+        return absent(value, few((n_mine, n_others), groups_forget, why))
     excess = [
         np.maximum(draw_mine() - draw_others() - difference, 0) @ share for _ in range(n_resamples)
     ]
-    low = max(value - float(np.quantile(excess, (1 + level) / 2)), 0.0)
+    # Resamples of few rows differ by less than the rows do from all others.
+    margin = (1 + 2 / math.sqrt(n_people)) * float(np.quantile(excess, (1 + level) / 2))
+    low = max(value - margin, 0.0)
     method = "bootstrap of quantile functions; no upper bound, since losses have none"
     return Interval(value, low, math.inf, method)
 

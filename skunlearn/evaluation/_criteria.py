@@ -103,6 +103,7 @@ NEEDED = {
     "scatter_ratio": "original",
     "cka_ratio": "original",
     "relative_js_distance": "reference_2",
+    "mmd_difference": "original and reference",
     "_difference": "reference",
     "js_distance": "reference",
     "gap": "reference",

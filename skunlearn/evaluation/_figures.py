@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
@@ -25,6 +25,7 @@ from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.statistics import (
     SMALLEST_FLOOR,
     jensen_shannon_divergences,
+    relative_mmd,
     repeated_attack,
     times_guessed,
 )
@@ -53,6 +54,8 @@ PARTS = "from the bounds of its parts"
 
 #: The signals by which people are attacked as well, of whose rows there are groups.
 OF_PEOPLE = ("loss", "calibrated", "change")
+
+MMD_ROWS = 1000  # forget rows, at most, of which all pairs are compared
 
 FEATURE_ROWS = 2000  # unseen rows, at most, whose features are read
 
@@ -210,6 +213,24 @@ class Measure:
         of_class = np.isin(subject.codes["forget"], classes)
         losses = subject.losses_of("forget")[of_class], subject.losses_of("unseen")[forgotten]
         return metrics | self._attack("class", subject, losses, (of_class, forgotten))
+
+    def nearer(self, subject, first, original):
+        """Whether the answers for forget rows are nearer to the retrained network's."""
+        groups = subject.groups["forget"]
+        codes, n_people = people(groups, len(subject.codes["forget"]))
+        rows = np.arange(len(codes))
+        if len(rows) > MMD_ROWS:
+            rows = np.sort(check_random_state(self.seed).permutation(rows)[:MMD_ROWS])
+            codes = np.unique(codes[rows], return_inverse=True)[1]
+            n_people = codes.max() + 1
+        if n_people < FEWEST:
+            what = "row" if groups is None else "group"
+            reason = f"{n_people} forget {what}{'s' * (n_people != 1)}: it takes {FEWEST}"
+            return {"mmd_difference": absent(math.nan, reason)}
+        probas = (each.proba["forget"][rows] for each in (subject, first, original))
+        value, error = relative_mmd(*probas, codes)
+        half = t.ppf((1 + self.level) / 2, n_people - 1) * error
+        return {"mmd_difference": Interval(value, value - half, value + half, "jackknife")}
 
     def differences(self, subject, first):
         """By how much the accuracies are above those of the first retrained network."""

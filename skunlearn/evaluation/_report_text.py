@@ -70,6 +70,7 @@ MEANINGS = {
     "agreement": "share of forget rows predicted as by retrained; greater is better",
     "js_distance": "distance of predictions on forget rows to retrained; smaller is better",
     "js_distance_to_original": "the same to the original; ideal as retrained",
+    "mmd_difference": "MMD² to original less that to retrained; above 0 if nearer to retrained",
     "relative_js_distance": "that distance over the one between two retrainings; ideal 1",
     "linear_cka": "alignment of features and labels of unseen rows; ideal as retrained",
     "linear_probe": "accuracy of a linear classifier on these features; ideal as retrained",

@@ -565,6 +565,8 @@ def _measured(measure, subjects, features, rows, gone):
             metrics[name] |= measure.differences(subject, first)
         if original is not None and subject is not original:
             metrics[name] |= measure.change(subject, original)
+            if first is not None and subject is not first:
+                metrics[name] |= measure.nearer(subject, first, original)
     # Which is 1 whatever the two are.
     metrics.get("retrained_2", {}).pop("relative_js_distance", None)
     if features:

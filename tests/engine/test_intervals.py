@@ -83,7 +83,7 @@ def test_overshoot_has_the_value_of_the_metric_and_no_upper_bound():
     few = of_overshoot(forget[:5], unseen, 0.95, 200, np.random.RandomState(0))
     assert few.value == pytest.approx(overshoot(forget[:5], unseen))
     assert np.isnan(few.low)
-    assert few.reason == "5 forget rows and 100 unseen rows: an interval takes 6 of each"
+    assert few.reason == "5 forget rows and 100 unseen rows: an interval takes 20 of each"
 
 
 def test_ratio_of_many_rows_has_the_delta_methods_error():

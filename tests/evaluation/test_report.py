@@ -30,7 +30,13 @@ from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.evaluation._description import described, digests_of
 from skunlearn.evaluation._report_text import facts
 from skunlearn.features import FeatureExtractor
-from skunlearn.metrics import correlation_collapse, get_scorer, linear_cka, overshoot
+from skunlearn.metrics import (
+    correlation_collapse,
+    get_scorer,
+    linear_cka,
+    overshoot,
+    relative_mmd_test,
+)
 from tests.networks import make_net
 
 N_TRAIN = 160
@@ -228,6 +234,18 @@ def test_intervals_of_closeness_are_like_those_of_resampled_rows(report, models,
     _, found_low, found_high = report.metrics["tug_of_war"]["original"]
     assert found_low == pytest.approx(np.prod(1 - high), abs=0.06)
     assert found_high == pytest.approx(np.prod(1 - low), abs=0.06)
+
+
+def test_nearer_to_the_retrained_or_to_the_original(report, models, data):
+    X, _, _, _, forget = data
+    found = report.metrics["mmd_difference"]
+    assert found.keys() == {"unlearned", "retrained_2"}
+    probas = [models[name].predict_proba(X[forget]) for name in ("retrained", "original")]
+    for name, interval in found.items():
+        expected = relative_mmd_test(models[name].predict_proba(X[forget]), *probas)
+        assert interval.value == pytest.approx(expected.statistic, rel=1e-3)
+        assert (interval.low > 0 or interval.high < 0) == (expected.pvalue < 0.05)
+    assert found["retrained_2"].value > 0
 
 
 def test_every_figure_lies_in_its_interval(report):
