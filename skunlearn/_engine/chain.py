@@ -37,6 +37,9 @@ class ChainedFile:
     def __init__(self, path, key):
         self.path, self.key = path, key
 
+    def __getstate__(self):
+        return {"path": self.path, "key": None}  # a key must not get into pickles and copies
+
     def read(self):
         """The lines as bytes, and what an interrupted write has left after the last of them."""
         try:
@@ -45,39 +48,57 @@ class ChainedFile:
             return [], b""
         return lines, rest
 
-    def entries(self):
-        """The lines as dicts; what cannot be read as one is left out."""
-        found = (_parsed(line) for line in self.read()[0])
-        return [entry for entry in found if entry is not None]
+    def entries(self, lines=None):
+        """The lines as dicts, up to one that is not as it was written, and what is wrong with it.
 
-    def fault(self, lines=None):
-        """What is wrong with the first line that is not as it was written, or None."""
+        Returns
+        -------
+        entries : list of dict
+            All that come before it.
+        fault : str or None
+            What is wrong with the first that is not as it was written.
+        """
         lines = self.read()[0] if lines is None else lines
-        previous = None
+        found, previous = [], None
         for number, line in enumerate(lines, 1):
-            entry, where = _parsed(line), f"entry {number} of {self.path}"
+            entry, where = parsed(line), f"entry {number} of {self.path}"
             if entry is None or not self._is_ours(line):
-                return f"{where} is not as it was written"
+                return found, f"{where} is not as it was written"
             if entry.get("previous") != previous or entry.get("entry") != number:
-                return f"{where} does not follow the one before it, which was changed or removed"
+                why = "does not follow the one before it, which was changed or removed"
+                return found, f"{where} {why}"
             previous = keyed_digest(None, line)
-        return None
+            found.append(entry)
+        return found, None
 
-    def append(self, event, **content):
+    def append(self, event, check=None, **content):
         """Append an entry, which is on disk as a whole when this returns, or not at all.
+
+        Parameters
+        ----------
+        event : str
+            Its kind.
+        check : callable or None
+            Called with the entries so far while no other process can append; it may raise.
+        **content
+            What else the entry says.
 
         Returns
         -------
         entry : dict
             What was written.
         """
-        with self.appending():
+        with self.locked():
+            self._repair()
             lines, _ = self.read()
-            if fault := self.fault(lines):
+            entries, fault = self.entries(lines)
+            if fault:
                 raise ValueError(
                     f"{fault}; nothing was appended. Keep the file as it is for an examination, "
                     "and restore it from a backup or begin another."
                 )
+            if check is not None:
+                check(entries)
             entry = {
                 "entry": len(lines) + 1,
                 "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -90,18 +111,26 @@ class ChainedFile:
             self._write(body + b', "digest": "' + digest + b'"}\n')
         return entry
 
-    @contextlib.contextmanager
-    def appending(self):
-        """Keep other processes from appending; finish or set aside what one of them left."""
-        with lock_of(self.path, ".lock", WAIT):
-            yield self._repair()
+    def locked(self):
+        """Keep other processes from appending."""
+        return lock_of(self.path, ".lock", WAIT)
+
+    def repair(self):
+        """Finish what a killed process left of a line, or set it aside.
+
+        Returns
+        -------
+        n_bytes : int
+            How many bytes were set aside; none of a file whose lines are not as they were written.
+        """
+        with self.locked():
+            return self._repair()
 
     def _repair(self):
-        """Finish the last line, or set it aside; return the number of bytes that were set aside."""
         lines, rest = self.read()
-        if not rest:
+        if not rest or self.entries(lines)[1]:
             return 0
-        if _parsed(rest) is not None and self._is_ours(rest):  # but for the end of the line
+        if self.entries([*lines, rest])[1] is None:  # but for the end of the line
             self._write(b"\n")
             return 0
         aside = self.path.with_name(f"{self.path.name}.interrupted")
@@ -142,7 +171,8 @@ class ChainedFile:
 _TAIL_LENGTH = len(b', "digest": "') + 64 + len(b'"}')
 
 
-def _parsed(line):
+def parsed(line):
+    """A line as a dict, whether or not it is as it was written; None if it is no entry at all."""
     try:
         entry = json.loads(line)
     except ValueError:

@@ -1,5 +1,6 @@
 """Long runs: results that are on disk as soon as they are there, behind a progress bar."""
 
+import errno
 import hashlib
 import json
 import math
@@ -20,6 +21,25 @@ def write(path, content):
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_new(path, content, mode=0o666):
+    """Write bytes to a new file, as a whole or not at all; FileExistsError if it is there."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)  # which never replaces, as os.replace does
+        except OSError:
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            os.replace(temporary, path)  # the file system has no links
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_row(path):

@@ -247,7 +247,9 @@ def each_row(data):
     from skorch.helper import SliceDataset  # which imports much that is not needed before
 
     if issparse(data):
-        data = data.sorted_indices()
+        data = data.tocsr(copy=True)
+        data.sum_duplicates()  # which sorts the columns of a row as well
+        data.eliminate_zeros()
         for low, high in zip(data.indptr, data.indptr[1:]):
             yield data.indices[low:high], data.data[low:high]
     elif isinstance(data, Mapping):
@@ -265,7 +267,8 @@ def each_row(data):
 def canonical_bytes(value, dtype=np.float64):
     """Bytes of a row or label: equal for float32 and float64, for arrays, tensors and lists.
 
-    A `dtype` of float32 rounds numbers to what float32 can hold.
+    A `dtype` of float32 rounds numbers to what float32 can hold. Integers that float64 cannot hold
+    are followed by what it rounds off.
     """
     if isinstance(value, Mapping):
         value = [part for key in sorted(value, key=str) for part in (str(key), value[key])]
@@ -282,8 +285,20 @@ def canonical_bytes(value, dtype=np.float64):
     # + 0.0: there is a negative zero.
     if is_number:
         with np.errstate(over="ignore"):  # of float32, beyond which there is infinity
-            array = array.astype(dtype, copy=False)
-        content = (array.astype(np.float64) + 0.0).tobytes()
+            numbers = array.astype(dtype, copy=False)
+        numbers = numbers.astype(np.float64) + 0.0
+        content = numbers.tobytes()
+        if dtype is np.float64 and _is_beyond_float64(array):
+            pairs = zip(array.ravel().tolist(), numbers.ravel().tolist())
+            rest = np.array([float(exact - int(held)) for exact, held in pairs])
+            content += rest.tobytes() if rest.any() else b""
     else:
         content = str(value).encode()
     return f"{array.shape} {is_number} {len(content)}\n".encode() + content
+
+
+def _is_beyond_float64(array):
+    """Whether there are integers so large that float64 may not hold them."""
+    if array.dtype.kind not in "iu" or array.itemsize < 8 or not array.size:
+        return False
+    return int(array.max()) > 2**53 or int(array.min()) < -(2**53)

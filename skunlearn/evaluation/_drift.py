@@ -28,17 +28,19 @@ def drift_of(entries, n_forgotten, n_measured, metrics, cost):
     start = len(events) - events[::-1].index("retrained") if "retrained" in events else 0
     done = [entry for entry in entries[start:] if entry["event"] == "done"]
     utility = metrics["utility"]
-    before = utility["original"].value if "original" in utility else None
-    if done and done[0]["drift"]["utility_at_first"] is not None:
-        before = done[0]["drift"]["utility_at_first"]
+    # The first that is known: an original may have been left out.
+    before = [entry["drift"]["utility_at_first"] for entry in done]
+    before.append(utility["original"].value if "original" in utility else None)
     costs = [cost, *(entry["cost"] for entry in done)]
+    known = [cost for cost in costs if cost is not None]
     return {
         "requests": len(done) + 1,
         "forgotten_rows": n_forgotten,
         "measured_rows": n_measured,
-        "utility_at_first": before,
+        "utility_at_first": next((value for value in before if value is not None), None),
         "utility": list(utility["unlearned"]),
-        "cost": None if None in costs else sum(costs),
+        "cost": sum(known) if known else None,
+        "unknown_costs": len(costs) - len(known),
     }
 
 
@@ -55,7 +57,8 @@ def due_reasons(drift, limits):
         )
     limit = limits.get("cost")
     if limit is not None and drift["cost"] is not None and drift["cost"] > limit:
-        reasons.append(f"requests have cost {drift['cost']:.2f} times a retraining")
+        more = f", and {n} have a cost that is not known" if (n := drift["unknown_costs"]) else ""
+        reasons.append(f"requests have cost {drift['cost']:.2f} times a retraining{more}")
     return reasons
 
 

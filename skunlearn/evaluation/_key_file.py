@@ -4,15 +4,12 @@ import os
 import secrets
 
 from skunlearn._engine.chain import sync_folder
+from skunlearn._engine.files import write_new
 
 
 def create_key(path):
     """Write 32 random bytes, as hexadecimal digits, to a file that only its owner may read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(path, secrets.token_hex(32).encode(), 0o600)
     sync_folder(path.parent)
 
 

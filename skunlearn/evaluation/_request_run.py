@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skunlearn._engine.chain import sync_folder
-from skunlearn._engine.files import nan_to_none, write
+from skunlearn._engine.files import nan_to_none, write_new
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import check_forget, given_labels, unwrapped, warn
@@ -77,29 +77,40 @@ class RequestRun:
 
     def begin(self, received):
         """Check the rows, and note that the request began."""
-        self.entries = self.log._file.entries()
+        self.entries = self.log._entries_with_key()
         row = requests_of(self.entries).get(self.request)
         if row is not None and row["state"] not in OPEN:
             raise ValueError(
                 f"request must be new or open; got {self.request!r}, which is {row['state']} since "
                 f"{row['done']}. Give another request of the same person another name."
             )
+        if row is not None and received not in (None, row["received"]):
+            raise ValueError(
+                f"received must be left out for a request that is in the log; got {received}, and "
+                f"{self.request!r} was received on {row['received']}. Close it, and make another "
+                "one, if that day is wrong."
+            )
         digests, forgotten = row_digests(self.key, self.X), Forgotten(self.entries)
+        # What another run of this request has forgotten is no row of an earlier request.
+        earlier = Forgotten(self.entries, without=self.request)
         self._check_same_rows(digests)
-        content = described_rows(digests, self.mask, forgotten)
+        content = described_rows(digests, self.mask, earlier)
         self._check_returns(digests, forgotten)
+        self._check_held_out({"request": self.request, **content})
         self._warn_of_rows(digests, content["equal_rows_retained"])
-        again = forgotten.count_marked(digests, self.mask)
-        self.n_forgotten = len(forgotten) + len(content["rows"])
+        again = earlier.count_marked(digests, self.mask)
+        self.n_forgotten = len(earlier) + len(content["rows"])
         self.n_measured = len(content["rows"]) + again
-        known = self._check_network(again == len(forgotten))
-        self.report.setdefault("original", self._copied())
+        known = self._check_network(again == len(earlier))
+        if "original" not in self.report:
+            self.report["original"] = self._copied()
         self.log._written(lambda: self.log.reports.mkdir(exist_ok=True), UNTOUCHED)
         self.began = self.log._append(
             "began",
             state=UNTOUCHED,
+            check=self._check_unchanged,
             request=self.request,
-            received=received or (day_of(None) if row is None else None),
+            received=day_of(None) if row is None and received is None else received,
             method=qualified_name(type(innermost(self.unlearner))),
             marked_again=again,
             known_network=known,
@@ -122,10 +133,8 @@ class RequestRun:
             except BaseException as error:
                 self._tell_failure("saving", error)
                 raise
-        self.log._append(
+        self._note(
             "unlearned",
-            state=UNLEARNED,
-            request=self.request,
             saved=save is not None,
             network=fingerprint(self.key, self.unlearner),
             cost=self.cost,
@@ -149,12 +158,11 @@ class RequestRun:
         drift = drift_of(self.entries, self.n_forgotten, self.n_measured, report.metrics, self.cost)
         due = due_reasons(drift, self.log.retrain_after)
         path = self.log._written(lambda: self._filed(report), UNLEARNED)
-        self.log._append(
+        self._note(
             "done",
-            state=UNLEARNED,
-            request=self.request,
             report=path.relative_to(self.log.path.parent).as_posix(),
             report_digest=self.log._digest_of_file(path),
+            page_digest=self.log._digest_of_file(path.with_suffix(".html")),
             cost=self.cost,
             seconds=self.seconds,
             metrics=metrics,
@@ -173,9 +181,24 @@ class RequestRun:
         if not isinstance(innermost(self.unlearner).estimator, FrozenEstimator):
             check_is_fitted(self.unlearner)
 
+    def _check_unchanged(self, entries):
+        """What was checked still holds when the request is noted as begun."""
+        more = entries[len(self.entries) :]
+        if any(e["event"] != "received" or e["request"] == self.request for e in more):
+            raise ValueError(
+                f"{self.log.path} was changed by another process while the rows were compared with "
+                f"it. {UNTOUCHED} Call unlearn again."
+            )
+        for path in self._paths(len(entries) + 1):
+            if path.exists():
+                raise ValueError(
+                    f"{path} must not be there yet, and is not overwritten: it is the report of "
+                    f"another log. {UNTOUCHED} Begin this log under another name."
+                )
+
     def _check_same_rows(self, digests):
         """A request that is gone on with has at least the rows that it began with."""
-        marked = {digest for i in np.flatnonzero(self.mask) for digest in digests[i]}
+        marked = {digest for i in np.flatnonzero(self.mask) for digest in digests[i][:2]}
         began = [
             entry
             for entry in self.entries
@@ -191,18 +214,22 @@ class RequestRun:
 
     def _check_returns(self, digests, forgotten):
         """Refuse rows that come back, or warn of them, or mark them."""
-        held_out = {"X_val": self.X_val, "X_unseen": self.report["X_unseen"]}
-        for name, rows in held_out.items():
-            if rows is not None:
-                theirs = row_digests(self.key, unwrapped(rows))
-                found = forgotten.returned(theirs, np.zeros(len(theirs), bool))
-                self._refuse_or_warn(name, found)
         found = forgotten.returned(digests, self.mask)
         if self.on_return == "mark":
             self.mask = self.mask.copy()
             self.mask[[i for i, _ in found]] = True
         else:
             self._refuse_or_warn("X", found)
+
+    def _check_held_out(self, began):
+        """Refuse held-out rows that were forgotten, or are about to be, or warn of them."""
+        forgotten = Forgotten(self.entries)
+        forgotten.add(began)
+        for name, rows in {"X_val": self.X_val, "X_unseen": self.report["X_unseen"]}.items():
+            if rows is not None:
+                theirs = row_digests(self.key, unwrapped(rows))
+                found = forgotten.returned(theirs, np.zeros(len(theirs), bool))
+                self._refuse_or_warn(name, found)
 
     def _refuse_or_warn(self, name, found):
         if self.on_return == "warn" and found:
@@ -268,15 +295,26 @@ class RequestRun:
 
     def _filed(self, report):
         """Write the report; its name is the number of the entry that began the request."""
-        path = self.log.reports / f"{self.began['entry']:04d}.json"
-        write(path.with_suffix(".html"), report.to_html().encode())
-        write(path, report.to_json().encode())
+        path, page = self._paths(self.began["entry"])
+        write_new(page, report.to_html().encode())
+        write_new(path, report.to_json().encode())
         sync_folder(path.parent)
         return path
 
+    def _paths(self, number):
+        """The files of a report, as data and as a page."""
+        return [self.log.reports / f"{number:04d}.{kind}" for kind in ("json", "html")]
+
+    def _note(self, event, **content):
+        """Note what was done after the network has unlearned; an error says that it has."""
+        try:
+            self.log._append(event, state=UNLEARNED, request=self.request, **content)
+        except ValueError as error:
+            raise ValueError(f"{error} {UNLEARNED}") from error
+
     def _note_failure(self, during, error):
         """Note the kind of an error; its message may tell of rows."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # the error itself is what is raised
             self.log._append(
                 "failed",
                 state="",

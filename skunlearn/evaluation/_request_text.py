@@ -2,6 +2,7 @@
 
 import html
 from datetime import datetime, timezone
+from urllib.parse import quote
 
 from skunlearn.evaluation._report_page import page
 
@@ -26,7 +27,7 @@ def log_as_html(name, records, open_requests, verified, fault, has_key):
         Whether the key is there, without which entries are not verified.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    lines = "".join(_row("td", _cells(record)) for record in records)
+    lines = "".join(_row("td", _cells(record), record["report"]) for record in records)
     body = (
         f"<h1>Requests to forget: {html.escape(name)}</h1>"
         f"<p>{len(records)} requests, {len(open_requests)} of them open; as of {now}.</p>"
@@ -82,12 +83,15 @@ def _drift(records):
     before = drift["utility_at_first"]
     facts = [
         f"{drift['requests']} requests since the last training",
-        f"utility {drift['utility'][0]:.3f}" + (f", {before:.3f} before" if before else ""),
+        f"utility {drift['utility'][0]:.3f}, "
+        + ("not known before" if before is None else f"{before:.3f} before"),
         f"{drift['measured_rows']} of {drift['forgotten_rows']} forgotten rows were there to be "
         "measured",
     ]
     if drift["cost"] is not None:
         facts.append(f"cost {drift['cost']:.2f} of a retraining")
+    if drift["unknown_costs"]:
+        facts.append(f"the cost of {drift['unknown_costs']} of them is not known")
     due = "; ".join(last["retraining_due"] or [])
     due = f"<p><strong>A retraining is due:</strong> {html.escape(due)}.</p>" if due else ""
     return f"<h2>Drift</h2><p>{html.escape('; '.join(facts))}.</p>{due}"
@@ -103,7 +107,7 @@ def _cells(record):
     yield None if record["cost"] is None else f"{record['cost']:.2f}"
     criteria = record["criteria"]
     yield criteria and f"{criteria['met']} / {criteria['not met']} / {criteria['cannot be told']}"
-    yield record["report"] or record["reason"]
+    yield None if record["report"] else record["reason"]
 
 
 def _shown(interval):
@@ -114,12 +118,10 @@ def _shown(interval):
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _row(tag, cells):
-    return f"<tr>{''.join(f'<{tag}>{_content(cell)}</{tag}>' for cell in cells)}</tr>"
-
-
-def _content(cell):
-    text = "" if cell is None else html.escape(str(cell))
-    if text.endswith(".json") and "-reports/" in text:
-        return f'<a href="{text[:-5]}.html">{text.rsplit("/", 1)[-1][:-5]}</a>'
-    return text
+def _row(tag, cells, report=None):
+    shown = ["" if cell is None else html.escape(str(cell)) for cell in cells]
+    if report:
+        link = quote(f"{report.removesuffix('.json')}.html")
+        name = html.escape(report.rsplit("/", 1)[-1].removesuffix(".json"))
+        shown[-1] = f'<a href="./{link}">{name}</a>'
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in shown)}</tr>"

@@ -25,14 +25,16 @@ COLUMNS += TAKEN
 
 def requests_of(entries, today=None):
     """A dict for each request, by its name, in the order in which they came."""
-    found = {}
+    found, unlearned = {}, set()
     for entry in entries:
         if "request" not in entry:
             continue
+        if entry["event"] == "unlearned":
+            unlearned.add(entry["request"])
         row = found.setdefault(
             entry["request"], dict.fromkeys(COLUMNS) | {"request": entry["request"]}
         )
-        _follow(row, entry)
+        _follow(row, entry, entry["request"] in unlearned)
     today = today or datetime.now(timezone.utc).date()
     for row in found.values():
         received = date.fromisoformat(row["received"])
@@ -42,12 +44,29 @@ def requests_of(entries, today=None):
     return found
 
 
-def _follow(row, entry):
+def open_requests_of(rows):
+    """The requests that are not done, the one that is due first before the others."""
+    today = datetime.now(timezone.utc).date().isoformat()
+    found = [
+        {name: row[name] for name in ("request", "state", "received", "due", "days")}
+        | {"overdue": row["due"] < today}
+        for row in rows
+        if row["state"] in OPEN
+    ]
+    return sorted(found, key=lambda row: row["due"])
+
+
+def is_destroyed(entry):
+    """Whether an entry says that the key was destroyed."""
+    return entry is not None and entry["event"] == "key destroyed"
+
+
+def _follow(row, entry, is_unlearned):
     event = entry["event"]
     if event == "closed":
         row["state"] = "done" if entry["forgotten"] else "closed"
-    elif event != "failed" or row["state"] != "not measured":
-        row["state"] = STATES[event]
+    else:
+        row["state"] = STATES["unlearned" if event == "failed" and is_unlearned else event]
     row["received"] = entry.get("received") or row["received"] or entry["time"][:10]
     if event == "began":
         row["began"], row["rows"] = entry["time"], entry["n_rows"]
@@ -56,10 +75,22 @@ def _follow(row, entry):
     row |= {name: entry[name] for name in ("marked_again", *TAKEN) if name in entry}
 
 
-def forgotten_requests(entries):
-    """The names of the requests whose rows are forgotten."""
-    forgotten = ("done", "not measured")
-    return {name for name, row in requests_of(entries).items() if row["state"] in forgotten}
+def forgotten_rows(entries):
+    """The entries whose rows are forgotten: those that began, and then were unlearned.
+
+    One that was, and is made again, stays so, whatever becomes of the second run.
+    """
+    began, forgotten = {}, []
+    for entry in entries:
+        event, request = entry["event"], entry.get("request")
+        if event == "began":
+            began.setdefault(request, []).append(entry)
+        elif event in ("unlearned", "done") or (event == "closed" and entry["forgotten"]):
+            forgotten += began.pop(request, [])
+        elif event == "closed":
+            began.pop(request, None)
+            forgotten = [each for each in forgotten if each["request"] != request]
+    return forgotten
 
 
 def month_after(day):

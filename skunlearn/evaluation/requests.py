@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skunlearn._engine.chain import ChainedFile, keyed_digest, lock_of
+from skunlearn._engine.chain import ChainedFile, keyed_digest, lock_of, parsed
 from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import check_forget, warn
 from skunlearn.base import BaseUnlearner
@@ -20,7 +20,14 @@ from skunlearn.evaluation._key_file import create_key, destroy
 from skunlearn.evaluation._request_run import UNTOUCHED, RequestRun
 from skunlearn.evaluation._request_text import log_as_html
 from skunlearn.evaluation._returns import Forgotten, raise_returned, row_digests
-from skunlearn.evaluation._states import COLUMNS, OPEN, day_of, requests_of
+from skunlearn.evaluation._states import (
+    COLUMNS,
+    OPEN,
+    day_of,
+    is_destroyed,
+    open_requests_of,
+    requests_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +51,7 @@ class RequestLog:
     ----------
     path : str or path
         The file. It is begun where there is none. Reports go into a folder beside it, which has its
-        name with ``-reports`` for the suffix.
+        name with ``-reports`` for the suffix, or with ``-2-reports`` where another log has that.
     key : bytes, str, path or None
         The secret key of all digests: at least 16 bytes, or the file that holds it, which is made
         along with the log. Keep it apart from the log and its backups. None opens a log to read.
@@ -138,7 +145,6 @@ class RequestLog:
         retrain_after: Mapping[str, float] | None = None,
     ) -> None:
         self.path = Path(path).absolute()
-        self.reports = self.path.with_name(f"{self.path.stem}-reports")
         self.retrain_after = dict(RETRAIN_AFTER if retrain_after is None else retrain_after)
         if unknown := self.retrain_after.keys() - RETRAIN_AFTER.keys():
             raise ValueError(
@@ -147,31 +153,55 @@ class RequestLog:
             )
         self._key_path = None if isinstance(key, bytes) or key is None else Path(key).absolute()
         lines, rest = ChainedFile(self.path, None).read()
-        exists = bool(lines or rest)
         first, start = [*lines, rest][0], b'{"entry": '
-        if exists and first[: len(start)] != start[: len(first)]:
+        if first[: len(start)] != start[: len(first)]:
             raise ValueError(f"path must be a log of requests, or a new file; got {self.path}.")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"path must be in a folder that is there; got {self.path}.")
-        if key is None and not exists:
-            raise ValueError(f"key must be given to begin a log; got None, and {self.path} is new.")
-        destroyed = any(entry["event"] == "key destroyed" for entry in self._entries())
-        self._file = ChainedFile(self.path, self._read_key(key, exists, destroyed))
-        if not exists:
-            self._append("log begun", state="Nothing was written.", versions=versions())
-        elif self._file.key is not None:
+        if key is None and not lines:
+            raise ValueError(
+                f"key must be given to begin a log; got None, and {self.path} has no entries."
+            )
+        destroyed = any(is_destroyed(parsed(line)) for line in lines)
+        self._file = ChainedFile(self.path, self._read_key(key, bool(lines), destroyed))
+        if lines and self._file.key is not None:
             self._check_key(lines)
             if destroyed:
                 self._refuse_destroyed(lines)
         if rest:
             self._repair(rest)
-        self._tell_unfinished()
+        if not self._file.read()[0]:
+            self._begin()
+        entries, _ = self._file.entries()
+        name = entries[0].get("reports") if entries else None
+        self.reports = self.path.with_name(name or f"{self.path.stem}-reports")
+        self._tell_unfinished(entries)
 
     # -- opening -----------------------------------------------------------------------------------
 
+    def _begin(self):
+        """Write the first entry, with a folder that no other log has."""
+        self._append(
+            "log begun",
+            state="Nothing was written.",
+            versions=versions(),
+            reports=self._written(self._new_folder, "Nothing was written."),
+        )
+
+    def _new_folder(self):
+        """The name of a folder that was not there, so that no report of another log is in it."""
+        numbers = count(2)
+        folder = self.path.with_name(f"{self.path.stem}-reports")
+        while True:
+            try:
+                folder.mkdir()
+                return folder.name
+            except FileExistsError:
+                folder = self.path.with_name(f"{self.path.stem}-{next(numbers)}-reports")
+
     def _refuse_destroyed(self, lines):
         """Refuse the key of a log that says that it was destroyed; destroy it if that is true."""
-        if fault := self._file.fault(lines):
+        if fault := self._file.entries(lines)[1]:
             raise ValueError(
                 f"{fault}. The log says that its key was destroyed, which is not verified: nothing "
                 "was destroyed. Keep the file as it is for an examination, and restore it from a "
@@ -197,17 +227,19 @@ class RequestLog:
                         f"key must be the file of the key that {self.path} was begun with; got "
                         f"{str(key)!r}, which is not there. key=None opens the log to read."
                     )
-                create_key(self._key_path)
+                with contextlib.suppress(FileExistsError):  # another process was faster
+                    create_key(self._key_path)
             key = self._key_path.read_bytes().strip()
         if key is not None and len(key) < 16:
+            where = f" in {self._key_path}" if self._key_path is not None else ""
             raise ValueError(
-                f"key must have at least 16 bytes, or its digests can be guessed; got {len(key)}. "
-                "secrets.token_bytes(32) makes one."
+                "key must have at least 16 bytes, or its digests can be guessed; got "
+                f"{len(key)}{where}. secrets.token_bytes(32) makes one."
             )
         return key
 
     def _check_key(self, lines):
-        if lines and self._file.fault(lines[:1]):
+        if self._file.entries(lines[:1])[1]:
             raise ValueError(
                 f"key must be the one that {self.path} was begun with; got another, or the first "
                 "line of the file has been changed."
@@ -215,37 +247,47 @@ class RequestLog:
 
     def _repair(self, rest):
         """Set aside what an interrupted write has left, and tell of it."""
-        n_bytes = len(rest)
+        n_bytes, done = len(rest), "They are left where they are"
         if self._file.key is not None:
-            with contextlib.suppress(OSError), self._file.appending() as n_bytes:
-                pass  # in a folder that nothing can be written to, it is left where it is
+            with contextlib.suppress(OSError):  # nothing can be written to the folder
+                n_bytes = self._file.repair()
+                done = f"They are set aside in {self.path.name}.interrupted"
         if n_bytes:
             warn(
                 f"{self.path} ends in {n_bytes} bytes of an entry whose writing was interrupted. "
-                f"They are set aside in {self.path.name}.interrupted; all entries before are there."
+                f"{done}; all entries before are there."
             )
 
-    def _tell_unfinished(self):
+    def _tell_unfinished(self, entries):
         names = [
-            row["request"] for row in self.records if row["state"] in ("unfinished", "not measured")
+            name
+            for name, row in requests_of(entries).items()
+            if row["state"] in ("unfinished", "not measured")
         ]
-        if names and not self._is_running():
+        if names and not self._is_in_use():
             warn(
                 f"{self.path} has requests that began and were not done: {names}. Load the network "
                 "that was saved last and call unlearn again for each, or close it."
             )
 
-    def _is_running(self):
-        """Whether another process is unlearning at the moment."""
+    def _is_in_use(self):
+        """Whether another process is unlearning, for which it must not be in the way."""
         if self._file.key is None:
             return False
+        try:
+            with self._file.locked():
+                return self._is_running()
+        except TimeoutError:
+            return True
+        except OSError:  # nothing can be written there, so nobody unlearns
+            return False
+
+    def _is_running(self):
         try:
             with lock_of(self.path, ".run.lock", 0):
                 return False
         except TimeoutError:
             return True
-        except OSError:  # nothing can be written there, so nobody unlearns
-            return False
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -256,7 +298,8 @@ class RequestLog:
         It has the name of the request and its `state`: ``"received"``, ``"unfinished"`` (it began,
         and was killed or is under way), ``"failed"``, ``"not measured"`` (unlearned, without a
         report), ``"done"``, or ``"closed"`` for what was not unlearned. `due` is a month after
-        `received`, and `days` the age of an open request, or how long another took.
+        `received`, and `days` the age of an open request, or how long another took. A ValueError
+        names an entry that is not as it was written, as far as that can be told without the key.
         """
         return list(requests_of(self._entries()).values())
 
@@ -283,14 +326,7 @@ class RequestLog:
             Of each ``request``, ``state``, ``received``, ``due``, ``days`` since it was received,
             and whether it is ``overdue``.
         """
-        today = datetime.now(timezone.utc).date().isoformat()
-        rows = [
-            {name: row[name] for name in ("request", "state", "received", "due", "days")}
-            | {"overdue": row["due"] < today}
-            for row in self.records
-            if row["state"] in OPEN
-        ]
-        return sorted(rows, key=lambda row: row["due"])
+        return open_requests_of(self.records)
 
     def verify(self, *, noted: str | None = None) -> str:
         """Check that no entry, and no report, was changed or removed.
@@ -311,7 +347,8 @@ class RequestLog:
             If something is not as it was written; it says what.
         """
         lines, _ = self._file.read()
-        fault = self._file.fault(lines) or self._report_fault()
+        entries, fault = self._verified(lines)
+        fault = fault or self._report_fault(entries)
         digests = [keyed_digest(None, line) for line in lines]
         if not fault and noted is not None and noted not in digests:
             fault = f"{self.path} has no entry with the digest that was noted, {noted}"
@@ -319,19 +356,25 @@ class RequestLog:
             raise ValueError(f"{fault}.")
         return digests[-1]
 
-    def _report_fault(self):
+    def _report_fault(self, entries):
         """What is wrong with the first report that is not as it was written, or None."""
-        entries = self._entries()
-        known = {entry["report"]: entry["report_digest"] for entry in entries if "report" in entry}
-        for name, digest in known.items():
-            path = self.path.parent / name
-            if not path.exists():
-                return f"the report {path} is missing"
-            if self._file.key is not None and digest != self._digest_of_file(path):
-                return f"the report {path} is not as it was written"
+        for entry in entries:
+            if "report" not in entry:
+                continue
+            path = self.path.parent / entry["report"]
+            digests = {
+                path: entry["report_digest"],
+                path.with_suffix(".html"): entry["page_digest"],
+            }
+            for path, digest in digests.items():
+                if not path.exists():
+                    return f"the report {path} is missing"
+                if self._file.key is not None and digest != self._digest_of_file(path):
+                    return f"the report {path} is not as it was written"
         began = {entry["entry"] for entry in entries if entry["event"] == "began"}
-        for path in sorted(self.reports.glob("[0-9]*.json")):
-            if int(path.stem) not in began:
+        for path in sorted(self.reports.glob("*")):
+            numbered = path.suffix in (".json", ".html") and path.stem.isdecimal()
+            if numbered and int(path.stem) not in began:
                 return f"the report {path} is of an entry that is missing"
         return None
 
@@ -350,9 +393,11 @@ class RequestLog:
             verified, fault = self.verify(), None
         except ValueError as error:
             verified, fault = None, str(error)
-        return log_as_html(
-            self.path.name, self.records, self.open_requests(), verified, fault, self._file.key
-        )
+        entries, cut = self._verified()
+        if cut:
+            fault = f"{fault} What follows is what the entries before it say."
+        rows, has_key = list(requests_of(entries).values()), self._file.key is not None
+        return log_as_html(self.path.name, rows, open_requests_of(rows), verified, fault, has_key)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -372,11 +417,17 @@ class RequestLog:
             If the log has the request already, or the day is in the future.
         """
         self._check_request(request)
-        if request in requests_of(self._entries()):
-            raise ValueError(f"request must be new to the log; got {request!r}, which is in it.")
+
+        def check(entries):
+            if request in requests_of(entries):
+                raise ValueError(
+                    f"request must be new to the log; got {request!r}, which is in it."
+                )
+
         self._append(
             "received",
             state="The request is not noted.",
+            check=check,
             request=request,
             received=day_of(received),
         )
@@ -397,22 +448,32 @@ class RequestLog:
         ------
         ValueError
             If the log has no such open request.
+        RuntimeError
+            If it is being unlearned at the moment.
         """
         if not isinstance(forgotten, bool):
             raise ValueError(f"forgotten must be True or False; got {forgotten!r}.")
         self._check_request(request)
-        row = requests_of(self._entries()).get(request)
-        if row is None or row["state"] not in OPEN:
-            state = "is not in the log" if row is None else f"is {row['state']}"
-            raise ValueError(f"request must be an open one; got {request!r}, which {state}.")
-        if forgotten and row["began"] is None:
-            raise ValueError(
-                f"forgotten must be False for a request that never began; got True for {request!r},"
-                " whose rows the log does not know."
-            )
+
+        def check(entries):
+            row = requests_of(entries).get(request)
+            if row is None or row["state"] not in OPEN:
+                state = "is not in the log" if row is None else f"is {row['state']}"
+                raise ValueError(f"request must be an open one; got {request!r}, which {state}.")
+            if forgotten and row["began"] is None:
+                raise ValueError(
+                    "forgotten must be False for a request that never began; got True for "
+                    f"{request!r}, whose rows the log does not know."
+                )
+            began = [entry["request"] for entry in entries if entry["event"] == "began"]
+            is_last = began[-1:] == [request] and row["state"] != "failed"
+            if is_last and self._is_running():
+                raise RuntimeError(f"request {request!r} is being unlearned, and cannot be closed.")
+
         self._append(
             "closed",
             state="The request is still open.",
+            check=check,
             request=request,
             forgotten=forgotten,
             reason=str(reason),
@@ -432,15 +493,24 @@ class RequestLog:
         ------
         ValueError
             If a forgotten row is among them.
+        RuntimeError
+            If another process is unlearning.
         """
         check_is_fitted(unlearner)
-        self._require_key()
-        raise_returned("X", self.returned(X))
-        self._append(
-            "retrained",
-            state="The retraining is not noted.",
-            network=fingerprint(self._file.key, unlearner),
-        )
+        digests = row_digests(self._require_key(), X)
+        state = "The retraining is not noted."
+
+        def check(entries):
+            found = Forgotten(entries).returned(digests, np.zeros(len(digests), bool))
+            raise_returned("X", found)
+
+        with self._running(f"the retraining has to wait. {state}", state):
+            self._append(
+                "retrained",
+                state=state,
+                check=check,
+                network=fingerprint(self._file.key, unlearner),
+            )
 
     def returned(self, X: RowsLike, *, forget: MaskLike | None = None) -> list[tuple[int, str]]:
         """Forgotten rows that are in `X` again, unmarked.
@@ -461,7 +531,7 @@ class RequestLog:
         mask = np.zeros(len(digests), bool)
         if forget is not None:
             mask = check_forget(forget, len(digests), X)
-        return Forgotten(self._entries()).returned(digests, mask)
+        return Forgotten(self._entries_with_key()).returned(digests, mask)
 
     def forget_key(self) -> None:
         """Destroy the key, which makes the record anonymous as far as rows are concerned.
@@ -475,6 +545,8 @@ class RequestLog:
         ------
         ValueError
             If the file holds another key by now, which is left as it is.
+        RuntimeError
+            If another process is unlearning.
         """
         key = self._require_key()
         is_there = self._key_path is not None and self._key_path.exists()
@@ -483,9 +555,11 @@ class RequestLog:
                 f"{self._key_path} must hold the key that {self.path} was opened with; it holds "
                 "something else now, and nothing was destroyed. Open the log with its own key."
             )
-        self._append("key destroyed", state="The key is still there.")
-        if is_there:
-            destroy(self._key_path)
+        state = "The key is still there."
+        with self._running(f"its key cannot be destroyed. {state}", state):
+            self._append("key destroyed", state=state)
+            if is_there:
+                destroy(self._key_path)
         self._file.key = None
 
     def unlearn(
@@ -578,15 +652,40 @@ class RequestLog:
         run = RequestRun(
             self, unlearner, (X, y, forget), (X_val, y_val, groups), request, on_return, report
         )
-        with self._running(request):
+        wait = (
+            f"{request!r} has to wait. When it is done, load the network that it has saved, and "
+            "call unlearn again."
+        )
+        with self._running(wait, UNTOUCHED):
             run.begin(None if received is None else day_of(received))
             run.unlearn(save)
             return run.measure()
 
     # -- what a run uses ---------------------------------------------------------------------------
 
+    def _verified(self, lines=None):
+        """The entries up to one that is not as it was written, and what is wrong with it."""
+        entries, fault = self._file.entries(lines)
+        if not entries and fault is None:
+            fault = f"{self.path} has no entries any more"
+        return entries, fault
+
     def _entries(self):
-        return ChainedFile(self.path, None).entries()
+        entries, fault = self._verified()
+        if fault:
+            raise ValueError(
+                f"{fault}. Keep the file as it is for an examination, and restore it from a backup."
+            )
+        return entries
+
+    def _entries_with_key(self):
+        entries = self._entries()
+        self._check_takes_entries(entries)
+        return entries
+
+    def _check_takes_entries(self, entries):
+        if any(map(is_destroyed, entries)):
+            raise self._destroyed()
 
     def _require_key(self):
         if self._file.key is None:
@@ -603,10 +702,22 @@ class RequestLog:
                 "'2026-017' would be."
             )
 
-    def _append(self, event, *, state, **content):
-        """Append an entry; an error says in what `state` it leaves things."""
+    def _append(self, event, *, state, check=None, **content):
+        """Append an entry; an error says in what `state` it leaves things.
+
+        `check` is called with the entries so far, while no other process can append.
+        """
         self._require_key()
-        return self._written(lambda: self._file.append(event, **content), state)
+
+        def check_all(entries):
+            self._check_takes_entries(entries)
+            if bool(entries) == (event == "log begun"):
+                is_ = "was begun by another process" if entries else "has no entries any more"
+                raise ValueError(f"{self.path} {is_}; nothing was appended. Open it again.")
+            if check is not None:
+                check(entries)
+
+        return self._written(lambda: self._file.append(event, check_all, **content), state)
 
     def _written(self, act, state):
         try:
@@ -618,20 +729,19 @@ class RequestLog:
             ) from error
 
     @contextlib.contextmanager
-    def _running(self, request):
-        """Be the only one who unlearns."""
+    def _running(self, wait, state):
+        """Be the only one who unlearns; errors say who has to `wait`, or in what `state` all is."""
         held = contextlib.ExitStack()
 
         def hold():
-            try:
-                held.enter_context(lock_of(self.path, ".run.lock", 0))
-            except TimeoutError as error:
-                raise RuntimeError(
-                    f"another process is unlearning a request of {self.path}: {request!r} has to "
-                    "wait. When it is done, load the network that it has saved, and call unlearn "
-                    "again."
-                ) from error
+            with self._file.locked():  # or one that asks whether somebody unlearns is in the way
+                try:
+                    held.enter_context(lock_of(self.path, ".run.lock", 0))
+                except TimeoutError as error:
+                    raise RuntimeError(
+                        f"another process is unlearning a request of {self.path}: {wait}"
+                    ) from error
 
-        self._written(hold, UNTOUCHED)
+        self._written(hold, state)
         with held:
             yield

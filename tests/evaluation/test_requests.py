@@ -1,7 +1,9 @@
 """The record of requests: what it knows, what it refuses, and that nothing is lost."""
 
+import copy
 import hashlib
 import hmac
+import html
 import json
 import os
 import pickle
@@ -13,6 +15,7 @@ from collections import Counter
 from datetime import date, datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -28,6 +31,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from skunlearn import SISA, FineTune, NegGrad, Retrain
 from skunlearn.evaluation import RequestLog, requests
+from skunlearn.evaluation._request_run import RequestRun
+from skunlearn.evaluation._returns import Forgotten, described_rows, row_digests
 from skunlearn.evaluation._states import month_after
 from tests.networks import make_net
 
@@ -246,6 +251,27 @@ def test_rows_are_known_in_single_and_double_precision(log, unlearner):
     assert log.returned(near) == [(7, "first")]
 
 
+def test_integers_are_told_apart_however_large(log):
+    big = 2**53
+    rows = np.random.default_rng(7).integers(0, 9, size=X.shape)
+    rows[:, 0] += np.arange(120) + big
+    digests = [digest for digest, _, _ in row_digests(KEY, rows)]
+    assert len(set(digests)) == 120
+    forgotten = Forgotten([])
+    forgotten.add({"request": "a", **described_rows(row_digests(KEY, rows), marked(4), forgotten)})
+    for held in (rows, torch.as_tensor(rows), rows.astype(np.uint64), pd.DataFrame(rows)):
+        found = forgotten.returned(row_digests(KEY, held), marked())
+        assert found == [(4, "a")]
+    # In float32, where they are equal, a row may be the forgotten one.
+    found = forgotten.returned(row_digests(KEY, rows[[4]].astype(np.float32)), np.array([False]))
+    assert found == [(0, "a")]
+    # What was forgotten in float32 is known as the integers that it was before.
+    forgotten = Forgotten([])
+    single = row_digests(KEY, rows.astype(np.float32))
+    forgotten.add({"request": "a", **described_rows(single, marked(4), forgotten)})
+    assert (4, "a") in forgotten.returned(row_digests(KEY, rows), marked())
+
+
 def test_other_labels_do_not_hide_a_row(log, unlearner):
     ask(log, unlearner, [3, 7], "first")
     with pytest.raises(ValueError, match="3 and 7 by 'first'"):
@@ -289,6 +315,23 @@ def test_forgotten_rows_are_refused_as_held_out_rows(log, unlearner, name):
     held_out = {name: X[[7, 8]], f"y{name[1:]}": Y[[7, 8]]}
     with pytest.raises(ValueError, match=f"{name} has 1 row that was forgotten: 0 by 'first'"):
         ask(log, unlearner, np.arange(118) < 2, "second", rows=rows, labels=labels, **held_out)
+
+
+@pytest.mark.parametrize("name", ["X_val", "X_unseen"])
+def test_rows_to_forget_are_refused_as_held_out_rows(log, unlearner, name):
+    before, size = weights(unlearner), log.path.stat().st_size
+    held_out = {name: X[[8, 3]], f"y{name[1:]}": Y[[8, 3]]}
+    with pytest.raises(ValueError, match=f"{name} has 1 row that .* forgotten: 1 by 'a'"):
+        ask(log, unlearner, [3, 7], "a", **held_out)
+    assert equal(before, weights(unlearner))
+    assert log.path.stat().st_size == size
+
+
+def test_held_out_rows_may_equal_rows_that_stay(log, unlearner):
+    rows = X.copy()
+    rows[50] = rows[3]
+    with pytest.warns(UserWarning, match="1 of the rows to forget are equal to rows"):
+        ask(log, unlearner, [3], "a", rows=rows, X_val=rows[[50, 60]], y_val=Y[[50, 60]])
 
 
 def test_rows_that_differ_at_each_reading_are_told(tmp_path):
@@ -517,6 +560,332 @@ def test_a_killed_process_loses_nothing(tmp_path, n_kills):
     assert found["kills"] == sum(found["states"].values()) == n_kills
 
 
+# -- what others have written ----------------------------------------------------------------------
+
+
+def fails(*args, **kwargs):
+    raise ValueError("no report")
+
+
+def leave_unmeasured(log, unlearner, numbers, monkeypatch):
+    """A request 'R' that unlearned, and whose report failed."""
+    with monkeypatch.context() as patch:
+        patch.setattr("skunlearn.evaluation._request_run.unlearning_report", fails)
+        with (
+            pytest.warns(UserWarning, match="measuring has failed"),
+            pytest.raises(ValueError, match="no report"),
+        ):
+            ask(log, unlearner, numbers, "R", save=lambda unlearner: None)
+
+
+@pytest.mark.parametrize("ends", ["killed", "fails"])
+def test_a_second_run_that_ends_early_takes_nothing_back(log, unlearner, monkeypatch, ends):
+    leave_unmeasured(log, unlearner, [7], monkeypatch)
+    assert log.returned(X) == [(7, "R")]
+    kind = KeyboardInterrupt if ends == "killed" else RuntimeError
+
+    def end(*args, **kwargs):
+        raise kind
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unlearner, "unlearn", end)
+        if ends == "killed":
+            patch.setattr(RequestRun, "_note_failure", lambda *args: None)
+        with pytest.raises(kind):
+            ask(log, unlearner, [7, 8], "R")
+    assert log.records[0]["state"] == ("unfinished" if ends == "killed" else "not measured")
+    assert log.returned(X) == [(7, "R")]  # row 8 is not forgotten yet
+    with pytest.raises(ValueError, match="7 by 'R'"):
+        ask(log, unlearner, [20], "other")
+    ask(log, unlearner, [7, 8], "R")
+    (record,) = log.records
+    assert (record["rows"], record["marked_again"]) == (2, 0)
+    assert (record["drift"]["forgotten_rows"], record["drift"]["measured_rows"]) == (2, 2)
+    began = [entry for entry in map(json.loads, lines(log)) if entry["event"] == "began"]
+    assert [len(entry["rows"]) for entry in began] == [1, 2, 2]
+    assert log.returned(X) == [(7, "R"), (8, "R")]
+
+
+def test_only_a_request_that_is_closed_as_not_forgotten_gives_its_rows_back(
+    log, unlearner, monkeypatch
+):
+    leave_unmeasured(log, unlearner, [7], monkeypatch)
+    log.close("R", forgotten=False, reason="the network from before was restored")
+    assert log.returned(X) == []
+
+
+@pytest.mark.parametrize("kind", ["json", "html"])
+def test_each_file_of_a_report_has_a_digest(log, unlearner, kind):
+    ask(log, unlearner, [1, 2], "a")
+    path = log.reports / f"0002.{kind}"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"FineTune", b"Retrain"))
+    with pytest.raises(ValueError, match=rf"report .*0002.{kind} is not as it was written"):
+        log.verify()
+    assert "not as it was written" in log.to_html()
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"report .*0002.{kind} is missing"):
+        log.verify()
+    path.write_bytes(content)
+    for name in ("0002 copy.json", "notes.html", "0002.txt"):  # which are no reports of the log
+        (log.reports / name).write_bytes(content)
+    log.verify()
+    (log.reports / f"0009.{kind}").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"report .*0009.{kind} is of an entry that is missing"):
+        log.verify()
+
+
+def test_logs_of_one_name_have_folders_of_their_own(tmp_path, unlearner):
+    log = RequestLog(tmp_path / "requests.jsonl", key=KEY)
+    ask(log, unlearner, [3], "a")
+    filed = (log.reports / "0002.json").read_bytes()
+    log.path.rename(tmp_path / "requests-2026.jsonl")
+    new = RequestLog(tmp_path / "requests.jsonl", key=KEY)
+    same_stem = RequestLog(tmp_path / "requests.log", key=KEY)
+    for each in (new, same_stem):
+        ask(each, unlearner, [3], "b")
+    old = RequestLog(tmp_path / "requests-2026.jsonl", key=KEY)
+    assert [each.reports.name for each in (old, new, same_stem)] == [
+        "requests-reports",
+        "requests-2-reports",
+        "requests-3-reports",
+    ]
+    assert (old.reports / "0002.json").read_bytes() == filed
+    for each in (old, new, same_stem):
+        each.verify()
+        assert RequestLog(each.path, key=KEY).reports == each.reports
+
+
+def test_a_report_is_not_overwritten(log, unlearner):
+    before = weights(unlearner)
+    copy = log.path.with_name("copy.jsonl")
+    copy.write_bytes(log.path.read_bytes())
+    ask(RequestLog(copy, key=KEY), unlearner, [3], "a")
+    after, filed = weights(unlearner), (log.reports / "0002.html").read_bytes()
+    assert not equal(before, after)
+    with pytest.raises(ValueError, match=r"0002.json must not be there yet.* Nothing was unlearn"):
+        ask(log, unlearner, [3], "b")
+    assert equal(after, weights(unlearner))
+    assert (log.reports / "0002.html").read_bytes() == filed
+
+
+def test_a_report_that_appears_meanwhile_is_not_overwritten(log, unlearner):
+    def save(unlearner):
+        (log.reports / "0002.json").write_text("of another log")
+
+    with pytest.raises(FileExistsError, match="The unlearner has unlearned"):
+        ask(log, unlearner, [3], "a", save=save)
+    assert (log.reports / "0002.json").read_text() == "of another log"
+    ask(log, unlearner, [3], "a")
+    assert log.records[0]["report"] == "requests-reports/0004.json"
+
+
+def test_a_damaged_line_is_told_and_not_skipped(log, unlearner):
+    ask(log, unlearner, [7], "a")
+    log.receive("b")
+    content = lines(log)
+    content[1] = b"garbage"
+    log.path.write_bytes(b"\n".join(content) + b"\n")
+    for opened in (log, RequestLog(log.path, key=KEY), RequestLog(log.path, key=None)):
+        acts = [lambda o=opened: o.records, opened.open_requests, opened.table, opened.verify]
+        if opened._file.key is not None:
+            acts += [
+                lambda o=opened: o.returned(X),
+                lambda o=opened: o.retrained(unlearner, X[:5]),
+                lambda o=opened: ask(o, unlearner, [20], "c"),
+            ]
+        for act in acts:
+            with pytest.raises(ValueError, match=r"entry 2 of .* is not as it was written"):
+                act()
+        assert "What follows is what the entries before it say" in opened.to_html()
+    assert log.path.read_bytes() == b"\n".join(content) + b"\n"
+
+
+def at_append(log, monkeypatch, act):
+    """Let another process act just before this one appends."""
+    append = log._file.append
+
+    def late(*args, **kwargs):
+        monkeypatch.undo()
+        act(RequestLog(log.path, key=KEY))
+        return append(*args, **kwargs)
+
+    monkeypatch.setattr(log._file, "append", late)
+
+
+def test_a_request_that_another_process_has_done_meanwhile_is_not_received(
+    log, unlearner, monkeypatch
+):
+    at_append(log, monkeypatch, lambda other: ask(other, unlearner, [7], "R"))
+    with pytest.raises(ValueError, match="request must be new to the log; got 'R'"):
+        log.receive("R")
+    assert log.records[0]["state"] == "done"
+    assert log.returned(X) == [(7, "R")]
+
+
+def test_a_request_that_another_process_has_done_meanwhile_is_not_closed(
+    log, unlearner, monkeypatch
+):
+    log.receive("R")
+    at_append(log, monkeypatch, lambda other: ask(other, unlearner, [7], "R"))
+    with pytest.raises(ValueError, match="request must be an open one; got 'R', which is done"):
+        log.close("R", forgotten=False, reason="")
+    assert log.returned(X) == [(7, "R")]
+
+
+def test_a_request_that_is_being_unlearned_is_not_closed(log, unlearner):
+    log.receive("other")
+
+    def save(unlearner):
+        other = RequestLog(log.path, key=KEY)
+        with pytest.raises(RuntimeError, match="'R' is being unlearned"):
+            other.close("R", forgotten=False, reason="")
+        with pytest.raises(RuntimeError, match="another process is unlearning"):
+            other.forget_key()
+        with pytest.raises(RuntimeError, match="another process is unlearning"):
+            other.retrained(unlearner, X[:5])
+        other.close("other", forgotten=False, reason="withdrawn")
+
+    ask(log, unlearner, [7], "R", save=save)
+    assert [row["state"] for row in log.records] == ["closed", "done"]
+
+
+def test_rows_that_were_forgotten_meanwhile_are_no_retraining(log, unlearner, monkeypatch):
+    at_append(log, monkeypatch, lambda other: other.receive("a"))  # does no harm
+    log.retrained(unlearner, X)
+    unlearner.set_params(lr=-1.0)
+    with pytest.raises(ValueError, match="lr"):
+        ask(log, unlearner, [7], "R")
+    close = {"forgotten": True, "reason": "trained again"}
+    at_append(log, monkeypatch, lambda other: other.close("R", **close))
+    with pytest.raises(ValueError, match="1 row that was forgotten"):
+        log.retrained(unlearner, X)
+
+
+def test_a_request_that_is_closed_while_its_rows_are_compared_does_not_begin(
+    log, unlearner, monkeypatch
+):
+    log.receive("R")
+    before = weights(unlearner)
+    at_append(log, monkeypatch, lambda other: other.close("R", forgotten=False, reason=""))
+    with pytest.raises(
+        ValueError, match=r"was changed by another process .* Nothing was unlearned"
+    ):
+        ask(log, unlearner, [7], "R")
+    assert equal(before, weights(unlearner))
+    at_append(log, monkeypatch, lambda other: other.receive("S"))  # does no harm
+    ask(log, unlearner, [7], "T")
+
+
+def test_a_log_whose_key_was_destroyed_by_another_process_takes_no_entry(log, unlearner):
+    ask(log, unlearner, [7], "R")
+    RequestLog(log.path, key=KEY).forget_key()
+    size = log.path.stat().st_size
+    for act in (
+        lambda: log.receive("a"),
+        lambda: log.returned(X),
+        lambda: log.retrained(unlearner, X[:5]),
+        lambda: ask(log, unlearner, [20], "b"),
+        log.forget_key,
+    ):
+        with pytest.raises(ValueError, match=r"the key of .* was destroyed"):
+            act()
+    assert log.path.stat().st_size == size
+
+
+def test_a_log_that_is_changed_while_a_request_is_unlearned(log, unlearner):
+    before = weights(unlearner)
+
+    def save(unlearner):
+        log.path.write_bytes(log.path.read_bytes().replace(b"began", b"bogus"))
+
+    with pytest.raises(ValueError, match=r"entry 2 of .* The unlearner has unlearned"):
+        ask(log, unlearner, [7], "R", save=save)
+    assert not equal(before, weights(unlearner))
+
+
+def test_a_log_that_was_emptied_is_told(log):
+    log.receive("a")
+    log.path.write_bytes(b"")
+    for act in (log.verify, lambda: log.records, lambda: log.receive("b")):
+        with pytest.raises(ValueError, match="has no entries any more"):
+            act()
+    assert "has no entries any more" in log.to_html()
+
+
+# -- killed while the log is begun -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [0, 5, 50, -1])
+def test_a_log_whose_first_entry_was_not_written_is_begun_again(tmp_path, cut):
+    path, key = tmp_path / "log.jsonl", tmp_path / "log.key"
+    RequestLog(path, key=key)
+    path.write_bytes(path.read_bytes()[:cut])
+    if cut in (0, -1):
+        log = RequestLog(path, key=key)
+    else:
+        with pytest.warns(UserWarning, match="were set aside|are set aside"):
+            log = RequestLog(path, key=key)
+    assert [json.loads(line)["event"] for line in lines(log)] == ["log begun"]
+    log.receive("a")
+    log.verify()
+    assert len(RequestLog(path, key=key).records) == 1
+
+
+def test_a_key_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    path, key = tmp_path / "log.jsonl", tmp_path / "log.key"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            RequestLog(path, key=key)
+    assert not key.exists()
+    RequestLog(path, key=key)
+    assert len(key.read_bytes()) == 64
+    key.write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"got 0 in .*{key.name}"):
+        RequestLog(path, key=key)
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_what_cannot_be_set_aside_is_said_to_be_where_it_is(log, monkeypatch, key):
+    log.path.write_bytes(log.path.read_bytes() + b'{"entry": 2, ')
+    content = log.path.read_bytes()
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.warns(UserWarning, match="13 bytes .* are left where they are"):
+        RequestLog(log.path, key=key)
+    assert log.path.read_bytes() == content
+    assert not log.path.with_name("requests.jsonl.interrupted").exists()
+
+
+def test_opening_a_log_is_not_in_the_way_of_a_run(log, unlearner, monkeypatch):
+    unlearner.set_params(lr=-1.0)
+    with pytest.raises(ValueError, match="lr"):
+        ask(log, unlearner, [7], "R")
+    names = []
+    acquire = FileLock.acquire
+
+    def noted(lock, *args, **kwargs):
+        names.append(lock.lock_file.rsplit(".", 2)[1:])
+        return acquire(lock, *args, **kwargs)
+
+    monkeypatch.setattr("filelock.FileLock.acquire", noted)
+    monkeypatch.setattr(RequestLog, "_tell_unfinished", lambda log, entries: log._is_in_use())
+    RequestLog(log.path, key=KEY)
+    # Whoever asks for the lock of a run holds the other one, for which a run waits.
+    assert names == [["jsonl", "lock"], ["run", "lock"]]
+    names.clear()
+    with log._running("", ""):
+        pass
+    assert names == [["jsonl", "lock"], ["run", "lock"]]
+
+
 # -- open requests, closing, drift -----------------------------------------------------------------
 
 
@@ -546,6 +915,16 @@ def test_the_day_of_receipt_stays_when_the_request_is_done(log, unlearner):
     ask(log, unlearner, [3, 7], "a")
     assert log.records[0]["received"] == "2026-05-02"
     assert log.open_requests() == []
+
+
+def test_the_day_of_receipt_is_not_set_again(log, unlearner):
+    log.receive("a", received="2026-05-02")
+    before = weights(unlearner)
+    with pytest.raises(ValueError, match=r"got 2026-05-03, and 'a' was received on 2026-05-02"):
+        ask(log, unlearner, [3, 7], "a", received="2026-05-03")
+    assert equal(before, weights(unlearner))
+    ask(log, unlearner, [3, 7], "a", received=date(2026, 5, 2))
+    assert (log.records[0]["received"], log.records[0]["due"]) == ("2026-05-02", "2026-06-02")
 
 
 def test_requests_are_closed_with_a_reason(log, unlearner):
@@ -604,6 +983,35 @@ def test_a_fall_of_accuracy_over_requests_makes_a_retraining_due(log):
         pytest.warns(UserWarning, match="does not have the weights that the log has noted last"),
     ):
         ask(log, unlearner, np.arange(118) < 2, "b", rows=X[left], labels=Y[left])
+
+
+def test_a_fall_is_measured_from_the_first_accuracy_that_is_known(log):
+    unlearner = FineTune(make_net(max_epochs=20), max_epochs=1, lr=1e-9, random_state=0).fit(X, Y)
+    ask(log, unlearner, [3], "a", original=None)
+    assert "not known before" in log.to_html()
+    ask(log, unlearner, [4], "b", on_return="mark")
+    first = log.records[1]["drift"]["utility_at_first"]
+    assert first > 0.8
+    with torch.no_grad():
+        unlearner.estimator_.module_.head.weight.mul_(-1)
+    with pytest.warns(UserWarning, match=f"unseen rows has fallen from {first:.3f} to"):
+        ask(log, unlearner, [5], "c", on_return="mark", original=None)
+    assert [r["drift"]["utility_at_first"] for r in log.records] == [None, first, first]
+
+
+def test_a_cost_that_is_not_known_does_not_hide_the_others(tmp_path, unlearner, monkeypatch):
+    log = RequestLog(tmp_path / "log.jsonl", key=KEY, retrain_after={"cost": 0.6})
+    costs = iter([0.5, None, 0.2])
+    monkeypatch.setattr(
+        "skunlearn.evaluation._request_run.relative_cost", lambda *args: next(costs)
+    )
+    ask(log, unlearner, [3], "a")
+    ask(log, unlearner, [4], "b", on_return="mark")
+    assert log.records[1]["drift"]["cost"] == 0.5
+    assert "the cost of 1 of them is not known" in log.to_html()
+    message = "requests have cost 0.70 times a retraining, and 1 have a cost that is not known"
+    with pytest.warns(UserWarning, match=message):
+        ask(log, unlearner, [5], "c", on_return="mark")
 
 
 def test_an_older_copy_of_the_network_is_noticed(log, unlearner):
@@ -837,6 +1245,20 @@ def test_nothing_holds_the_rows_or_the_key(log, unlearner):
     assert KEY.hex().encode() not in content
 
 
+def test_a_copy_of_a_log_has_no_key(tmp_path):
+    log = RequestLog(tmp_path / "log.jsonl", key=tmp_path / "log.key")
+    log.receive("a")
+    secret = (tmp_path / "log.key").read_bytes()
+    content = pickle.dumps(log)
+    assert secret not in content
+    for other in (pickle.loads(content), copy.deepcopy(log)):
+        assert len(other.records) == 1
+        other.verify()
+        with pytest.raises(ValueError, match="key must be given to write"):
+            other.receive("b")
+    log.receive("b")
+
+
 # -- unlearners of every kind ----------------------------------------------------------------------
 
 
@@ -881,6 +1303,11 @@ def test_an_ensemble_gets_its_groups(log):
     assert other.records[0]["cost"] is None
 
 
+def test_an_original_that_is_left_out_is_not_copied(log, unlearner, monkeypatch):
+    monkeypatch.setattr(RequestRun, "_copied", fails)
+    ask(log, unlearner, [3, 7], "a", original=None)
+
+
 def test_the_original_may_be_left_out_or_given(log, unlearner):
     report = ask(log, unlearner, [3, 7], "a", original=None)
     assert set(report.networks) == {"unlearned"}
@@ -922,6 +1349,29 @@ def test_the_page_has_a_line_for_each_request_and_links(log, unlearner):
     parser.feed(text)
     assert parser.tags == ()
     assert parser.rows == 1 + 2
+
+
+@pytest.mark.parametrize(
+    "text", ["javascript:alert(1)//-reports/x.json", "https://example.org/-reports/0002.json"]
+)
+def test_only_reports_are_links(log, text):
+    log.receive(text)
+    log.receive("a")
+    log.close("a", forgotten=False, reason=text)
+    assert "<a " not in log.to_html()
+
+
+@pytest.mark.parametrize("name", ["a#b.jsonl", "javascript:alert(1).jsonl", 'x"?y%20&é.jsonl'])
+def test_links_lead_to_reports_whatever_the_name_of_the_log(tmp_path, unlearner, name):
+    if sys.platform == "win32":
+        pytest.skip("names have other letters there")
+    log = RequestLog(tmp_path / name, key=KEY)
+    ask(log, unlearner, [3], "a")
+    (link,) = re.findall(r'href="([^"]+)"', log.to_html())
+    url = urljoin("https://host/folder/log.html", html.unescape(link))
+    assert url.startswith("https://host/folder/")
+    path = unquote(urlsplit(url).path.removeprefix("/folder/"))
+    assert (tmp_path / path).read_bytes() == (log.reports / "0002.html").read_bytes()
 
 
 def test_without_pandas_the_table_is_a_list(log, monkeypatch):
