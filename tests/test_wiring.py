@@ -887,7 +887,7 @@ def logged(arguments):
 def log_line(line):
     """An entry of a log, without what is another each time."""
     entry = json.loads(line)
-    varying = ("time", "seconds", "previous", "digest", "report_digest")
+    varying = ("time", "seconds", "previous", "digest", "report_digest", "page_digest")
     return {name: value for name, value in entry.items() if name not in varying}
 
 
