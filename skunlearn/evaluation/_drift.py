@@ -5,7 +5,10 @@ from sklearn.frozen import FrozenEstimator
 from skunlearn._engine.unwrap import innermost
 
 #: When a retraining is due.
-RETRAIN_AFTER = {"utility_drop": 0.02, "cost": 1.0}
+RETRAIN_AFTER = {"utility_drop": 0.02, "attack_auc": 0.6, "cost": 1.0}
+
+#: The attacks, the one that is judged first.
+ATTACKS = ("class_attack_auc", "calibrated_attack_auc", "loss_attack_auc")
 
 
 def drift_of(entries, n_forgotten, n_measured, metrics, cost):
@@ -27,7 +30,10 @@ def drift_of(entries, n_forgotten, n_measured, metrics, cost):
     events = [entry["event"] for entry in entries]
     start = len(events) - events[::-1].index("retrained") if "retrained" in events else 0
     done = [entry for entry in entries[start:] if entry["event"] == "done"]
-    utility = metrics["utility"]
+    # A class that is forgotten is not known any more.
+    utility = metrics.get("utility_of_kept_classes", metrics["utility"])
+    attack = next(name for name in ATTACKS if "unlearned" in metrics.get(name, {}))
+    distance = metrics.get("js_distance", {}).get("unlearned")
     # The first that is known: an original may have been left out.
     before = [entry["drift"]["utility_at_first"] for entry in done]
     before.append(utility["original"].value if "original" in utility else None)
@@ -39,6 +45,9 @@ def drift_of(entries, n_forgotten, n_measured, metrics, cost):
         "measured_rows": n_measured,
         "utility_at_first": next((value for value in before if value is not None), None),
         "utility": list(utility["unlearned"]),
+        "attack": attack,
+        "attack_auc": list(metrics[attack]["unlearned"]),
+        "js_distance": None if distance is None else list(distance),
         "cost": sum(known) if known else None,
         "unknown_costs": len(costs) - len(known),
     }
@@ -54,6 +63,14 @@ def due_reasons(drift, limits):
         reasons.append(
             f"accuracy on unseen rows has fallen from {before:.3f} to {now:.3f} over "
             f"{drift['requests']} requests"
+        )
+    auc, low, _ = drift["attack_auc"]
+    limit = limits.get("attack_auc")
+    if limit is not None and low > limit:
+        attack = drift["attack"].replace("_auc", "").replace("_", " ")
+        reasons.append(
+            f"the {attack} finds the {drift['measured_rows']} forgotten rows that were measured "
+            f"(AUC {auc:.3f}, and at least {low:.3f})"
         )
     limit = limits.get("cost")
     if limit is not None and drift["cost"] is not None and drift["cost"] > limit:

@@ -57,8 +57,10 @@ class RequestLog:
         along with the log. Keep it apart from the log and its backups. None opens a log to read.
     retrain_after : dict of str to float, default=None
         When a retraining is due: ``"utility_drop"``, the loss of accuracy on unseen rows since the
-        last training (.02 by default, and more than the interval explains), and ``"cost"``, that of
-        all requests since, in retrainings (1 by default). One that is left out is not watched.
+        last training (.02 by default, and more than the interval explains), ``"attack_auc"``, that
+        of an attack on all forgotten rows that are measured (.6, all of the interval above it; the
+        calibrated attack where there is one), and ``"cost"``, that of all requests since, in
+        retrainings (1). One that is left out is not watched.
 
     Attributes
     ----------

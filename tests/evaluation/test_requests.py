@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import html
 import json
+import math
 import os
 import pickle
 import re
@@ -31,6 +32,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from skunlearn import SISA, FineTune, NegGrad, Retrain
 from skunlearn.evaluation import RequestLog, requests
+from skunlearn.evaluation._drift import RETRAIN_AFTER, due_reasons
 from skunlearn.evaluation._request_run import RequestRun
 from skunlearn.evaluation._returns import Forgotten, described_rows, row_digests
 from skunlearn.evaluation._states import month_after
@@ -1012,6 +1014,46 @@ def test_a_cost_that_is_not_known_does_not_hide_the_others(tmp_path, unlearner, 
     message = "requests have cost 0.70 times a retraining, and 1 have a cost that is not known"
     with pytest.warns(UserWarning, match=message):
         ask(log, unlearner, [5], "c", on_return="mark")
+
+
+def test_forgotten_rows_that_an_attack_finds_make_a_retraining_due(tmp_path):
+    log = RequestLog(tmp_path / "log.jsonl", key=KEY, retrain_after={"attack_auc": 0.6})
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random(120) < 0.5, "yes", "no")  # which can only be memorised
+    net = make_net(max_epochs=200, module__hidden=64)
+    unlearner = NegGrad(net, max_epochs=1, lr=1e-6, random_state=0).fit(X, labels)
+    unseen = {"y_unseen": np.where(rng.random(40) < 0.5, "yes", "no")}
+    with pytest.warns(UserWarning, match=r"due: the loss attack finds the 20 forgotten rows"):
+        report = ask(log, unlearner, range(20), "a", labels=labels, **unseen)
+    auc = report.metrics["loss_attack_auc"]["unlearned"]
+    assert auc.low > 0.6
+    drift = log.records[0]["drift"]
+    assert (drift["attack"], drift["attack_auc"]) == ("loss_attack_auc", list(auc))
+    assert drift["js_distance"] is None
+
+
+def test_what_makes_a_retraining_due():
+    drift = {
+        "requests": 3,
+        "measured_rows": 9,
+        "utility_at_first": 0.9,
+        "utility": [0.8, 0.7, 0.85],
+        "attack": "class_attack_auc",
+        "attack_auc": [0.7, 0.65, 0.75],
+        "cost": 1.2,
+        "unknown_costs": 0,
+    }
+    assert [reason.split()[0] for reason in due_reasons(drift, RETRAIN_AFTER)] == [
+        "accuracy",
+        "the",
+        "requests",
+    ]
+    calm = drift | {"utility": [0.8, 0.7, 0.91], "attack_auc": [0.7, 0.55, 0.8], "cost": 0.9}
+    assert due_reasons(calm, RETRAIN_AFTER) == []
+    assert due_reasons(drift | {"utility_at_first": None, "cost": None}, {"cost": 1}) == []
+    unknown = drift | {"attack_auc": [0.9, math.nan, math.nan]}
+    assert due_reasons(unknown, {"attack_auc": 0.6}) == []
+    assert due_reasons(drift, {}) == []
 
 
 def test_an_older_copy_of_the_network_is_noticed(log, unlearner):
