@@ -220,81 +220,79 @@ def passes(name, domains, method, cap):
 def draw_chart(folder):
     """Draw the decision chart, light and dark."""
     questions = [
-        ("Can each request wait for\na whole training?", "yes", "Retrain", "exact; cost 100 %"),
+        ("Can each request wait for a whole training?", "yes", "Retrain", "exact; cost 100 %"),
         (
-            "Will many requests come, and\nis the training yours to set up?",
+            "Will many requests come, and is the training yours to set up?",
             "yes",
             "SISA",
-            "exact; cost: the shards\nthat a request hits",
+            "exact; cost: the shards that a request hits",
         ),
         (
-            "Are the retained rows\nstill at hand?",
+            "Are the retained rows still at hand?",
             "no",
-            "NegGrad, few small steps",
-            passes("long", LONG, "NegGrad", 0.1) + "\nof long training",
+            "NegGrad",
+            passes("long", LONG, "NegGrad", 0.1),
         ),
         (
-            "Do a tenth of the epochs learn\nthe task, and can you spend them?",
+            "Does a tenth of the epochs learn the task, and can you spend it?",
             "yes",
-            "Retrain, a tenth of the epochs",
+            "Retrain, a tenth",
             passes("long", LONG, "Retrain (shortened)", 0.1),
         ),
         (
-            "Do a twentieth of the epochs learn\nit, and can you spend them?",
+            "Does a twentieth learn it, and can you spend it?",
             "yes",
             "Distill",
             passes("long", LONG, "Distill", 0.05),
         ),
         (
-            "Is training short, and can you\nspend half of it?",
+            "Is training short, and can you spend half of it?",
             "yes",
-            "Retrain, half of the epochs",
+            "Retrain, half",
             passes("short", SHORT, "Retrain (shortened)", 1.0),
         ),
     ]
+    last = (
+        "Search over FineTune, L1Sparse, EUk, RandomLabel, BadTeacher and DLFD, beside as many "
+        "epochs from scratch. Each passes on some data, none on all."
+    )
     for theme, (ink, third) in THEMES.items():
-        height = 0.95 * len(questions) + 0.9
-        figure = Figure(figsize=(5.2, height))
+        height = 1.1 * len(questions) + 1
+        figure = Figure(figsize=(4.4, height))
         figure.patch.set_alpha(0)
         ax = figure.add_axes((0, 0, 1, 1))
-        ax.set(xlim=(0, 5.2), ylim=(0, height))
+        ax.set(xlim=(0, 4.4), ylim=(0, height))
         ax.set_axis_off()
 
-        def box(x, y, width, text, colour, ink, ax=ax, **words):
+        def box(x, y, width, colour, ax=ax):
             patch = mpl.patches.FancyBboxPatch(
-                (x, y - 0.32), width, 0.64, boxstyle="round,pad=0,rounding_size=0.08"
+                (x, y - 0.4), width, 0.8, boxstyle="round,pad=0,rounding_size=0.08"
             )
             patch.set(facecolor=colour, edgecolor="none")
             ax.add_patch(patch)
-            ax.text(x + width / 2, y, text, ha="center", va="center", color=ink, **words)
+
+        def write(x, y, text, width, ink="black", ax=ax, **words):
+            text = textwrap.fill(text, width)
+            words = {"fontsize": 9.5, "ha": "center", "va": "center", **words}
+            ax.text(x, y, text, color=ink, **words)
 
         def arrow(start, end, label, at, ink=ink, ax=ax):
             ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": ink})
-            ax.text(*at, label, color=ink, fontsize=8, ha="center", va="center")
+            ax.text(*at, label, color=ink, fontsize=9, ha="center", va="center")
 
-        y = height - 0.45
+        y = height - 0.5
         for question, answer, method, numbers in questions:
-            box(0.05, y, 2.45, question, third, ink, fontsize=8.3)
-            box(2.95, y, 2.2, "", RIGHT, "black")
-            lines = numbers.count("\n") + 1
-            ax.text(
-                4.05,
-                y + 0.09 * lines,
-                method,
-                ha="center",
-                va="center",
-                fontsize=8.5,
-                weight="bold",
-            )
-            ax.text(4.05, y - 0.12, numbers, ha="center", va="center", fontsize=8)
-            arrow((2.5, y), (2.95, y), answer, (2.72, y + 0.1))
+            box(0.05, y, 2.1, third)
+            write(1.1, y, question, 25, ink)
+            box(2.6, y, 1.75, RIGHT)
+            write(3.475, y + 0.22, method, 40, weight="bold")
+            write(3.475, y - 0.12, numbers, 18)
+            arrow((2.15, y), (2.6, y), answer, (2.36, y + 0.11))
             below = "no" if answer == "yes" else "yes"
-            arrow((1.27, y - 0.32), (1.27, y - 0.63), below, (1.45, y - 0.47))
-            y -= 0.95
-        box(0.05, y, 5.1, "", WRONG, "black")
-        text = "Search over FineTune, L1Sparse, EUk, RandomLabel, BadTeacher, DLFD\n"
-        text += "beside as many epochs from scratch. Each passes on some data, none on all."
-        ax.text(2.6, y, text, ha="center", va="center", fontsize=8.3)
+            arrow((1.1, y - 0.4), (1.1, y - 0.7), below, (1.32, y - 0.54))
+            y -= 1.1
+        box(0.05, y, 4.3, WRONG)
+        write(2.2, y, last, 50)
         figure.savefig(folder / f"choosing-{theme}.svg", metadata={"Date": None})
 
 

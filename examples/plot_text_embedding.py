@@ -151,11 +151,18 @@ for name, unlearner in methods.items():
     models[name] = unlearner.unlearn(X_train, y_train, forget=forget, **held_out)
 
 proba = {name: model.predict_proba(X_train[forget]) for name, model in models.items()}
+known, distances = {}, {}
 print(f"{'accuracy':18}{'retain':>8}{'forget':>8}{'unseen':>8}{'distance to Retrain':>22}")
 for name, model in models.items():
     figures = [model.score(X[rows], y[rows]) for rows in (split.retain, split.forget, split.test)]
     distance = jensen_shannon_distance(proba[name], proba["Retrain"])
+    known[name], distances[name] = figures[1], distance
     print("{:18}{:8.2f}{:8.2f}{:8.2f}{:22.2f}".format(name, *figures, distance))
+
+assert known["Original"] > 0.9
+assert known["Retrain"] + 0.05 < known["DLFD, faster"] < known["Original"]
+assert distances["DLFD, faster"] < distances["DLFD"]
+assert distances["FineTune, as fast"] < distances["Original"]
 
 # %%
 # To tell packages apart by their first words is hard, and the network has memorised the docstrings:
