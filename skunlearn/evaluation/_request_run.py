@@ -17,6 +17,7 @@ from skunlearn._engine.validation import check_forget, given_labels, unwrapped, 
 from skunlearn.evaluation._criteria import counts
 from skunlearn.evaluation._description import fingerprint, qualified_name
 from skunlearn.evaluation._drift import drift_of, due_reasons, relative_cost
+from skunlearn.evaluation._report_arguments import rehearse
 from skunlearn.evaluation._returns import (
     Forgotten,
     described_rows,
@@ -69,11 +70,17 @@ class RequestRun:
         self.request, self.on_return = request, on_return
         self.report = {"key": self.key, **report}
         self._check_fitted()
-        inspect.signature(unlearning_report).bind(unlearner, self.X, forget=forget, **report)
+        signature = inspect.signature(unlearning_report)
+        given = signature.bind(unlearner, self.X, self.y, forget=forget, **report)
         given_labels("y_unseen", report["X_unseen"], report["y_unseen"])
         self.mask = check_forget(forget, len(given_labels("y", self.X, self.y)), self.X)
         if not self.mask.any():
             raise ValueError("forget must mark at least one row; got none that is True.")
+        given.apply_defaults()
+        # Of one with a network in a FrozenEstimator there is no network of its own yet.
+        fitted = unlearner if hasattr(innermost(unlearner), "classes_") else None
+        before = report.get("original", fitted)
+        rehearse(given.arguments | {"unlearner": fitted, "original": before})
 
     def begin(self, received):
         """Check the rows, and note that the request began."""

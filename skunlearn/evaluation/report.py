@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from skunlearn._engine.random import one_seed, preserve_modes
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.unwrap import innermost, network_of
 from skunlearn._engine.validation import (
-    check_forget,
-    check_number,
-    check_sides_groups,
     encode_labels,
-    given_labels,
     warn,
 )
 from skunlearn.evaluation._criteria import (
@@ -40,6 +35,7 @@ from skunlearn.evaluation._description import (
     versions,
 )
 from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
+from skunlearn.evaluation._report_arguments import check_arguments
 from skunlearn.evaluation._report_page import report_page
 from skunlearn.evaluation._report_text import MEANINGS, as_html, as_json, as_text, records
 from skunlearn.features import FeatureExtractor
@@ -381,15 +377,7 @@ def unlearning_report(
     >>> "4 stated criteria are met" in report.verdict()
     True
     """
-    check_number("n_splits", n_splits, 1, integer=True)
-    check_number("n_resamples", n_resamples, 2, integer=True)
-    check_number("confidence_level", confidence_level, 0, 1, low_open=True, high_open=True)
-    _check_key(key)
-    models = _fitted_models(unlearner, original, reference, reference_2)
-    y, y_unseen = given_labels("y", X, y), given_labels("y_unseen", X_unseen, y_unseen)
-    mask = _check_sets(forget, X, y, y_unseen)
-    check_criteria(criteria, MEANINGS)
-    groups = check_sides_groups((y, y_unseen), groups=groups, groups_unseen=groups_unseen)
+    models, (y, y_unseen), mask, groups = check_arguments(**locals())
     has_groups = groups[0] is not None
     classes = np.asarray(unlearner.classes_)
     codes = encode_labels(y, classes), encode_labels(y_unseen, classes, "y_unseen")
@@ -464,18 +452,6 @@ def _without_classes(metrics, names, codes_unseen, gone):
     return reasons
 
 
-def _check_key(key):
-    """Refuse keys by which digests could be found out."""
-    if key is None or key == "unkeyed":
-        return
-    if not isinstance(key, bytes) or len(key) < 16:
-        got = f"{len(key)} bytes" if isinstance(key, bytes) else f"{type(key).__name__}"
-        raise ValueError(
-            f"key must be at least 16 bytes, 'unkeyed' or None; got {got}. secrets.token_bytes(32) "
-            "makes one."
-        )
-
-
 def _loss_quantiles(subject):
     """Losses of forget rows and unseen ones, as quantiles, too coarse to tell a row by."""
     return {
@@ -485,35 +461,6 @@ def _loss_quantiles(subject):
         ]
         for key, losses in zip(("forget", "unseen"), subject.signals("loss"))
     }
-
-
-def _fitted_models(unlearner, original, reference, reference_2):
-    """The estimators that were given, by their names in the report."""
-    if reference is None and reference_2 is not None:
-        raise ValueError(
-            "reference_2 was given without reference; pass the first retraining there."
-        )
-    models = {
-        "unlearned": unlearner,
-        "original": original,
-        "retrained": reference,
-        "retrained_2": reference_2,
-    }
-    models = {name: model for name, model in models.items() if model is not None}
-    for model in models.values():
-        check_is_fitted(model)
-    return models
-
-
-def _check_sets(forget, X, y, y_unseen):
-    """The forget mask, if there are rows to forget and unseen ones."""
-    mask = check_forget(forget, len(y), X)
-    if not mask.any() or not len(y_unseen):
-        raise ValueError(
-            "forget must mark at least one row, and X_unseen must have one; got "
-            f"{np.count_nonzero(mask)} True of {len(mask)}, and {len(y_unseen)} unseen rows."
-        )
-    return mask
 
 
 def _features(models, nets, X_unseen, n_unseen, layer, seed):

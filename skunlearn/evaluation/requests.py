@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skunlearn._engine.chain import ChainedFile, keyed_digest, lock_of, parsed
 from skunlearn._engine.unwrap import innermost
-from skunlearn._engine.validation import check_forget, warn
+from skunlearn._engine.validation import check_forget, check_number, warn
 from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation._description import fingerprint, versions
 from skunlearn.evaluation._drift import RETRAIN_AFTER
@@ -153,6 +153,8 @@ class RequestLog:
                 f"retrain_after must have keys out of {sorted(RETRAIN_AFTER)}; got "
                 f"{sorted(unknown)}."
             )
+        for name, limit in self.retrain_after.items():
+            check_number(f"retrain_after[{name!r}]", limit, 0)
         self._key_path = None if isinstance(key, bytes) or key is None else Path(key).absolute()
         lines, rest = ChainedFile(self.path, None).read()
         first, start = [*lines, rest][0], b'{"entry": '
@@ -648,6 +650,8 @@ class RequestLog:
                 "unlearner must be an unlearner, or a pipeline that ends in one; got "
                 f"{type(unlearner).__name__}."
             )
+        if save is not None and not callable(save):
+            raise ValueError(f"save must be a function of the unlearner, or None; got {save!r}.")
         report |= {"X_unseen": X_unseen, "y_unseen": y_unseen}
         if report.get("groups_unseen") is not None:
             report["groups"] = groups

@@ -1270,6 +1270,56 @@ def test_a_second_process_is_told_that_the_first_is_at_work(log, unlearner, tmp_
         ask(log, unlearner, np.arange(118) < 2, "second", rows=X[left], labels=Y[left])
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"criteria": {"utilty": (0, 1)}}, "criteria must name metrics of a report; got 'utilty'"),
+        ({"n_splits": 0}, "n_splits must be"),
+        ({"n_resamples": 1}, "n_resamples must be"),
+        ({"confidence_level": 1.0}, "confidence_level must be"),
+        ({"random_state": "first"}, "random_state|seed"),
+        ({"tester": 7}, "tester must be a string"),
+        ({"key": b"short"}, "key must be"),
+        ({"feature_layer": "nowhere"}, "nowhere"),
+        ({"groups_unseen": np.arange(40)}, "groups"),
+        ({"reference_2": "reference"}, "reference_2 was given without reference"),
+        ({"reference": "unfitted"}, "not fitted"),
+        ({"original": "of other classes"}, "must have the classes"),
+        ({"X_unseen": X_UNSEEN[:, :3]}, "3"),
+        ({"X_unseen": X_UNSEEN[:0], "y_unseen": Y_UNSEEN[:0]}, "X_unseen must have one"),
+        ({"y_unseen": np.full(40, "maybe")}, "maybe"),
+        ({"save": "model.pickle"}, "save must be a function"),
+    ],
+)
+def test_what_a_report_would_refuse_is_refused_before_the_network_unlearns(
+    log, unlearner, params, message
+):
+    before, size = weights(unlearner), log.path.stat().st_size
+    model = FineTune(make_net(max_epochs=1), random_state=0)
+    others = np.where(Y == "yes", "si", "no")
+    made = {
+        "reference": lambda: unlearner,
+        "unfitted": lambda: model,
+        "of other classes": lambda: model.fit(X, others),
+    }
+    params = {
+        name: made[value]() if isinstance(value, str) and value in made else value
+        for name, value in params.items()
+    }
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        ask(log, unlearner, [3, 7], "a", **params)
+    assert equal(before, weights(unlearner))
+    assert log.path.stat().st_size == size
+    assert unlearner.estimator_.module_.training is False
+
+
+@pytest.mark.parametrize("limit", [None, "1", -1])
+def test_limits_that_are_no_numbers_are_refused(tmp_path, limit):
+    with pytest.raises(ValueError, match=r"retrain_after\['cost'\] must be a number"):
+        RequestLog(tmp_path / "log.jsonl", key=KEY, retrain_after={"cost": limit})
+    assert not (tmp_path / "log.jsonl").exists()
+
+
 def test_unknown_limits_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"retrain_after must have keys out of .* got \['costs'\]"):
         RequestLog(tmp_path / "log.jsonl", key=KEY, retrain_after={"costs": 1})
