@@ -36,6 +36,9 @@ UNLEARNED = (
     "unlearn again for it when that is put right, or close it."
 )
 
+#: What a report can be given.
+REPORT = inspect.signature(unlearning_report)
+
 #: What an entry says of the unlearned network; the report has all of it.
 NOTED = ("utility", "retain_accuracy", "forget_accuracy", "loss_attack_auc", "js_distance")
 NOTED += ("relative_js_distance", "change_attack_auc", "class_attack_auc")
@@ -70,8 +73,7 @@ class RequestRun:
         self.request, self.on_return = request, on_return
         self.report = {"key": self.key, **report}
         self._check_fitted()
-        signature = inspect.signature(unlearning_report)
-        given = signature.bind(unlearner, self.X, self.y, forget=forget, **report)
+        given = REPORT.bind(unlearner, self.X, self.y, forget=forget, **report)
         given_labels("y_unseen", report["X_unseen"], report["y_unseen"])
         self.mask = check_forget(forget, len(given_labels("y", self.X, self.y)), self.X)
         if not self.mask.any():

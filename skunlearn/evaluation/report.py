@@ -333,11 +333,11 @@ def unlearning_report(
     *Digests.* A set has one HMAC-SHA256, or SHA-256, fed row by row, in order, with the row and
     then its label. A single row has one of its own, of the row alone. An array of numbers is fed as
     ``f"{shape} True {n_bytes}\n"`` in UTF-8 followed by its values as float64 in C order, with 0.0
-    for -0.0; a string as ``f"() False {n_bytes}\n"`` followed by its UTF-8 bytes; a tuple or list
-    as ``f"{len}\n"`` followed by its items; a mapping as a list of its sorted keys, each followed
-    by its value. So the same rows in the same order have the same digest, whatever holds them, and
-    whatever type their numbers have. Data sets that draw their rows at random have a new digest
-    each time.
+    for -0.0, and, if float64 rounds integers, what it takes off each as float64; a string as
+    ``f"() False {n_bytes}\n"`` followed by its UTF-8 bytes; a tuple or list as ``f"{len}\n"``
+    followed by its items; a mapping as a list of its sorted keys, each followed by its value. So
+    the same rows in the same order have the same digest, whatever holds them, and whatever type
+    their numbers have. Data sets that draw their rows at random have a new digest each time.
 
     *What a report gives away.* Metrics of a few rows say something of these rows: whoever can query
     the network can check whether a row that they guess fits. Losses are rounded to two digits for

@@ -156,6 +156,8 @@ class RequestLog:
         for name, limit in self.retrain_after.items():
             check_number(f"retrain_after[{name!r}]", limit, 0)
         self._key_path = None if isinstance(key, bytes) or key is None else Path(key).absolute()
+        if self._key_path == self.path:
+            raise ValueError(f"key must be another file than the log; got {str(key)!r} for both.")
         lines, rest = ChainedFile(self.path, None).read()
         first, start = [*lines, rest][0], b'{"entry": '
         if first[: len(start)] != start[: len(first)]:

@@ -1313,6 +1313,12 @@ def test_what_a_report_would_refuse_is_refused_before_the_network_unlearns(
     assert unlearner.estimator_.module_.training is False
 
 
+def test_the_key_is_another_file_than_the_log(tmp_path):
+    with pytest.raises(ValueError, match="key must be another file than the log"):
+        RequestLog(tmp_path / "log.jsonl", key=tmp_path / "log.jsonl")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("limit", [None, "1", -1])
 def test_limits_that_are_no_numbers_are_refused(tmp_path, limit):
     with pytest.raises(ValueError, match=r"retrain_after\['cost'\] must be a number"):
