@@ -140,7 +140,7 @@ def closeness_rows(rng, n, told, groups, n_simulations):
 def nearer_rows(rng, n, groups, n_simulations):
     """How often the relative test names a network: rightly, and where both are as far."""
     directions = {
-        "level": ([1, 0, 0], [0, 1, 0]),
+        "level": ([0, 1, 0], [0, 0, 1]),
         "power": ([0, 0, 0], [1.5, 0, 0]),
     }
     people = np.repeat(np.arange(n), EACH) if groups else None
@@ -153,7 +153,8 @@ def nearer_rows(rng, n, groups, n_simulations):
                 softmax(base + rng.normal(0, 0.7, base.shape) + way, axis=1)
                 for way in ([0, 0, 0], first, second)
             )
-            test = relative_mmd_test(ours, *others, groups=people)
+            truth = np.zeros(len(ours), dtype=int)
+            test = relative_mmd_test(truth, ours, *others, labels=range(3), groups=people)
             named.append(test.pvalue <= 1 - LEVEL and (name == "level" or test.statistic > 0))
         row = {"metric": f"relative_mmd_{name}", "units": "people" if groups else "rows"}
         rows.append(row | {"forget": n, "coverage": np.mean(named), "given": 1, "n": len(named)})

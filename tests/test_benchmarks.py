@@ -1,6 +1,7 @@
 """The benchmark runs; and what a batch reads does not depend on how many rows there are."""
 
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,28 @@ def test_benchmark_of_an_epoch_prints_its_ratios(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["MLP", "ResNet"]
     assert all(len(line.split()) == 6 for line in lines[2:])
+
+
+def test_benchmark_of_intervals_writes_its_table(monkeypatch, capsys, tmp_path):
+    path = BENCHMARK.with_name("bench_intervals.py")
+    tiny = f"--simulations 4 --sizes 1 6 --results {tmp_path}"
+    monkeypatch.setattr("sys.argv", [str(path), *tiny.split()])
+    monkeypatch.setattr("sys.path", [*sys.path])
+    benchmark = runpy.run_path(str(path))
+    benchmark["main"]()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["least", "coverage", "1", "rows"]
+    assert [line.split()[0] for line in lines[1:4]] == ["accuracy", "auc", "tpr"]
+    made_with, head, *rows = (tmp_path / "coverage.csv").read_text().splitlines()
+    assert made_with.startswith("# numpy ")
+    assert tuple(head.split(",")) == benchmark["COLUMNS"]
+    assert len(rows) > 100
+    # The truth of the simulation, where it is known.
+    truths = benchmark["truths"]("nothing")
+    assert truths == {"auc": 0.5, "tpr": pytest.approx(0.05), "overshoot": 0}
+    assert benchmark["truths"]("mixed")["overshoot"] == pytest.approx(
+        1.5 - (2 * np.pi) ** -0.5, abs=0.01
+    )
 
 
 class CountingRows(torch.utils.data.Dataset):

@@ -470,15 +470,19 @@ FUNCTIONS = {
     ),
     metrics.relative_mmd_test: (
         {
+            "y_true": LABELS,
             "y_proba": PROBA,
             "y_proba_retrained": PROBA_2,
             "y_proba_original": PROBA_3,
+            "labels": [0, 1, 2],
             "groups": np.arange(len(PROBA)) // 2,
         },
         {
+            "y_true": np.roll(LABELS, 3),
             "y_proba": PROBA_3,
             "y_proba_retrained": PROBA,
             "y_proba_original": PROBA,
+            "labels": [2, 1, 0],
             "groups": np.arange(len(PROBA)),
         },
     ),

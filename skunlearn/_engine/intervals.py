@@ -283,13 +283,13 @@ def of_accuracy(value, right, guessed, level, groups_forget=None, groups_unseen=
     asked = guessed.ravel() > 0
     weights = guessed.ravel()[asked].astype(float)
     independent = weights.sum() ** 2 / (weights**2).sum()
-    # One attack is trained on other rows than the next, which is not all chance of the rows.
-    number = min(independent, size)
-    method = "Clopper–Pearson at the rows of the smaller side"
+    # An attack that was trained on other rows has another threshold, and may take the other side.
+    number = 0.6 * min(independent, size)
+    method = "Clopper–Pearson at six tenths of the rows of the smaller side"
     if groups is not None:
         shares = right.ravel()[asked] / weights
         worth = effective_number(shares, groups[asked], None, (1 - level) / 2)[1]
-        number = min(number, worth / 2)  # of both sides
+        number = min(number, 0.6 * worth / 2)  # of both sides
         method = "Clopper–Pearson at the effective number of rows"
     return Interval(value, *clopper_pearson(value, number, (1 - level) / 2), method)
 

@@ -130,6 +130,19 @@ def jensen_shannon_divergences(multilabel, **two):
     return np.clip(nats / math.log(2), 0, 1)
 
 
+def truth_first(codes, proba):
+    """Probabilities with that of the true class first, and the others in falling order.
+
+    Of indicators, the probability of the truth about each label.
+    """
+    if codes.ndim == 2:
+        return np.where(codes == 1, proba, 1 - proba)
+    truth = np.take_along_axis(proba, codes[:, None], axis=1)
+    others = proba.copy()
+    np.put_along_axis(others, codes[:, None], -1, axis=1)
+    return np.hstack([truth, -np.sort(-others, axis=1)[:, :-1]])
+
+
 def relative_mmd(ours, first, second, people):
     """Squared MMD of two samples less that of the first and a third, and its jackknife error.
 

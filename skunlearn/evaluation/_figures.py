@@ -28,6 +28,7 @@ from skunlearn._engine.statistics import (
     relative_mmd,
     repeated_attack,
     times_guessed,
+    truth_first,
 )
 from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import as_dataset, encode_labels, is_lazy
@@ -227,7 +228,11 @@ class Measure:
             what = "row" if groups is None else "group"
             reason = f"{n_people} forget {what}{'s' * (n_people != 1)}: it takes {FEWEST}"
             return {"mmd_difference": absent(math.nan, reason)}
-        probas = (each.proba["forget"][rows] for each in (subject, first, original))
+        truth = subject.codes["forget"][rows]
+        probas = (
+            truth_first(truth, each.proba["forget"][rows].astype(float))
+            for each in (subject, first, original)
+        )
         value, error = relative_mmd(*probas, codes)
         half = t.ppf((1 + self.level) / 2, n_people - 1) * error
         return {"mmd_difference": Interval(value, value - half, value + half, "jackknife")}

@@ -386,8 +386,8 @@ def membership_inference_report(
       person's rows are added up first.
     - TPR: the threshold lies between two order statistics of the unseen rows; the share of forget
       rows below each has its Clopper–Pearson bound.
-    - Accuracy: Clopper–Pearson for as many rows as the smaller side has, for each row is guessed
-      once on average.
+    - Accuracy: Clopper–Pearson for six tenths of the rows of the smaller side. Each row is guessed
+      about once, and attacks that were trained on other rows would differ besides.
     - Of people, Clopper–Pearson is applied to an effective number of rows, that of Korn and
       Graubard [3]_.
 

@@ -9,14 +9,13 @@ from scipy.stats import rankdata, t
 from sklearn.utils import check_random_state
 
 from skunlearn._engine.intervals import FEWEST, people
-from skunlearn._engine.statistics import relative_mmd
+from skunlearn._engine.statistics import relative_mmd, truth_first
 from skunlearn._engine.validation import (
     check_groups,
     check_number,
     check_sides_groups,
-    check_values,
 )
-from skunlearn.metrics._scores import _check_sides
+from skunlearn.metrics._scores import _check_proba, _check_sides
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -168,10 +167,12 @@ def _steps(values):
 
 
 def relative_mmd_test(
+    y_true: ArrayLike,
     y_proba: ArrayLike,
     y_proba_retrained: ArrayLike,
     y_proba_original: ArrayLike,
     *,
+    labels: ArrayLike | None = None,
     groups: ArrayLike | None = None,
 ) -> Significance:
     """Test of whether a network is nearer to the retrained or to the original one.
@@ -182,13 +183,17 @@ def relative_mmd_test(
 
     Parameters
     ----------
-    y_proba : array-like of shape (n_samples, n_classes)
-        Probabilities, or other outputs such as logits, of the network that has unlearned, on
-        forget rows.
+    y_true : array-like of shape (n_samples,) or (n_samples, n_labels)
+        True class labels of forget rows, or a multilabel indicator matrix of zeros and ones.
+    y_proba : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
+        Probabilities that the network gives which has unlearned.
     y_proba_retrained : array-like of the shape of `y_proba`
         Those of a network retrained without the rows.
     y_proba_original : array-like of the shape of `y_proba`
         Those of the network before it unlearned.
+    labels : array-like of shape (n_classes,), default=None
+        The class of each column, as in the `classes_` of a classifier. Needed unless `y_true` is an
+        indicator matrix.
     groups : array-like of shape (n_samples,), default=None
         The person each row is from; rows of different people alone are then compared.
 
@@ -202,8 +207,7 @@ def relative_mmd_test(
     Raises
     ------
     ValueError
-        If the shapes differ, a value is NaN or infinite, or there are fewer than 6 rows, or
-        people.
+        As in `attack_signal`, if the shapes differ, or there are fewer than 6 rows, or people.
 
     See Also
     --------
@@ -212,7 +216,9 @@ def relative_mmd_test(
 
     Notes
     -----
-    The kernel is Gaussian, its width the median distance of all pairs of rows. The three samples
+    Each row is the probability of its true class, followed by those of the others in falling order:
+    being sure of the right class and being sure of a wrong one are then different. The kernel is
+    Gaussian, its width the median distance of all pairs of rows. The three samples
     are of the same rows, which the published test takes for independent: here the difference is a
     single U-statistic over pairs of different rows (or people), of which each has its three
     predictions, and its variance is that of the jackknife. Where the three networks answer alike,
@@ -234,7 +240,8 @@ def relative_mmd_test(
     >>> rng = np.random.default_rng(0)
     >>> retrained, unlearned = rng.dirichlet([1, 1, 1], (2, 100))
     >>> original = rng.dirichlet([9, 1, 1], 100)
-    >>> statistic, pvalue = relative_mmd_test(unlearned, retrained, original)
+    >>> y = np.zeros(100, dtype=int)
+    >>> statistic, pvalue = relative_mmd_test(y, unlearned, retrained, original, labels=[0, 1, 2])
     >>> statistic > 0, pvalue < 0.01
     (True, True)
     """
@@ -244,18 +251,17 @@ def relative_mmd_test(
         ("y_proba_retrained", y_proba_retrained),
         ("y_proba_original", y_proba_original),
     ):
-        samples.append(check_values(name, value, (2,), "numbers of shape (n_samples, n_classes)"))
-        if samples[-1].shape != samples[0].shape:
-            raise ValueError(
-                f"{name} must have the shape of y_proba, {samples[0].shape}; got "
-                f"{samples[-1].shape}."
-            )
-    ours, retrained, original = (np.asarray(sample, dtype=float) for sample in samples)
+        proba, column = _check_proba(y_true, value, labels, name)
+        codes = np.asarray(y_true) if column is None else column
+        samples.append(truth_first(codes, proba.astype(float)))
+    ours, retrained, original = samples
     n = len(ours)
     if groups is not None:
         groups = check_groups(groups)
         if len(groups) != n:
-            raise ValueError(f"groups must name the person of each of the {n} rows of y_proba.")
+            raise ValueError(
+                f"groups must name the person of each of the {n} rows; got {len(groups)}."
+            )
     codes, n_people = people(groups, n)
     if n_people < FEWEST:
         who = "rows" if groups is None else "people"

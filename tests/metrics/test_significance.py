@@ -91,9 +91,13 @@ def soft(logits):
     return shares / shares.sum(axis=-1, keepdims=True)
 
 
-def mmd_by_hand(x, y, z):
+def mmd_by_hand(y, *probas):
     """The difference of two unbiased estimates over pairs of different rows, by plain loops."""
-    every = [*x, *y, *z]
+    rows = [
+        [np.array([row[k], *sorted(np.delete(row, k))[::-1]]) for row, k in zip(proba, y)]
+        for proba in probas
+    ]
+    every = [row for part in rows for row in part]
     squared = [((a - b) ** 2).sum() for a, b in itertools.combinations(every, 2)]
     width = np.median(squared)
 
@@ -104,36 +108,53 @@ def mmd_by_hand(x, y, z):
         pairs = list(itertools.permutations(range(len(a)), 2))
         return np.mean([k(a[i], a[j]) + k(b[i], b[j]) - 2 * k(a[i], b[j]) for i, j in pairs])
 
-    return mmd(x, z) - mmd(x, y)
+    return mmd(rows[0], rows[2]) - mmd(rows[0], rows[1])
 
 
 def test_relative_statistic_is_the_difference_of_two_discrepancies():
     rng = np.random.default_rng(0)
-    x, y, z = rng.dirichlet(np.ones(3), (3, 9))
-    found = relative_mmd_test(x, y, z)
-    assert found.statistic == pytest.approx(mmd_by_hand(x, y, z))
-    mirrored = relative_mmd_test(x, z, y)
+    y, (ours, one, other) = rng.integers(3, size=9), rng.dirichlet(np.ones(3), (3, 9))
+    found = relative_mmd_test(y, ours, one, other, labels=range(3))
+    assert found.statistic == pytest.approx(mmd_by_hand(y, ours, one, other))
+    mirrored = relative_mmd_test(y, ours, other, one, labels=range(3))
     assert mirrored.statistic == pytest.approx(-found.statistic)
     assert mirrored.pvalue == pytest.approx(found.pvalue)
+    indicators = np.eye(3, dtype=int)[y]
+    by_labels = relative_mmd_test(indicators, ours, one, other)
+    flipped = [np.where(indicators == 1, part, 1 - part) for part in (ours, one, other)]
+    assert relative_mmd_test(np.ones((9, 3), int), *flipped) == pytest.approx(by_labels)
 
 
 def test_a_network_by_hand_and_one_that_is_as_far_from_both():
-    near, far = np.tile([[0.5, 0.5], [0.4, 0.6]], (10, 1)), np.tile([[1.0, 0], [0.9, 0.1]], (10, 1))
-    nearer = relative_mmd_test(near, near, far)
+    y = np.zeros(20, dtype=int)
+    near, far = (np.tile(row, (10, 1)) for row in ([[0.5, 0.5], [0.4, 0.6]], [[1, 0], [0.9, 0.1]]))
+    nearer = relative_mmd_test(y, near, near, far, labels=[0, 1])
     assert nearer.statistic > 0
     assert nearer.pvalue < 1e-4
-    assert relative_mmd_test(near, far, far) == (0, 1)
+    assert relative_mmd_test(y, near, far, far, labels=[0, 1]) == (0, 1)
+
+
+def test_sure_of_the_right_class_is_far_from_sure_of_the_wrong_one():
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    right, wrong = np.eye(2)[y] * 0.9 + 0.05, np.eye(2)[1 - y] * 0.9 + 0.05
+    ours = wrong + rng.uniform(-0.04, 0.04, (40, 1)) * [1, -1]
+    # As distributions over the rows, the probabilities of both are the same.
+    assert sorted(right.tolist()) == sorted(wrong.tolist())
+    test = relative_mmd_test(y, ours, wrong, right, labels=[0, 1])
+    assert test.statistic > 0
+    assert test.pvalue < 1e-6
 
 
 def test_level_and_power_of_the_relative_test():
     rng = np.random.default_rng(0)
-    rejected = []
+    rejected, y = [], np.zeros(40, dtype=int)
     for _ in range(120):
         base = rng.normal(size=(40, 3))
         own = rng.normal(0, 0.5, (3, 40, 3))
         ours, one, other = base + own
         cases = {
-            "as far": (one + [1.2, 0, 0], other + [0, 1.2, 0]),
+            "as far": (one + [0, 1.2, 0], other + [0, 0, 1.2]),
             "retrained": (one, other + [1.5, 0, 0]),
             "original": (one + [1.5, 0, 0], other),
         }
@@ -141,7 +162,7 @@ def test_level_and_power_of_the_relative_test():
             [
                 test.pvalue <= 0.05 and np.sign(test.statistic) == sign
                 for sign, networks in zip((1, 1, -1), cases.values())
-                for test in [relative_mmd_test(*map(soft, (ours, *networks)))]
+                for test in [relative_mmd_test(y, *map(soft, (ours, *networks)), labels=range(3))]
             ]
         )
     as_far, retrained, original = np.mean(rejected, axis=0)
@@ -151,22 +172,26 @@ def test_level_and_power_of_the_relative_test():
 
 def test_relative_test_compares_rows_of_different_people():
     rng = np.random.default_rng(0)
-    x, y, z = rng.dirichlet(np.ones(3), (3, 10))
-    alone = relative_mmd_test(x, y, z)
-    groups = np.arange(10).repeat(5)
-    copied = relative_mmd_test(*(part.repeat(5, axis=0) for part in (x, y, z)), groups=groups)
+    probas, y = rng.dirichlet(np.ones(3), (3, 10)), np.zeros(10, dtype=int)
+    alone = relative_mmd_test(y, *probas, labels=range(3))
+    copied = relative_mmd_test(
+        y.repeat(5), *probas.repeat(5, axis=1), labels=range(3), groups=np.arange(10).repeat(5)
+    )
     # The width of the kernel is over all pairs, copies of a row included.
     assert copied.statistic == pytest.approx(alone.statistic, rel=0.2)
     assert copied.pvalue == pytest.approx(alone.pvalue, abs=0.05)
 
 
 def test_relative_test_refuses_what_does_not_fit():
-    proba = np.full((8, 2), 0.5)
-    with pytest.raises(ValueError, match="y_proba_original must have the shape of y_proba"):
-        relative_mmd_test(proba, proba, proba[:7])
+    y, proba = np.zeros(8, dtype=int), np.full((8, 2), 0.5)
+    known = {"labels": [0, 1]}
+    with pytest.raises(ValueError, match="y_proba_original must have one row for each of the 8"):
+        relative_mmd_test(y, proba, proba, proba[:7], **known)
+    with pytest.raises(ValueError, match="y_proba_retrained must hold probabilities"):
+        relative_mmd_test(y, proba, proba + 1, proba, **known)
     with pytest.raises(ValueError, match="at least 6 rows; got 5"):
-        relative_mmd_test(proba[:5], proba[:5], proba[:5])
+        relative_mmd_test(y[:5], proba[:5], proba[:5], proba[:5], **known)
     with pytest.raises(ValueError, match="at least 6 people; got 2"):
-        relative_mmd_test(proba, proba, proba, groups=np.arange(8) // 4)
-    with pytest.raises(ValueError, match="groups must name the person of each of the 8 rows"):
-        relative_mmd_test(proba, proba, proba, groups=[1, 2])
+        relative_mmd_test(y, proba, proba, proba, groups=np.arange(8) // 4, **known)
+    with pytest.raises(ValueError, match="the person of each of the 8 rows; got 2"):
+        relative_mmd_test(y, proba, proba, proba, groups=[1, 2], **known)

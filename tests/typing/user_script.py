@@ -131,7 +131,8 @@ def main() -> None:
     pvalue: float = membership_inference_test(seen, unseen, random_state=0).pvalue
     probas = fitted.predict_proba(X_test), trained.predict_proba(X_test)
     change = change_signal(y_test, *probas, signal="loss", labels=fitted.classes_)
-    nearer: float = relative_mmd_test(*probas, fitted.predict_proba(X_test)).statistic
+    three = *probas, fitted.predict_proba(X_test)
+    nearer: float = relative_mmd_test(y_test, *three, labels=fitted.classes_).statistic
     margins = klom_margins(FineTune(net), X_train, y_train, forget=forget, n_models=4)
     asked, member = margins.unlearned_or_retrained(forget)
     worst: float = worst_rows(unlearning_epsilon(*margins, delta=0.01), share=0.2)
