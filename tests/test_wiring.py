@@ -694,7 +694,7 @@ FUNCTIONS = {
             "reference_2": 0,
             "feature_layer": "hidden.0",
             "n_splits": 3,
-            "n_resamples": 30,
+            "n_resamples": Other(30, y=(Y + 1) % 3),  # of losses that are far above unseen ones
             "confidence_level": 0.5,
             "random_state": 1,
             "groups": Other(np.arange(96) // 3, **OF_PEOPLE),
