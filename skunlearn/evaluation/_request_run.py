@@ -79,10 +79,7 @@ class RequestRun:
         if not self.mask.any():
             raise ValueError("forget must mark at least one row; got none that is True.")
         given.apply_defaults()
-        # Of one with a network in a FrozenEstimator there is no network of its own yet.
-        fitted = unlearner if hasattr(innermost(unlearner), "classes_") else None
-        before = report.get("original", fitted)
-        rehearse(given.arguments | {"unlearner": fitted, "original": before})
+        self.given = given.arguments
 
     def begin(self, received):
         """Check the rows, and note that the request began."""
@@ -111,6 +108,7 @@ class RequestRun:
         self.n_forgotten = len(earlier) + len(content["rows"])
         self.n_measured = len(content["rows"]) + again
         known = self._check_network(again == len(earlier))
+        self._check_report()
         if "original" not in self.report:
             self.report["original"] = self._copied()
         self.log._written(lambda: self.log.reports.mkdir(exist_ok=True), UNTOUCHED)
@@ -189,6 +187,13 @@ class RequestRun:
         """A trained network in a FrozenEstimator need not have been fitted by the unlearner."""
         if not isinstance(innermost(self.unlearner).estimator, FrozenEstimator):
             check_is_fitted(self.unlearner)
+
+    def _check_report(self):
+        """Refuse what the report would refuse when the network has unlearned already."""
+        # Of one with a network in a FrozenEstimator there is no network of its own yet.
+        fitted = self.unlearner if hasattr(innermost(self.unlearner), "classes_") else None
+        original = self.report.get("original", fitted)
+        rehearse(self.given | {"unlearner": fitted, "original": original})
 
     def _check_unchanged(self, entries):
         """What was checked still holds when the request is noted as begun."""
