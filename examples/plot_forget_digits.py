@@ -134,7 +134,8 @@ bar.close()
 # about 0.04 are noise, so the retrained network's own is not 0 either.
 
 columns = ("utility", "retain", "forget", "MIA", "forgetting", "NoMUS", "seconds", "speed-up")
-print(f"{'':26}" + "".join(f"{column:>11}" for column in columns))
+widths = [max(9, len(column) + 1) for column in columns]
+print(f"{'':25}" + "".join(f"{column:>{width}}" for column, width in zip(columns, widths)))
 losses = {}
 for name, model in models.items():
     losses[name] = [
@@ -151,9 +152,9 @@ for name, model in models.items():
         forgetting,
         nomus_score(utility, forgetting),
     ]
-    line = f"{name:26}" + "".join(f"{figure:11.3f}" for figure in figures)
+    line = f"{name:25}" + "".join(f"{value:{n}.3f}" for value, n in zip(figures, widths))
     if name in seconds:
-        line += f"{seconds[name]:11.2f}{seconds['Retrain'] / seconds[name]:11.1f}"
+        line += f"{seconds[name]:9.2f}{seconds['Retrain'] / seconds[name]:9.1f}"
     print(line)
 
 # %%
