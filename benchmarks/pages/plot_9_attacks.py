@@ -44,7 +44,7 @@ for domain, ax in zip(domains, axes[0]):
         ax.errorbar(here.u_lira_auc, y, xerr=ends, fmt="o", ms=4, lw=1, color=colour)
         ax.plot([], [], "o", color=colour, label=f"at most {cap:.0%} of retraining")
     title = f"{DOMAINS[domain]}\n({n_people[domain]} people)"
-    ax.set(title=title, xlabel="AUC of U-LiRA", xlim=(0.4, 1.0))
+    ax.set(title=title, xlabel="AUC of U-LiRA", xlim=(0.35, 1.0))
 axes[0, 0].set_yticks([-i for i in range(len(order))], order)
 axes[0, -1].legend(frameon=False, fontsize=8)
 plt.show()
