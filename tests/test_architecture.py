@@ -118,3 +118,9 @@ def test_what_is_private_stays_in_its_room():
 def test_the_test_sees_imports(module):
     """That it is not green because it reads nothing."""
     assert sum(source == module for _, source, _ in arrows()) > 0
+
+
+def test_a_long_file_says_why_it_is_long():
+    for path in sorted(ROOT.rglob("*.py")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 500 or "over 500 lines because" in "".join(lines[:6]), path

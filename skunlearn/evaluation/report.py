@@ -1,4 +1,7 @@
-"""A report on a network that has unlearned: one object, which can be filed."""
+"""A report on a network that has unlearned: one object, which can be filed.
+
+It has over 500 lines because two thirds of them are docstrings.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The record of requests: what was asked, done and measured, beside the model."""
+"""The record of requests: what was asked, done and measured, beside the model.
+
+It has over 500 lines because half of them are the docstrings of what users call.
+"""
 
 from __future__ import annotations
 
