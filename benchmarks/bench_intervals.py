@@ -52,8 +52,11 @@ def signals(rng, n, groups):
     return np.sqrt(CORRELATION) * person + np.sqrt(1 - CORRELATION) * own
 
 
-def attacked(rng, n, m, told, groups, n_simulations):
-    """Intervals of the attack, of what is made of it, and of overshoot, by metric."""
+def attacked(rng, n, m, told, groups, n_simulations, n_trained):
+    """Intervals of the attack, of what is made of it, and of overshoot, by metric.
+
+    Attacks are trained, and losses resampled, in the first `n_trained` of the simulations.
+    """
     found = {name: [] for name in ("accuracy", "auc", "tpr", "forgetting", "nomus", "overshoot")}
     people = {}
     if groups:
@@ -64,11 +67,12 @@ def attacked(rng, n, m, told, groups, n_simulations):
         # Which half a row, or person, is in is chance.
         shift = rng.choice(SHIFTS[told], n)
         forget -= np.repeat(shift, EACH) if groups else shift
-        report = membership_inference_report(
-            forget, unseen, **people, max_fpr=MAX_FPR, random_state=seed
-        )
-        for name in ("accuracy", "auc", "tpr"):
-            found[name].append(report[name])
+        found["auc"].append(intervals.of_auc(forget, unseen, LEVEL, *people.values()))
+        found["tpr"].append(intervals.of_tpr(forget, unseen, MAX_FPR, LEVEL, *people.values()))
+        if seed >= n_trained:
+            continue
+        report = membership_inference_report(forget, unseen, **people, random_state=seed)
+        found["accuracy"].append(report["accuracy"])
         # Rows that are predicted right, three of four.
         right = (signals(rng, m, groups) < norm.ppf(0.75)).astype(float)
         utility = intervals.of_mean(right, LEVEL, people.get("groups_unseen"))
@@ -78,7 +82,7 @@ def attacked(rng, n, m, told, groups, n_simulations):
             low = nomus_score(utility.low, forgetting.high)
             high = nomus_score(utility.high, forgetting.low)
             found["nomus"].append(intervals.Interval(0, low, high))
-        if seed < n_simulations // 3:
+        if seed < n_trained // 3:
             settings = 200, np.random.RandomState(seed)
             found["overshoot"].append(
                 intervals.of_overshoot(forget, unseen, LEVEL, *settings, *people.values())
@@ -86,9 +90,10 @@ def attacked(rng, n, m, told, groups, n_simulations):
     return found
 
 
-def attack_rows(rng, n, m, told, groups, n_simulations):
+def attack_rows(rng, n, m, told, groups, n_simulations, n_trained):
     """Rows of the table for the attacks on one kind of data."""
-    found, truth = attacked(rng, n, m, told, groups, n_simulations), truths(told)
+    found = attacked(rng, n, m, told, groups, n_simulations, n_trained)
+    truth = truths(told)
     # What an attack of this kind, trained on so many rows, is expected to do.
     expected = np.nanmean([i.value for i in found["accuracy"]]) if min(n, m) > 1 else np.nan
     truth["accuracy"] = 0.5 if told == "nothing" else expected
@@ -167,17 +172,18 @@ def simulate(n_simulations, sizes):
         for groups in (False, True):
             if groups and n > 100:
                 continue  # ten thousand rows
-            times = n_simulations if n * (EACH if groups else 1) < 1000 else n_simulations // 5
+            many = n * (EACH if groups else 1) >= 1000
+            fewer = n_simulations // 5 if many else n_simulations
             for m in (n, 100 if n >= 1000 else 40 if groups else 1000):
                 for told in SHIFTS:
                     rng = np.random.default_rng([n, m, groups, *map(ord, told)])
-                    yield from attack_rows(rng, n, m, told, groups, times)
+                    yield from attack_rows(rng, n, m, told, groups, n_simulations, fewer)
             for told in BETAS:
                 rng = np.random.default_rng([n, groups, *map(ord, told)])
-                yield from closeness_rows(rng, n, told, groups, times)
+                yield from closeness_rows(rng, n, told, groups, 5 * n_simulations)
             if n >= intervals.FEWEST and n < 1000:
                 rng = np.random.default_rng([n, groups])
-                yield from nearer_rows(rng, n, groups, max(times // 4, 1))
+                yield from nearer_rows(rng, n, groups, max(fewer // 4, 1))
 
 
 def main():
