@@ -127,10 +127,10 @@ def reads(n_rows, n_batches, batch_size=16):
 def test_reads_per_batch_do_not_depend_on_rows(monkeypatch):
     monkeypatch.setattr("skunlearn.methods.dlfd._CHECK_EVERY", 3)
     monkeypatch.setattr("skunlearn.methods.dlfd._CHECK_ROWS", 40)
-    few_before, few = reads(640, n_batches=8)
+    few_before, few = reads(1_280, n_batches=8)
     many_before, many = reads(6_400, n_batches=8)
     # Retained and forget rows; the forgetting score, measured every third batch, reads none.
     assert few == many == [16 + 16] * 7
-    # Read up to the first batch: forget and held-out rows for the score, 256 retained and 128
-    # forget rows for layer and ranges, and the batch.
-    assert few_before == many_before <= 2 * 40 + 256 + 128 + 32 + 10
+    # Read up to the first batch: 256 rows of each kind, to compare the networks on; forget and
+    # held-out rows for the score, 256 retained and 128 forget rows for layer and ranges, the batch.
+    assert few_before == many_before <= 2 * 256 + 2 * 40 + 256 + 128 + 32 + 10

@@ -418,7 +418,7 @@ def membership_inference_report(
     >>> report = membership_inference_report(memorised, unseen, random_state=0)
     >>> for name, (value, low, high) in report.items():
     ...     print(f"{name:8} {value:.2f} [{low:.2f}, {high:.2f}]")
-    accuracy 0.6... [0.5..., 0.6...]
+    accuracy 0.6... [0.5..., 0...]
     auc      0.6... [0.6..., 0.7...]
     tpr      0.0... [0.0..., 0...]
     >>> people = membership_inference_report(

@@ -98,7 +98,7 @@ def check_interrupted_unlearning_changes_nothing(name, unlearner):
         expected = weights_of(deepcopy(fitted).unlearn(X, y, **request))
         n_passes = Passes.count
     runs = [
-        (fitted.unlearn, X, request, n_passes // 4, KeyboardInterrupt()),
+        (fitted.unlearn, X, request, (n_passes + 1) // 2, KeyboardInterrupt()),
         (fitted.unlearn, X, request, n_passes, RuntimeError("raised by the check")),
         (fitted.fit, X[:, :7], {}, 3, KeyboardInterrupt()),
     ]
