@@ -87,6 +87,13 @@ def _shapes(row):
     return list(map(_shapes, row)) if isinstance(row, tuple | list) else tuple(np.shape(row))
 
 
+def view_of(net, **settings):
+    """A network with other settings of skorch's, on the same modules."""
+    view = object.__new__(type(net))
+    vars(view).update(vars(net), **settings)
+    return view
+
+
 def without_global_rng(net, **settings):
     """The same network to predict with: its data loaders draw from no global generator.
 
@@ -95,9 +102,7 @@ def without_global_rng(net, **settings):
     """
     if issubclass(getattr(net.iterator_valid, "func", net.iterator_valid), DataLoader):
         settings = {"iterator_valid__generator": torch.Generator(), **settings}
-    view = object.__new__(type(net))
-    vars(view).update(vars(net), **settings)
-    return view
+    return view_of(net, **settings)
 
 
 def predict_proba(net, data):

@@ -38,7 +38,7 @@ def log_as_html(name, records, open_requests, verified, fault, has_key):
         "<p>Due is a month after receipt. Days are the age of an open request, or how long another "
         "took. Utility is accuracy on unseen rows, AUC that of the attack on losses (chance level "
         "is 0.5), both with their intervals; cost is a share of a retraining's. Criteria are how "
-        "many are met, not met, and cannot be told with so few rows; the reports name them. The "
+        "many are met, not met, and cannot be told; the reports name them, and say why. The "
         "page shows what the log holds; it is no statement that any of it is enough for a law.</p>"
         f"{_drift(records)}"
     )

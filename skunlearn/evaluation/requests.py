@@ -236,6 +236,10 @@ class RequestLog:
                         f"key must be the file of the key that {self.path} was begun with; got "
                         f"{str(key)!r}, which is not there. key=None opens the log to read."
                     )
+                if not self._key_path.parent.is_dir():
+                    raise FileNotFoundError(
+                        f"key must be in a folder that is there; got {self._key_path}."
+                    )
                 with contextlib.suppress(FileExistsError):  # another process was faster
                     create_key(self._key_path)
             key = self._key_path.read_bytes().strip()
@@ -623,9 +627,10 @@ class RequestLog:
             is measured over all rows that have been forgotten so far.
         save : callable, default=None
             Called with the unlearner as soon as it has unlearned, such as
-            ``lambda unlearner: joblib.dump(unlearner, "model.joblib")``. The request is done only
-            after that. Without it, a process that dies before you save leaves a log that says
-            done beside a network that remembers.
+            ``lambda unlearner: joblib.dump(unlearner, f"{request}.joblib")``: a new file for each
+            request, so that a process that is killed meanwhile does not ruin the last. The request
+            is done only after that. Without it, a process that dies before you save leaves a log
+            that says done beside a network that remembers.
         **report
             Passed to :func:`~skunlearn.unlearning_report`. `original` is by default a copy of the
             unlearner from before, which is dropped afterwards; None does without.

@@ -30,6 +30,7 @@ from skunlearn._engine.predict import (
     count_columns,
     predict_proba,
     predicted,
+    view_of,
 )
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
@@ -497,4 +498,14 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         state = super().__getstate__()
         if self._is_frozen() and hasattr(self, "unlearning_history_"):
             state = {**state, "estimator": FrozenEstimator(self.estimator_)}
+            state["_trained_with"] = {
+                name: getattr(self._template, name) for name in self._settings()
+            }
         return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        settings = state.pop("_trained_with", None)
+        super().__setstate__(state)
+        if settings:  # on the same modules, which a pickle holds once
+            self.estimator = FrozenEstimator(view_of(self.estimator_, **settings))

@@ -10,7 +10,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
-from skunlearn import all_unlearners
+from skunlearn import FineTune, all_unlearners
 from tests.networks import MLP, make_net
 
 METHODS = [pytest.param(cls, id=name) for name, cls in all_unlearners()]
@@ -66,6 +66,18 @@ def fitted(cls, module, rows, **params):
     net = make_net(module, module__n_features_in=4, module__n_classes=2, max_epochs=2)
     unlearner = cls(net, random_state=0, **params)
     return unlearner.fit(X, y, forget=forget, X_val=X[-10:] + 1, y_val=y[-10:])
+
+
+def test_a_pickle_of_a_frozen_network_has_its_settings(rows):
+    X, y, forget = rows
+    net = make_net(module__n_features_in=4, module__n_classes=2, max_epochs=7, lr=0.05).fit(X, y)
+    unlearner = FineTune(FrozenEstimator(net), max_epochs=2, lr=0.01, random_state=0)
+    loaded = pickle.loads(pickle.dumps(unlearner.unlearn(X, y, forget=forget)))
+    template = loaded.estimator.estimator
+    assert (template.max_epochs, template.lr) == (7, 0.05)
+    assert template.module_ is loaded.estimator_.module_
+    again = [each.unlearn(X, y, forget=forget).predict_proba(X) for each in (unlearner, loaded)]
+    np.testing.assert_array_equal(*again)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -971,6 +971,16 @@ def test_cost_adds_up_until_a_retraining_is_due_and_noted(tmp_path):
     assert (drift["forgotten_rows"], drift["measured_rows"]) == (6, 2)
 
 
+def test_what_a_request_costs_is_not_changed_by_a_pickle(log):
+    net = make_net(max_epochs=8, module__n_features_in=4, module__n_classes=2).fit(
+        X, (Y == "yes").astype(int)
+    )
+    unlearner = FineTune(FrozenEstimator(net.set_params(classes=["no", "yes"])), max_epochs=1)
+    ask(log, unlearner, [3], "a")
+    ask(log, pickle.loads(pickle.dumps(unlearner)), [7], "b", on_return="mark")
+    assert [row["cost"] for row in log.records] == pytest.approx([1 / 8, 1 / 8], rel=0.02)
+
+
 def test_a_fall_of_accuracy_over_requests_makes_a_retraining_due(log):
     unlearner = FineTune(make_net(max_epochs=20), max_epochs=1, lr=0.01, random_state=0).fit(X, Y)
     ask(log, unlearner, [3, 7], "a")
@@ -1311,6 +1321,12 @@ def test_what_a_report_would_refuse_is_refused_before_the_network_unlearns(
     assert equal(before, weights(unlearner))
     assert log.path.stat().st_size == size
     assert unlearner.estimator_.module_.training is False
+
+
+def test_the_folder_of_the_key_has_to_be_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="key must be in a folder that is there; got"):
+        RequestLog(tmp_path / "log.jsonl", key=tmp_path / "keys" / "log.key")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_key_is_another_file_than_the_log(tmp_path):
