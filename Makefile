@@ -27,13 +27,13 @@ PORTABLE = tests/test_common.py tests/methods tests/evaluation/test_relearning.p
 	tests/evaluation/test_report.py tests/evaluation/test_shadow.py tests/metrics/test_collapse.py \
 	tests/engine/test_inputs.py tests/engine/test_outputs.py tests/engine/test_rows.py \
 	tests/engine/test_run.py tests/test_base.py tests/test_features.py tests/test_pipeline.py
+PORTABLE_CHECKS = sample_order or subset_invariance or not (test_common or scikit_learn_checks)
 test-portable: $(VENV)/installed
-	for setting in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE \
-			OMP_NUM_THREADS=2; do \
+	for setting in "ATEN_CPU_CAPABILITY=default" "ATEN_CPU_CAPABILITY=avx2" "MKL_CBWR=COMPATIBLE" \
+			"OMP_NUM_THREADS=2 PYTEST_XDIST_AUTO_NUM_WORKERS=1"; do \
 		echo $$setting; \
-		env PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $$setting $(BIN)/python -m pytest -n 2 \
-			-m 'not slow' \
-			-k 'sample_order or subset_invariance or not (test_common or scikit_learn_checks)' \
+		env PYTHONHASHSEED=0 OMP_NUM_THREADS=1 PYTEST_XDIST_AUTO_NUM_WORKERS=2 $$setting \
+			$(BIN)/python -m pytest -n auto -m 'not slow' -k '$(PORTABLE_CHECKS)' \
 			$(PORTABLE) $(ARGS) || exit 1; \
 	done
 
