@@ -20,7 +20,7 @@ from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation._description import fingerprint, versions
 from skunlearn.evaluation._drift import RETRAIN_AFTER
 from skunlearn.evaluation._key_file import create_key, destroy
-from skunlearn.evaluation._request_run import UNTOUCHED, RequestRun
+from skunlearn.evaluation._request_run import UNTOUCHED, RequestRun, takes_groups
 from skunlearn.evaluation._request_text import log_as_html
 from skunlearn.evaluation._returns import Forgotten, raise_returned, row_digests
 from skunlearn.evaluation._states import (
@@ -620,7 +620,8 @@ class RequestLog:
             Held-out rows that the method may use.
         groups : array-like of shape (n_samples,), default=None
             The person, or other group, of each row, for a method whose `unlearn` takes them, and,
-            together with `groups_unseen`, for the report.
+            together with `groups_unseen`, for the report. Alone they are refused for methods that
+            take none.
         on_return : {"raise", "warn", "mark"}, default="raise"
             What becomes of rows that were forgotten and are in `X` unmarked: they are refused,
             warned of and learnt again, or marked as if `forget` did. "mark" is also how the drift
@@ -663,7 +664,14 @@ class RequestLog:
         if save is not None and not callable(save):
             raise ValueError(f"save must be a function of the unlearner, or None; got {save!r}.")
         report |= {"X_unseen": X_unseen, "y_unseen": y_unseen}
-        if report.get("groups_unseen") is not None:
+        has_unseen = report.get("groups_unseen") is not None
+        if groups is not None and not has_unseen and not takes_groups(innermost(unlearner)):
+            raise ValueError(
+                "groups must come with groups_unseen, whose the unseen rows are, for a report over "
+                f"people; got groups alone, and {type(innermost(unlearner)).__name__} has no use "
+                "for them."
+            )
+        if has_unseen:
             report["groups"] = groups
         run = RequestRun(
             self, unlearner, (X, y, forget), (X_val, y_val, groups), request, on_return, report

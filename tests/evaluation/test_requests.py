@@ -1419,7 +1419,15 @@ def test_an_ensemble_gets_its_groups(log):
 
 def test_an_original_that_is_left_out_is_not_copied(log, unlearner, monkeypatch):
     monkeypatch.setattr(RequestRun, "_copied", fails)
-    ask(log, unlearner, [3, 7], "a", original=None)
+    assert set(ask(log, unlearner, [3, 7], "a", original=None).networks) == {"unlearned"}
+
+
+def test_groups_alone_are_refused_where_nothing_takes_them(log, unlearner):
+    before = unlearner.estimator_
+    with pytest.raises(ValueError, match=r"groups must come with groups_unseen.*FineTune has no"):
+        ask(log, unlearner, [3, 7], "a", groups=np.arange(120) // 4)
+    assert unlearner.estimator_ is before
+    assert not log.records
 
 
 def test_the_original_may_be_left_out_or_given(log, unlearner):
