@@ -9,11 +9,8 @@ import os
 import pkgutil
 import runpy
 import sys
-import zlib
 from importlib import import_module
 from pathlib import Path
-
-from sphinx.util.nodes import get_node_source
 
 import skunlearn
 
@@ -133,42 +130,12 @@ sphinx_gallery_conf = {
     "capture_repr": ("_repr_html_",),  # of displays, the picture says it all
 }
 
-# An inventory that cannot be had, as on a machine without a network, is replaced by an empty one.
-EMPTY = HERE / "_build" / "empty.inv"
-EMPTY.parent.mkdir(exist_ok=True)
-EMPTY.write_bytes(
-    b"# Sphinx inventory version 2\n# Project: none\n# Version: none\n"
-    b"# The remainder of this file is compressed using zlib.\n" + zlib.compress(b"")
+# Links to other projects come from lists that are kept here: no page needs a network to be built.
+intersphinx_mapping = runpy.run_path(str(HERE / "inventories.py"))["mapping"](
+    HERE / "_build" / "inventories"
 )
-intersphinx_mapping = {
-    name: (url, (None, str(EMPTY)))
-    for name, url in {
-        "joblib": "https://joblib.readthedocs.io/en/stable/",
-        "matplotlib": "https://matplotlib.org/stable/",
-        "numpy": "https://numpy.org/doc/stable/",
-        "ot": "https://pythonot.github.io/",
-        "python": "https://docs.python.org/3/",
-        "scipy": "https://docs.scipy.org/doc/scipy/",
-        "sklearn": "https://scikit-learn.org/stable/",
-        "skorch": "https://skorch.readthedocs.io/en/stable/",
-        "torch": "https://docs.pytorch.org/docs/stable/",
-    }.items()
-}
-intersphinx_cache_limit = 0  # else the second build would take the empty one for the project's own
-intersphinx_timeout = 10
-
-
-def leave_as_text(app, env, node, contnode):
-    """Leave unlinked, without a warning, what refers to a project whose inventory is not there."""
-    project = node["reftarget"].split(".")[0]
-    if "/sklearn/" in (get_node_source(node) or ""):  # a docstring that is inherited
-        project = "sklearn"
-    if project in intersphinx_mapping and not env.intersphinx_named_inventory.get(project):
-        return contnode
-    return None
 
 
 def setup(app):
-    """Draw what is drawn from the tables and the code, and connect what Sphinx calls."""
+    """Draw what is drawn from the tables and the code."""
     runpy.run_path(str(HERE / "drawn.py"))["main"](HERE / "generated" / "drawn")
-    app.connect("missing-reference", leave_as_text, priority=900)

@@ -8,6 +8,7 @@ import re
 import runpy
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -141,3 +142,40 @@ def test_the_tables_of_the_site_are_whole():
         rows = re.split(r"^   \* ", table, flags=re.M)[1:]
         assert len(rows) > 5
         assert len({row.count("- ") for row in rows}) == 1
+
+
+def inventories():
+    """What the site can link to in other projects, by project: (kind, name, place)."""
+    read = runpy.run_path(str(DOCS / "inventories.py"))["read"]
+    names = sorted(path.stem for path in (DOCS / "inventories").glob("*.txt"))
+    return {name: read(name)[1] for name in names}
+
+
+def test_what_the_inventories_list_is_there():
+    for project, entries in inventories().items():
+        names = [name for _, name, _ in entries]
+        assert len(names) == len(set(names))
+        for kind, name, place in entries:
+            assert place.endswith(f"#{name}")
+            if project != "matplotlib" or find_spec("matplotlib"):
+                is_class = isinstance(pkgutil.resolve_name(name), type)
+                assert is_class == (kind in ("class", "exception")), name
+
+
+def test_links_to_other_projects_are_in_the_inventories():
+    listed = {name for entries in inventories().values() for _, name, _ in entries}
+    projects = "|".join(inventories())
+    role = rf":(?:class|func|meth|exc|obj):`~?((?:{projects})\.[\w.]+)`"
+    beside = rf"^ {{4,}}((?:{projects})\.[\w.]+) :"  # in a section See Also
+    files = [*DOCS.rglob("*.rst"), *Path(skunlearn.__file__).parent.rglob("*.py")]
+    files += (DOCS.parent / "examples").glob("*.py")
+    files = [path for path in files if not {"auto_examples", "generated", "study"} & set(path.parts)]
+    found = {
+        name
+        for path in files
+        for name in re.findall(f"{role}|{beside}", path.read_text(encoding="utf-8"), re.M)
+        for name in name
+        if name
+    }
+    assert len(found) > 30
+    assert found - listed == set()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def all_unlearners() -> list[tuple[str, type[BaseUnlearner]]]:
-    """List every unlearner of the package, as :func:`sklearn.utils.all_estimators` does.
+    """List every unlearner of the package, as :func:`~sklearn.utils.discovery.all_estimators` does.
 
     Returns
     -------
