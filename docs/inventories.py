@@ -1,4 +1,4 @@
-"""What the site links to in other projects' documentation, kept here so that no link needs a network.
+"""What the site links to in other projects' documentation, kept here: no link needs a network.
 
 A list in `inventories/` opens with the address of a project's pages. A line with a page, in which
 `$` is the name, says where the names below it are; each of them is an anchor of that page.

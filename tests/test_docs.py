@@ -169,7 +169,8 @@ def test_links_to_other_projects_are_in_the_inventories():
     beside = rf"^ {{4,}}((?:{projects})\.[\w.]+) :"  # in a section See Also
     files = [*DOCS.rglob("*.rst"), *Path(skunlearn.__file__).parent.rglob("*.py")]
     files += (DOCS.parent / "examples").glob("*.py")
-    files = [path for path in files if not {"auto_examples", "generated", "study"} & set(path.parts)]
+    built = {"auto_examples", "generated", "study"}
+    files = [path for path in files if not built & set(path.parts)]
     found = {
         name
         for path in files
