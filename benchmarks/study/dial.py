@@ -2,11 +2,17 @@
 
 There are rows of three kinds (``part``). ``closeness``: a setting on a reporting split, as in the
 other tables. ``attack``: a setting under the attacks of `attacks.py`. ``control``: the same student
-on a reporting split with something else to imitate.
+on a reporting split with something else to imitate; ``attacked control``: one of those under the
+attacks.
 
 * ``label smoothing``: the label, with as much entropy as the original's outputs have on average;
 * ``another row``: what the original says of another row of the same class;
-* ``retrained teacher``: a retrained network's outputs, which is what there is to gain at best.
+* ``retrained teacher``: a retrained network's outputs, which is what there is to gain at best;
+* ``temperature 1`` and ``4``: the original's outputs, softened less and more;
+* ``unlearned teacher``: the outputs of the original after another unlearner, which is UNDO whole;
+* ``pushed rows``: the original's outputs of the rows and of the same rows pushed away from the
+  features of those to forget, as DLFD pushes them; with ``random signs`` and ``reversed``, the
+  controls of that.
 
 A shorter training of as many epochs is the control with labels. Rows are written as they come; a
 run that was stopped goes on where it was.
@@ -14,22 +20,27 @@ run that was stopped goes on where it was.
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import torch
 from attacks import membership
+from methods import CONTROLS as OF_DLFD
 from methods import SHORTENED
 from options import FIRST_REPORTED, options, splits
 from scipy.optimize import brentq
+from skorch.utils import to_device
 from tables import Table, fill, run
 from torch.nn import functional as F
 
-from skunlearn import Distill, Retrain
+from skunlearn import DLFD, AdvancedNegGrad, Distill, Retrain
 from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import NumberedRows
-from skunlearn._engine.run import fit_network
+from skunlearn._engine.run import cycle, fit_network
 from skunlearn.methods.distill import _outputs
-from skunlearn.methods.distillation import divergence
+from skunlearn.methods.distillation import divergence, teacher_logits
+from skunlearn.methods.dlfd import _Perturbation
 
 EPOCHS = (6, 3, 12)
 NOISE = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
@@ -91,7 +102,65 @@ class ByRetrained(Distill):
         return super()._unlearn(replace(request, original=retrained))
 
 
-CONTROLS = {"label smoothing": Smoothed, "another row": Exchanged, "retrained teacher": ByRetrained}
+class ByUnlearned(Distill):
+    """Its teacher has unlearned the rows first; what is left of the original's weights is its."""
+
+    def _unlearn(self, request):
+        first = AdvancedNegGrad(self._template, loss_cap="val")
+        first.classes_, first._cost = self.classes_, self._cost
+        return super()._unlearn(replace(request, original=first._unlearn(request)))
+
+
+class Pushed(Distill):
+    """It imitates the original on each row twice: as it is, and pushed as DLFD would push it."""
+
+    how: ClassVar[dict] = {}
+
+    def _unlearn(self, request):
+        net, rows = self._student(request), NumberedRows(request.retain)
+        known = _outputs(request.original, request.retain)
+        params, pusher = DLFD(self._template, **self.how), self._copy(request.original)
+        pusher.history.new_epoch()  # where it records the distance
+        pusher.history.new_batch()
+        perturbation = _Perturbation(params, pusher, request)
+        forget = cycle(pusher, request.forget, whole=True)
+
+        def step(net, X, y, progress):
+            ce_weight = params.ce_weight_start
+            ce_weight += progress * (params.ce_weight_end - params.ce_weight_start)
+            X_forget, _ = to_device(next(forget), net.device)
+            X_far = X + perturbation.find(X, y, X_forget, ce_weight)
+            said = torch.cat([known[rows.marks], teacher_logits(request.original, X_far)])
+            y_pred = net.infer(torch.cat([X, X_far]))
+            return divergence(said, logits(net, y_pred), self.temperature), y_pred[: len(X)]
+
+        return self._train(net, request, (rows, step, self.max_epochs))
+
+
+class PushedAtRandom(Pushed):
+    """Its rows are pushed by gradients with random signs."""
+
+    how: ClassVar[dict] = OF_DLFD["random signs"]
+
+
+class PushedBack(Pushed):
+    """Its rows are pushed towards the features of the rows to forget."""
+
+    how: ClassVar[dict] = OF_DLFD["reversed"]
+
+
+CONTROLS = {
+    "label smoothing": partial(Smoothed, noise=1.0),
+    "another row": partial(Exchanged, noise=1.0),
+    "retrained teacher": partial(ByRetrained, noise=1.0),
+    "temperature 1": partial(Distill, noise=1.0, temperature=1.0),
+    "temperature 4": partial(Distill, noise=1.0, temperature=4.0),
+    "unlearned teacher": partial(ByUnlearned, noise=1.0),
+    "unlearned teacher, less noise": partial(ByUnlearned, noise=0.5),
+    "pushed rows": partial(Pushed, noise=1.0),
+    "pushed rows: random signs": partial(PushedAtRandom, noise=1.0),
+    "pushed rows: reversed": partial(PushedBack, noise=1.0),
+}
 
 
 def settings(net):
@@ -105,11 +174,10 @@ def settings(net):
 
 
 def controls(net):
-    """The student of `settings` with something else to imitate, at noise of 1."""
+    """The student of `settings` with something else to imitate."""
     return {
-        (name, 1.0, n): cls(net, noise=1.0, max_epochs=n)
-        for n in EPOCHS
-        for name, cls in CONTROLS.items()
+        (name, make.keywords["noise"], n): make(net, max_epochs=n)
+        for n, (name, make) in product(EPOCHS, CONTROLS.items())
     }
 
 
@@ -122,15 +190,18 @@ def main(args=None):
         seeds = range(FIRST_REPORTED, FIRST_REPORTED + n_splits)
         of_part = {"closeness": settings(domain.net), "control": controls(domain.net)}
         of_part["attack"] = of_part["closeness"] | {("Retrain", None, None): Retrain(domain.net)}
+        of_part["attacked control"] = {
+            key: unlearner for key, unlearner in of_part["control"].items() if key[2] == EPOCHS[0]
+        }
         tasks = []
         for part in args.methods or of_part:
-            for seed in seeds if part != "attack" else [FIRST_REPORTED]:
+            for seed in seeds if "attack" not in part else [FIRST_REPORTED]:
                 left = {
                     key: unlearner
                     for key, unlearner in of_part[part].items()
                     if (part, seed, *key) not in done
                 }
-                if part == "attack":
+                if "attack" in part:
                     tasks += [(part, seed, {key: unlearner}) for key, unlearner in left.items()]
                 elif left:
                     tasks.append((part, seed, left))
@@ -144,7 +215,7 @@ def _key(row):
 
 def measured(args, domain, part, seed, left):
     """The rows of settings on a split, or of one under the attacks."""
-    if part == "attack":
+    if "attack" in part:
         ((key, unlearner),) = left.items()
         found = {key: membership(args, domain, seed, unlearner)}
     else:
