@@ -117,6 +117,7 @@ CASES = {
         ("you do nothing", "the original", "Original", 0.3),
         ("you can train again", ":class:`~skunlearn.Retrain`", "Retrain", 0.3),
         ("you can spend half", "`Retrain` with half of the epochs", "Retrain (shortened)", 1.0),
+        ("you can spend half", ":class:`~skunlearn.Distill`", "Distill", 1.0),
         ("you can spend a third", ":class:`~skunlearn.FineTune` at a high `lr`", "FineTune", 0.3),
         ("you can spend a third", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.3),
         ("you can spend a third", ":class:`~skunlearn.BadTeacher`", "BadTeacher", 0.3),
