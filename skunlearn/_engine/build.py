@@ -1,4 +1,4 @@
-"""Copying the skorch networks that unlearners work on, and putting them together."""
+"""The parts of skorch networks: read, copied, put together, and counted as rows go through."""
 
 import contextlib
 from collections import deque
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from skunlearn._engine.predict import plain
 
@@ -148,3 +149,62 @@ def modules_of(parts):
     """All modules of a network's modules and criteria, in a fixed order."""
     parts = (part for kind in parts.values() for part in kind.values())
     return [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+
+
+class Cost:
+    """Counts samples: forwards and backwards as one, forwards alone as a third.
+
+    It is itself the hook of each network that it watches.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet, default=None
+        A network to watch from the beginning.
+
+    Attributes
+    ----------
+    samples : float
+        The count so far.
+    """
+
+    def __init__(self, net=None):
+        self.samples = 0.0
+        self._handles = {}
+        if net is not None:
+            self._handles[net.module_] = net.module_.register_forward_pre_hook(
+                self, with_kwargs=True
+            )
+
+    def __call__(self, module, args, kwargs):
+        X = args or kwargs
+        while isinstance(X, tuple | list | Mapping) and not isinstance(X, PackedSequence):
+            X = next(iter(X.values() if isinstance(X, Mapping) else X))
+        n_rows = int(X.batch_sizes[0]) if isinstance(X, PackedSequence) else len(X)
+        self.samples += n_rows * (1 if torch.is_grad_enabled() else 1 / 3)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        while self._handles:
+            self._handles.popitem()[1].remove()
+
+    def watch(self, net, on=True):
+        """Count what goes through a network from now on, or no more."""
+        handle = self._handles.pop(net.module_, None)
+        if handle is not None:
+            handle.remove()
+        if on:
+            self._handles[net.module_] = net.module_.register_forward_pre_hook(
+                self, with_kwargs=True
+            )
+
+    @contextlib.contextmanager
+    def watching(self, net, on=True):
+        """Count inside the block alone, or not there, as in a copy, which must have no hook."""
+        before = net.module_ in self._handles
+        self.watch(net, on)
+        try:
+            yield
+        finally:
+            self.watch(net, before)

@@ -1,7 +1,8 @@
-"""Reading a network's features at a named layer, and adding to a layer's output."""
+"""Reading a network's features at a named layer, and adding to its input or a layer's output."""
 
 import contextlib
 
+import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -139,3 +140,58 @@ def forward_features(net, X, layer):
     if not read:
         raise ValueError(f"{type(layer[0]).__name__} is a layer that does not run in this network.")
     return read[-1]
+
+
+class Place:
+    """Where a perturbation is added: to the input of a network, or to the output of a layer.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        An initialised network.
+    name : str
+        ``"input"``, or the name of a submodule: what the user knows as `perturb_at`.
+    """
+
+    def __init__(self, net, name):
+        self.net = net
+        self.name = name
+        self.layer = None if name == "input" else named_layer(net, name, "perturb_at")
+
+    def values(self, X):
+        """What the perturbation of a batch is added to."""
+        if self.layer is not None:
+            return forward_features(self.net, X, (self.layer, False))
+        if isinstance(X, PackedSequence):
+            X = X.data
+        if isinstance(X, torch.Tensor) and X.dtype.is_floating_point:
+            return X
+        raise ValueError(
+            "perturb_at='input' needs an input that is one floating-point array; got "
+            f"{X.dtype if isinstance(X, torch.Tensor) else type(X).__name__}. Name a layer whose "
+            f"output can be perturbed, such as an embedding: {layer_names(self.net)}."
+        )
+
+    @contextlib.contextmanager
+    def added(self, X, delta):
+        """The input to infer from so that the network sees the perturbation."""
+        if self.layer is None:
+            yield added(X, delta)
+        else:
+            with add_to_output(self.layer, delta):
+                yield X
+
+    def check_reaches(self, layer, layer_name, X):
+        """Raise a ValueError if what is read at `layer` does not depend on the perturbation."""
+        delta = torch.zeros_like(self.values(X)).requires_grad_()
+        with (
+            frozen_parameters(self.net.module_),
+            self.added(X, delta) as X_far,
+            capture_output(*layer) as read,
+        ):
+            self.net.infer(X_far)
+        if not read[-1].requires_grad:
+            raise ValueError(
+                f"perturb_at={self.name!r} must come before the feature layer, "
+                f"feature_layer={layer_name!r}, for features to depend on it."
+            )

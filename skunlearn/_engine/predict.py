@@ -67,7 +67,7 @@ def count_columns(net, rows):
 
 def check_inputs(net, rows, others):
     """Raise a ValueError for held-out rows of another shape that the network does not take."""
-    shapes = [_shapes(part[0][0]) for part in (rows, others)]
+    shapes = [_shapes(part.data[0][0]) for part in (rows, others)]
     if shapes[0] == shapes[1]:
         return
     try:
@@ -202,14 +202,15 @@ def behaviour(net, retain, forget=None):
     kept = proba = None
     with preserve_rng(net.device):  # from which rows may draw
         if few[0]:
-            kept = (*_loss_and_accuracy(net, few[0]), len(few[0]))
+            losses, right = row_losses(net, few[0])
+            kept = float(losses.mean()), float(right.mean()), len(few[0])
         if few[1]:
             proba = predict_proba(net, few[1])
     return kept, proba
 
 
-def _loss_and_accuracy(net, rows):
-    """Mean cross-entropy and accuracy of a network's probabilities."""
+def row_losses(net, rows):
+    """Cross-entropy of each row, and whether what is predicted is right, for each of its labels."""
     proba, codes = predict_proba(net, rows), rows.y.numpy()
     right = predicted(net, proba) == codes
     if codes.ndim == 1:
@@ -217,7 +218,7 @@ def _loss_and_accuracy(net, rows):
     else:
         proba = np.where(codes > 0, proba, 1 - proba)
     tiny = np.finfo(proba.dtype).tiny
-    return float(-np.log(np.maximum(proba, tiny)).mean()), float(right.mean())
+    return -np.log(np.maximum(proba, tiny)).mean(axis=1), right
 
 
 def as_it_is(batch):

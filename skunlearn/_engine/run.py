@@ -1,24 +1,20 @@
-"""The training run: skorch's epochs and batches, with a step that a method may have of its own.
-
-It has over 500 lines because loaders, schedules and the count of samples change with the loop.
-"""
+"""The training run: skorch's epochs and batches, with a step that a method may have of its own."""
 
 import contextlib
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.dataset import get_len
 from skorch.utils import to_device
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from skunlearn._engine.build import attributes, configure
+from skunlearn._engine.build import Cost, attributes, configure
 from skunlearn._engine.fresh import sizes_from_data
 from skunlearn._engine.predict import as_it_is, count_columns, plain, predict_proba
-from skunlearn._engine.random import preserve_rng_and_modes
+from skunlearn._engine.random import preserve_rng
 from skunlearn._engine.rows import MarkedBatch, MarkedRows, Rows, StackedRows, cast_for
 
 
@@ -66,7 +62,7 @@ class TrainingRun:
         network that is half trained. Here only EarlyStopping, which raises one, is understood so.
         """
         net = self.net
-        with self.cost.unwatched(net):  # callbacks may pickle the network
+        with self.cost.watching(net, False):  # callbacks may pickle the network
             net.notify("on_train_begin", X=rows, y=rows.y)
             try:
                 yield
@@ -104,7 +100,7 @@ class TrainingRun:
                 # The loader of held-out rows draws from the generator that shuffles the rows to
                 # train on: to watch must not change what is watched.
                 if valid_loader is not None:
-                    with preserve_rng_and_modes(net):
+                    with preserve_rng(net.device):
                         self._run_epoch(valid_loader, "valid", net.validation_step)
                 net.notify("on_epoch_end", **sets)
 
@@ -119,8 +115,8 @@ class TrainingRun:
         net, self.progress = self.net, self._n_done / max(self._n_steps - 1, 1)
         self._is_reached = self.step is None
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.cost.counting(net))
-            if self._guards_forget or count_rows(batch[0]) == 1:
+            stack.enter_context(self.cost.watching(net))
+            if self._guards_forget or get_len(batch[1]) == 1:
                 stack.enter_context(one_row_statistics(net.module_))
             stack.enter_context(_sparse_gradients_told(net))
             result = net.train_step(batch)
@@ -451,75 +447,3 @@ def _check_converged(net, rows, name):
             f"{name} has diverged: its loss went from {first:.3g} to {last:.3g}, and the network's "
             "output is of no use. Nothing was changed; use a smaller lr for estimator."
         )
-
-
-class Cost:
-    """Counts samples: forwards and backwards as one, forwards alone as a third.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet, default=None
-        A network to watch from the beginning.
-
-    Attributes
-    ----------
-    samples : float
-        The count so far.
-    """
-
-    def __init__(self, net=None):
-        self.samples = 0.0
-        self._handles = {}
-        if net is not None:
-            self.watch(net)
-
-    def watch(self, net):
-        """Count what goes through a network from now on."""
-        module = net.module_
-        if module not in self._handles:
-            hook = module.register_forward_pre_hook(self._count, with_kwargs=True)
-            self._handles[module] = hook
-
-    def close(self):
-        """Stop counting; return the count."""
-        while self._handles:
-            self._handles.popitem()[1].remove()
-        return self.samples
-
-    @contextlib.contextmanager
-    def counting(self, net):
-        """Count what goes through a network inside the block only."""
-        self.watch(net)
-        try:
-            yield
-        finally:
-            self._unwatch(net.module_)
-
-    @contextlib.contextmanager
-    def unwatched(self, net):
-        """Take the hook off a network inside the block, so that a copy of it has none."""
-        was_watched = self._unwatch(net.module_)
-        try:
-            yield
-        finally:
-            if was_watched:
-                self.watch(net)
-
-    def _unwatch(self, module):
-        handle = self._handles.pop(module, None)
-        if handle is not None:
-            handle.remove()
-        return handle is not None
-
-    def _count(self, module, args, kwargs):
-        n_rows = count_rows(args[0] if args else kwargs)
-        self.samples += n_rows * (1 if torch.is_grad_enabled() else 1 / 3)
-
-
-def count_rows(X):
-    """The number of rows in a batch of inputs."""
-    if isinstance(X, PackedSequence):
-        return int(X.batch_sizes[0])
-    if isinstance(X, Mapping):
-        X = list(X.values())
-    return count_rows(X[0]) if isinstance(X, tuple | list) and len(X) else len(X)

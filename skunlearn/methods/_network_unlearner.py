@@ -1,7 +1,4 @@
-"""Unlearners of one network: what every method but an ensemble derives from.
-
-It has over 500 lines because docstrings that methods of others need are a third of them.
-"""
+"""Unlearners of one network: what every method but an ensemble derives from."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch.utils.data import Subset
 
-from skunlearn._engine.build import assemble, copy_parts, parts_of, plain_parts
+from skunlearn._engine.build import Cost, assemble, copy_parts, parts_of, plain_parts
 from skunlearn._engine.cache import train_once
-from skunlearn._engine.finish import finish
+from skunlearn._engine.finish import compare, finish
 from skunlearn._engine.fresh import SIZES, check_fresh, restored
 from skunlearn._engine.hashing import starting_point
 from skunlearn._engine.predict import (
@@ -34,7 +31,7 @@ from skunlearn._engine.predict import (
 )
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
-from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun, fit_network, split_rows
+from skunlearn._engine.run import CosineSchedule, TrainingRun, fit_network, split_rows
 from skunlearn._engine.validation import (
     as_dataset,
     check_network,
@@ -171,7 +168,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         """What :meth:`_copy` makes, of the given modules and criteria or of the original's own."""
         cost = vars(self).setdefault("_cost", Cost())
         if parts is None:
-            with cost.unwatched(original):
+            with cost.watching(original, False):
                 parts = copy_parts(plain_parts(original))
         template = self._template
         settings = self._settings()
@@ -319,68 +316,17 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
                     retain = retain.take(kept.indices)
             watched = retain, forget if "original" in self.needs else None
             before = None if original is None else behaviour(original, *watched)
-            cost = self._cost = Cost(original)
-            try:
+            with Cost(original) as cost:
+                self._cost = cost
                 net = self._unlearn(Request(original, retain, forget, val, valid))
-            finally:
-                cost.close()
-                del self._cost
+            del self._cost
             if before is not None:
-                self._compare(net, before, behaviour(net, *watched))
+                compare(self, net, before, behaviour(net, *watched))
             finish(net, original, retain if len(retain) else forget)
         net.classes_inferred_ = self.classes_
         self.estimator_ = net
         self.unlearning_history_ = net.history
         self.unlearning_cost_ = cost.samples
-
-    def _compare(self, net, before, after):
-        """Compare the behaviour of the networks before and after a run."""
-        (kept, proba), (kept_after, proba_after) = before, after
-        if proba is not None:
-            self._check_changed(np.abs(proba_after - proba).max(), len(proba))
-        if kept is not None:
-            self._check_kept(net, kept[:2], kept_after[:2], kept[2])
-
-    def _check_changed(self, moved, n_rows):
-        """Warn of a run that did nothing to the rows that it was to forget."""
-        if not np.isfinite(moved):
-            raise ValueError(
-                f"{type(self).__name__} has diverged: the network's probabilities are not numbers "
-                "any more. Nothing was changed; use a smaller lr or fewer epochs."
-            )
-        if moved < 0.001:
-            warn(
-                f"{type(self).__name__} has changed almost nothing: no class probability of "
-                f"{n_rows} rows to forget moved by more than {moved:.2g}. Use stronger settings, "
-                "such as a larger learning rate or more epochs where it has them."
-            )
-
-    def _check_kept(self, net, before, after, n_rows):
-        """Note what the run has cost on retained rows, and warn if it has ruined them."""
-        (loss_before, accuracy_before), (loss, accuracy) = before, after
-        if not net.history:
-            net.history.new_epoch()
-        for name, value in [
-            ("retain_loss_before", loss_before),
-            ("retain_accuracy_before", accuracy_before),
-            ("retain_loss_after", loss),
-            ("retain_accuracy_after", accuracy),
-        ]:
-            net.history.record(name, value)
-        # Many small requests may cost little each: what counts is the best since the last fit.
-        self._best_accuracy = max(accuracy_before, getattr(self, "_best_accuracy", 0.0))
-        # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
-        guess = np.log(2 if is_multilabel(net) else len(self.classes_))
-        # Where a network is no better than a guess, its accuracy changes by chance.
-        fell = loss_before < 0.95 * guess and (
-            self._best_accuracy - accuracy > max(self._usual_cost, 2 / n_rows)
-        )
-        if fell or (loss > 1.5 * guess > 1.5 * loss_before):
-            warn(
-                f"{type(self).__name__} has damaged the network: on {n_rows} retained rows the "
-                f"accuracy went from {self._best_accuracy:.2f} to {accuracy:.2f}, the loss from "
-                f"{loss_before:.2f} to {loss:.2f}. {self._remedy}"
-            )
 
     def _fit_original(self, template, task, seed):
         """The network trained on every row, from the cache where there is one."""

@@ -200,7 +200,7 @@ class Distill(NetworkUnlearner):
             for name, layer in request.original.module_.named_modules():
                 if any(p.requires_grad for p in layer.parameters(recurse=False)):
                     check_no_adapter(request.original.module_, name)
-            with self._cost.unwatched(request.original):
+            with self._cost.watching(request.original, False):
                 fresh = reinitialised(template, request.original, n_classes, keep_frozen=True)
         parts = plain_parts(fresh)
         with torch.no_grad():

@@ -12,12 +12,12 @@ from scipy.stats import loguniform
 from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
-from skunlearn._engine.build import parts_of
+from skunlearn._engine.build import Cost, parts_of
 from skunlearn._engine.fresh import fresh_network, reinitialised
 from skunlearn._engine.predict import logits, plain
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
-from skunlearn._engine.run import Cost, RunCallback
+from skunlearn._engine.run import RunCallback
 from skunlearn._engine.validation import check_number
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 
@@ -172,7 +172,7 @@ class BadTeacher(NetworkUnlearner):
         template, n_classes = self._template, len(self.classes_)
         net = fresh_network(template, request.retain, n_classes)
         if net is None:
-            with self._cost.unwatched(request.original):
+            with self._cost.watching(request.original, False):
                 net = reinitialised(template, request.original, n_classes)
         else:
             with preserve_rng_and_modes(net):
@@ -435,7 +435,7 @@ class _RestoreBest(RunCallback):
         return net
 
     def _error(self, net, rows, weights=None):
-        with self.cost.counting(net):
+        with self.cost.watching(net):
             wrong = net.predict_proba(rows).argmax(axis=1) != rows.y.numpy()
         return float(np.average(wrong, weights=weights))
 

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from scipy.stats import loguniform
+from sklearn.utils import check_random_state
 from skorch.utils import to_device
-from torch.nn.utils.rnn import PackedSequence
 from torch.optim.swa_utils import update_bn
+from torch.utils.data import StackDataset
 
 from skunlearn._engine.hooks import (
-    add_to_output,
-    added,
+    Place,
     capture_output,
     feature_layer,
     forward_features,
     frozen_parameters,
     layer_names,
-    named_layer,
 )
-from skunlearn._engine.rows import value_range
-from skunlearn._engine.run import RunCallback, backward, cycle, one_row_statistics
+from skunlearn._engine.predict import row_losses
+from skunlearn._engine.random import preserve_rng
+from skunlearn._engine.rows import Rows, value_range
+from skunlearn._engine.run import backward, cycle, one_row_statistics
+from skunlearn._engine.statistics import repeated_attack
 from skunlearn._engine.validation import check_number, warn
-from skunlearn.callbacks import ForgettingMonitor
 from skunlearn.methods._network_unlearner import NetworkUnlearner
 from skunlearn.transport import METHODS, transport_distance
 
@@ -117,8 +117,8 @@ class DLFD(NetworkUnlearner):
         The labels, in the order of the columns of `predict_proba`.
     unlearning_history_ : skorch.History
         The history of the last unlearning run. Its batches hold ``transport`` (the distance at the
-        last perturbation step) and what the
-        :class:`~skunlearn.callbacks.ForgettingMonitor` has measured.
+        last perturbation step) and ``forgetting_score`` (as measured last, of at most 200 rows of
+        each kind), where `X_val` was given.
 
     Warns
     -----
@@ -129,6 +129,7 @@ class DLFD(NetworkUnlearner):
     --------
     FineTune : The same without synthesised rows.
     Retrain : The exact alternative.
+    skunlearn.callbacks.ForgettingMonitor : Watches the run by rows of the user's choice.
 
     Notes
     -----
@@ -254,27 +255,15 @@ class DLFD(NetworkUnlearner):
 
     def _unlearn(self, request):
         net = self._copy(request.original)
-        perturbation = _Perturbation(self, net, request)
-        forget_batches = cycle(net, request.forget, whole=True)
-        monitor = None
+        score = None
         n_rows = min(len(request.forget), len(request.val or ()))
         if self.forgetting_threshold and n_rows >= _FEWEST:
-            monitor = _Monitor(
-                self._cost,
-                request.forget,
-                None,
-                request.val,
-                None,
-                classes=np.arange(len(self.classes_)),  # the labels are encoded
-                every=_CHECK_EVERY,
-                n_rows=_CHECK_ROWS,
-            )
+            score = _ForgettingScore(request)
+        perturbation = _Perturbation(self, net, request)
+        forget_batches = cycle(net, request.forget, whole=True)
 
         def step(net, X, y, progress):
-            forgotten = (
-                monitor is not None
-                and monitor.scores_["forgetting_score"] < self.forgetting_threshold
-            )
+            forgotten = score is not None and score.of(net) < self.forgetting_threshold
             if forgotten or not self.perturb_steps:
                 y_pred = net.infer(X)
                 loss = net.get_loss(y_pred, y, X=X, training=True)
@@ -284,7 +273,7 @@ class DLFD(NetworkUnlearner):
             span = self.ce_weight_end - self.ce_weight_start
             delta = perturbation.find(X, y, X_forget, self.ce_weight_start + progress * span)
             net._set_training(True)
-            with perturbation.added(X, delta) as X_far:
+            with perturbation.place.added(X, delta) as X_far:
                 y_pred = net.infer(X_far)
             loss = net.get_loss(y_pred, y, X=X, training=True)
             if self.clean_weight:
@@ -294,12 +283,7 @@ class DLFD(NetworkUnlearner):
                 loss = loss.detach() + self.clean_weight * clean
             return loss, y_pred
 
-        self._train(
-            net,
-            request,
-            (request.retain, step, net.max_epochs),
-            callbacks=[] if monitor is None else [monitor],
-        )
+        self._train(net, request, (request.retain, step, net.max_epochs))
         if self.bn_batches:
             clean = itertools.islice(cycle(net, request.retain), self.bn_batches)
             with one_row_statistics(net.module_):
@@ -307,16 +291,44 @@ class DLFD(NetworkUnlearner):
         return net
 
 
-class _Monitor(RunCallback, ForgettingMonitor):
-    """Counts what the measuring costs."""
+class _ForgettingScore:
+    """The forgetting score of a network on a few rows, measured every few batches.
 
-    def __init__(self, cost, *rows, **params):
-        super().__init__(*rows, **params)
-        self.cost = cost
+    Parameters
+    ----------
+    request : Request
+        Where the rows to forget and the held-out ones are.
+    """
 
-    def _measure(self, net):
-        with self.cost.counting(net):
-            return super()._measure(net)
+    def __init__(self, request):
+        rng = check_random_state(0)
+        self.sides = [_few(rows, rng) for rows in (request.forget, request.val)]
+        self.n_batches = 0
+
+    def of(self, net):
+        """The score that was measured last, noted in the history."""
+        if self.n_batches % _CHECK_EVERY == 0:
+            with preserve_rng(net.device):  # as if nobody watched
+                losses = [row_losses(net, rows)[0] for rows in self.sides]
+            net._set_training(True)
+            self.value = float("nan")  # where the run has diverged, which its next loss will tell
+            if all(np.isfinite(side).all() for side in losses):
+                right, *_ = repeated_attack(*losses, 10, check_random_state(0))
+                self.value = abs(float(right.mean()) - 0.5)
+        self.n_batches += 1
+        net.history.record_batch("forgetting_score", self.value)
+        net.history.record("forgetting_score", self.value)
+        return self.value
+
+
+def _few(rows, rng):
+    """A few rows, drawn at random, in memory."""
+    if len(rows) > _CHECK_ROWS:
+        rows = rows.take(rng.permutation(len(rows))[:_CHECK_ROWS])
+    if rows.is_array:
+        return rows
+    read = StackDataset(*zip(*rows.__getitems__(range(len(rows)))))
+    return Rows(read, rows.y, collate=rows.collate)
 
 
 class _Perturbation:
@@ -340,49 +352,25 @@ class _Perturbation:
         items = _sample(request.retain, n_rows)
         X = to_device(request.retain.collate(items)[0], net.device)
         self.layer = feature_layer(net, params.feature_layer, X)
-        self.at = None
-        if params.perturb_at != "input":
-            self.at = named_layer(net, params.perturb_at, "perturb_at")
-        values = self._values(X)
+        self.place = Place(net, params.perturb_at)
+        values = self.place.values(X)
+        two = to_device(request.retain.collate([items[0]] * 2)[0], net.device)
+        self.place.check_reaches(self.layer, params.feature_layer, two)
+        if params.perturb_steps and params.ot_weight:
+            features = forward_features(net, X, self.layer)
+            X_forget = request.forget.collate(_sample(request.forget, n_rows))[0]
+            X_forget = to_device(X_forget, net.device)
+            self._check_apart(features, forward_features(net, X_forget, self.layer))
         if params.clip in ("auto", None):
             self.low, self.high = value_range(
-                lambda some: self._values(to_device(request.retain.collate(some)[0], net.device)),
+                lambda some: self.place.values(
+                    to_device(request.retain.collate(some)[0], net.device)
+                ),
                 items,
             )
         else:
             self.low, self.high = torch.tensor(params.clip).to(values)
         self.unit = params.step_size * (self.high - self.low)
-        self._check_order(to_device(request.retain.batch([0, 0])[0], net.device))
-        if params.perturb_steps and params.ot_weight:
-            X_forget = request.forget.collate(_sample(request.forget, n_rows))[0]
-            self._check_apart(X, to_device(X_forget, net.device))
-
-    def _values(self, X):
-        """What the perturbation is added to."""
-        if self.at is not None:
-            return forward_features(self.net, X, (self.at, False))
-        if isinstance(X, PackedSequence):
-            X = X.data
-        if isinstance(X, torch.Tensor) and X.dtype.is_floating_point:
-            return X
-        raise ValueError(
-            "perturb_at='input' needs an input that is one floating-point array; got "
-            f"{X.dtype if isinstance(X, torch.Tensor) else type(X).__name__}. Name a layer whose "
-            f"output can be perturbed, such as an embedding: {layer_names(self.net)}."
-        )
-
-    def _check_order(self, X):
-        """Raise a ValueError if the features do not depend on what is perturbed."""
-        delta = torch.zeros_like(self._values(X)).requires_grad_()
-        with self.added(X, delta) as X_far, capture_output(*self.layer) as read:
-            self.net.infer(X_far)
-        if not read[-1].requires_grad or (
-            torch.autograd.grad(read[-1].sum(), delta, allow_unused=True)[0] is None
-        ):
-            raise ValueError(
-                f"perturb_at={self.params.perturb_at!r} must come before the feature layer, "
-                f"feature_layer={self.params.feature_layer!r}, for features to depend on it."
-            )
 
     def _comparable(self, forget, retain):
         """The forget features, if there are as many of each row as of retained ones."""
@@ -395,13 +383,12 @@ class _Perturbation:
             )
         return forget
 
-    def _check_apart(self, X, X_forget):
+    def _check_apart(self, retain, forget):
         """Warn where transport has no direction to push in."""
-        retain = forward_features(self.net, X, self.layer)
         if len(retain) < 2:
             return
         first, second = retain.chunk(2)
-        forget = self._comparable(forward_features(self.net, X_forget, self.layer), retain)
+        forget = self._comparable(forget, retain)
         apart = float(transport_distance(forget, retain, method="exact"))
         spread = float(transport_distance(second, first, method="exact"))
         if apart <= max(0.1 * spread, 1e-5):
@@ -414,20 +401,11 @@ class _Perturbation:
                 "to retain.",
             )
 
-    @contextlib.contextmanager
-    def added(self, X, delta):
-        """The input to infer from so that the network sees the perturbation."""
-        if self.at is None:
-            yield added(X, delta)
-        else:
-            with add_to_output(self.at, delta):
-                yield X
-
     def find(self, X, y, X_forget, ce_weight):
         """The perturbation of a batch of retained rows, without gradient."""
         params, net = self.params, self.net
         z_forget = forward_features(net, X_forget, self.layer)
-        values = self._values(X)
+        values = self.place.values(X)
         if not torch.isfinite(z_forget).all():
             raise ValueError(
                 "DLFD has diverged: the network's features are not finite any more. Nothing was "
@@ -440,7 +418,10 @@ class _Perturbation:
         with frozen_parameters(net.module_):
             for _ in range(params.perturb_steps):
                 delta.requires_grad_()
-                with self.added(X, delta) as X_far, capture_output(*self.layer) as read:
+                with (
+                    self.place.added(X, delta) as X_far,
+                    capture_output(*self.layer) as read,
+                ):
                     y_pred = net.infer(X_far)
                 distance = transport_distance(
                     read[-1],

@@ -28,6 +28,7 @@ from skunlearn import (
     Retrain,
     all_unlearners,
 )
+from skunlearn._engine.finish import check_kept
 from skunlearn.features import FeatureExtractor
 from tests.networks import make_net
 
@@ -504,7 +505,7 @@ def test_what_counts_as_damage(cls, n, before, after, is_damage):
     unlearner.classes_ = np.arange(2)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        unlearner._check_kept(net, before, after, n)
+        check_kept(unlearner, net, before, after, n)
     assert ["has damaged" in str(warning.message) for warning in caught] == [True] * is_damage
     assert net.history[-1]["retain_accuracy_before"] == before[1]
     assert net.history[-1]["retain_loss_after"] == after[0]

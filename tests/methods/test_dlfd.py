@@ -16,6 +16,7 @@ from skunlearn._engine.rows import Rows
 from skunlearn.base import Request
 from skunlearn.methods import dlfd as module
 from skunlearn.methods.dlfd import _Perturbation
+from skunlearn.metrics import forgetting_score, sample_log_loss
 from skunlearn.transport import transport_distance
 from tests.networks import ConvNet, make_net
 
@@ -244,6 +245,25 @@ def test_the_score_is_checked_every_few_batches_on_few_rows(images, trained, mon
         trained.__class__ = original
     # Twice, on both kinds; the network's own validation; before and after it all, a few rows.
     assert sizes == [128, 32] + [20, 20] * 2 + [50] + [128, 32]
+
+
+def test_the_score_is_the_forgetting_score_of_forget_and_held_out_rows(images):
+    X, y, forget = images
+    rng = np.random.default_rng(1)
+    X_val, y_val = rng.random((40, 1, 6, 6)).astype(np.float32), rng.integers(2, size=40)
+    # Trained on the forget rows alone: they are told from held-out rows, not from retained ones.
+    net = make_net(ConvNet, max_epochs=30, lr=0.1)
+    trained = FineTune(net, random_state=0).fit(X[forget], y[forget]).estimator_
+    model = DLFD(FrozenEstimator(trained), max_epochs=1, batch_size=64, random_state=0)
+    model.unlearn(X, y, forget=forget, X_val=X_val, y_val=y_val)
+    sides = (X[forget], y[forget]), (X_val, y_val)
+    losses = [sample_log_loss(b, trained.predict_proba(a), labels=[0, 1]) for a, b in sides]
+    expected = forgetting_score(*losses, random_state=0)
+    assert expected > 0.2
+    history = model.unlearning_history_
+    # A guess or two may turn over where the losses are rounded otherwise.
+    assert history[0, "batches", 0, "forgetting_score"] == pytest.approx(expected, abs=0.04)
+    assert history[0, "forgetting_score"] == history[0, "batches", 1, "forgetting_score"]
 
 
 def test_batch_norm_statistics_are_those_of_clean_rows(images, trained):
