@@ -1,13 +1,17 @@
-"""How often the intervals of attacks and closeness hold the truth, where 95 in 100 are named.
+"""How often the intervals of reports hold the truth, where 95 in 100 are named.
 
-`python benchmarks/bench_intervals.py` takes ten minutes on one core and writes
+`python benchmarks/bench_intervals.py` takes half an hour on one core and writes
 ``results/coverage.csv``; it prints the least coverage by size. Signals of both sides are normal.
 There is nothing to tell ("nothing"), or forget rows lie two standard deviations below unseen ones
 ("much"), or half of them three below and half three above ("mixed", of which those below are
 remembered). Of people, each has ten rows with a correlation of 0.3, and half of the people are
-three above and half below. Distances of predictions are of beta distributions, even ("nothing") and
-with most rows near 0 ("mixed"). The test of which network is nearer has rows of its own: its level,
-where both are as far, and its power.
+three above and half below; "shared" are people with rows on either side. Distances of predictions
+are of beta distributions, even ("nothing") and with most rows near 0 ("mixed"). Networks answer
+with three classes; the unlearned one is as far from the retrained one as another retraining is
+("nothing"), or surer of the forget rows ("much"). Features of unseen rows are normal around the
+centres of three classes, which lie on one point ("nothing"), near to each other ("mixed") or far
+from each other ("much"). The test of which network is nearer has rows of its own: its level, where
+both are as far, and its power.
 """
 
 import argparse
@@ -19,6 +23,8 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from skunlearn._engine import intervals
+from skunlearn._engine.statistics import relative_mmd, truth_first
+from skunlearn.evaluation._figures import Measure, Subject
 from skunlearn.metrics import membership_inference_report, nomus_score, relative_mmd_test
 
 RESULTS = Path(__file__).parent / "results"
@@ -29,6 +35,9 @@ COLUMNS = ("metric", "units", "forget", "unseen", "told", "given", "coverage", "
 SHIFTS = {"nothing": (0, 0), "much": (2, 2), "mixed": (-3, 3)}  # of either half, downwards
 MAX_FPR, LEVEL, EACH, CORRELATION = 0.05, 0.95, 10, 0.3
 BETAS = {"nothing": (2, 8), "mixed": (0.1, 2)}
+CENTRES = {"nothing": 0.0, "mixed": 0.7, "much": 2.0}  # of classes, in standard deviations
+N_CLASSES, N_FEATURES, NOISE = 3, 5, 0.5
+SURER = {"nothing": 0.0, "much": 2.0}  # by how many logits, of the forget rows
 
 
 def truths(told):
@@ -151,7 +160,7 @@ def nearer_rows(rng, n, groups, n_simulations):
     people = np.repeat(np.arange(n), EACH) if groups else None
     rows = []
     for name, (first, second) in directions.items():
-        named = []
+        named, statistics = [], []
         for _ in range(n_simulations):
             base = np.column_stack([signals(rng, n, groups) for _ in range(3)]) * 1.5
             ours, *others = (
@@ -161,9 +170,140 @@ def nearer_rows(rng, n, groups, n_simulations):
             truth = np.zeros(len(ours), dtype=int)
             test = relative_mmd_test(truth, ours, *others, labels=range(3), groups=people)
             named.append(test.pvalue <= 1 - LEVEL and (name == "level" or test.statistic > 0))
+            samples = (truth_first(truth, proba) for proba in (ours, *others))
+            codes, n_people = intervals.people(people, len(ours))
+            statistics.append((*relative_mmd(*samples, codes), n_people))
         row = {"metric": f"relative_mmd_{name}", "units": "people" if groups else "rows"}
         rows.append(row | {"forget": n, "coverage": np.mean(named), "given": 1, "n": len(named)})
+        # The statistic has no bias.
+        value = np.mean([statistic for statistic, *_ in statistics]) if name == "power" else 0.0
+        found = [intervals.of_difference_of_mmd(*each, LEVEL) for each in statistics]
+        row = {"units": row["units"], "forget": n, "told": "much" if name == "power" else "nothing"}
+        rows.append(row | covered("mmd_difference", found, value))
     return rows
+
+
+class Answers:
+    """A network whose answers are the rows that it is given: logarithms of probabilities."""
+
+    classes_ = np.arange(N_CLASSES)
+
+    def __init__(self, which):
+        self.which = which
+
+    def predict_proba(self, X):
+        """One of the networks' probabilities."""
+        return X[:, self.which]
+
+    def predict(self, X):
+        """The class that it is surest of."""
+        return self.predict_proba(X).argmax(axis=1)
+
+
+def answers(rng, n_units, told, groups, surer):
+    """Answers of an unlearned network and of two retrained ones, the true classes and the people.
+
+    Some rows are hard for all networks; `surer` of them the first knows better than that.
+    """
+    n = n_units * (EACH if groups else 1)
+    codes = rng.integers(N_CLASSES, size=n)
+    hard = signals(rng, n_units, groups)
+    truth = np.eye(N_CLASSES)[codes]
+    base = truth * (1 + hard)[:, None]
+    logits = np.stack([base + rng.normal(0, 0.7, base.shape) for _ in range(3)], axis=1)
+    logits[:surer, 0] += SURER[told] * truth[:surer]
+    return softmax(logits, axis=2), codes
+
+
+def network_rows(rng, n, told, groups, n_simulations):
+    """Rows of the table for the metrics that are made of several, beside retrained networks.
+
+    There are as many rows to retain as to forget, and as many unseen ones.
+    """
+    names = "gap", "tug_of_war", "agreement"
+    size = n * (EACH if groups else 1)
+
+    def measured(seed, n):
+        size = n * (EACH if groups else 1)
+        (X, y), (X_unseen, y_unseen) = (
+            answers(rng, k * n, told, groups, surer) for k, surer in ((2, size), (1, 0))
+        )
+        people = (None, None)
+        if groups:
+            people = np.repeat(np.arange(2 * n), EACH), np.repeat(2 * n + np.arange(n), EACH)
+        mask = np.arange(2 * size) < size
+        data = (X, X_unseen), (y, y_unseen), mask, np.arange(N_CLASSES), people
+        subjects = [Subject(f"{i}", Answers(i), *data) for i in range(3)]
+        measure = Measure(10, 2, LEVEL, seed)
+        return measure, subjects, measure.closeness(*subjects)
+
+    found = {name: [] for name in names}
+    attacks = []
+    for seed in range(n_simulations):
+        measure, subjects, metrics = measured(seed, n)
+        for name in names:
+            found[name].append(metrics[name])
+        attacks.append(measure.attack_difference(*subjects[:2], LEVEL).value)
+    # Accuracies are those of many rows; the attack is what one on so few is expected to do.
+    _, (ours, retrained, _), many = measured(0, 100_000 // (EACH if groups else 1))
+    gaps = [abs(ours.right[key].mean() - retrained.right[key].mean()) for key in ours.right]
+    truth = {
+        "gap": np.mean([*gaps, abs(np.nanmean(attacks))]) if size > 1 else np.nan,
+        "tug_of_war": np.prod(1 - np.array(gaps)),
+        "agreement": many["agreement"].value,
+    }
+    cell = {"units": "people" if groups else "rows", "forget": n, "told": told}
+    return [cell | covered(name, found[name], truth[name]) for name in names]
+
+
+def feature_truths(centre):
+    """Linear CKA and scatter ratio of the population of features with centres so far apart."""
+    labels = np.eye(N_CLASSES) / N_CLASSES - 1 / N_CLASSES**2
+    centres = centre * np.eye(N_CLASSES, N_FEATURES)
+    between, within = centres.T @ labels @ centres, (1 + NOISE**2) * np.eye(N_FEATURES)
+    norms = [np.sum(part**2) for part in (centres.T @ labels, between + within, labels)]
+    return norms[0] / np.sqrt(norms[1] * norms[2]), np.trace(between) / np.trace(within)
+
+
+def feature_rows(rng, n, told, groups, n_simulations):
+    """Rows of the table for features of `n` unseen rows, or people of one class each."""
+    names = "linear_cka", "scatter_ratio", "cka_ratio", "linear_probe"
+    found = {name: [] for name in names}
+    people = np.repeat(np.arange(n), EACH) if groups else None
+    for seed in range(n_simulations):
+        codes = rng.integers(N_CLASSES, size=n)
+        codes = np.repeat(codes, EACH) if groups else codes
+        row = np.stack([signals(rng, n, groups) for _ in range(N_FEATURES)], axis=1)
+        features = {
+            name: centre * np.eye(N_CLASSES, N_FEATURES)[codes]
+            + row
+            + rng.normal(0, NOISE, row.shape)
+            for name, centre in (("original", CENTRES["much"]), ("unlearned", CENTRES[told]))
+        }
+        metrics = Measure(2, 2, LEVEL, seed).collapse(features, codes, people)
+        for name in names:
+            missing = intervals.absent(np.nan, "too few")
+            found[name].append(metrics.get("unlearned", {}).get(name, missing))
+    cka, scatter = feature_truths(CENTRES[told])
+    truth = {"linear_cka": cka, "scatter_ratio": scatter}
+    truth["cka_ratio"] = cka / feature_truths(CENTRES["much"])[0]
+    # What a probe that is trained on so many rows is expected to do.
+    probes = [each.value for each in found["linear_probe"] if not np.isnan(each.value)]
+    truth["linear_probe"] = np.mean(probes) if probes else np.nan
+    cell = {"units": "people" if groups else "rows", "unseen": n, "forget": n, "told": told}
+    return [cell | covered(name, found[name], truth[name]) for name in names]
+
+
+def shared_rows(rng, n, n_simulations):
+    """A row of the table for the AUC where the same people have rows on both sides."""
+    found = []
+    for _ in range(n_simulations):
+        rows = signals(rng, n, True).reshape(n, EACH)
+        sides = [part.ravel() for part in np.split(rows, 2, axis=1)]
+        people = np.repeat(np.arange(n), EACH // 2)
+        found.append(intervals.of_auc(*sides, LEVEL, people, people))
+    cell = {"units": "people", "forget": n, "unseen": n, "told": "shared"}
+    return cell | covered("auc", found, 0.5)
 
 
 def simulate(n_simulations, sizes):
@@ -178,12 +318,20 @@ def simulate(n_simulations, sizes):
                 for told in SHIFTS:
                     rng = np.random.default_rng([n, m, groups, *map(ord, told)])
                     yield from attack_rows(rng, n, m, told, groups, n_simulations, fewer)
+            for told in CENTRES:
+                rng = np.random.default_rng([n, groups, 1, *map(ord, told)])
+                yield from feature_rows(rng, n, told, groups, fewer // 2)
+            for told in SURER:
+                rng = np.random.default_rng([n, groups, 2, *map(ord, told)])
+                yield from network_rows(rng, n, told, groups, fewer // 2)
+            if groups:
+                yield shared_rows(np.random.default_rng([n, 3]), n, n_simulations)
             for told in BETAS:
                 rng = np.random.default_rng([n, groups, *map(ord, told)])
                 yield from closeness_rows(rng, n, told, groups, 5 * n_simulations)
             if n >= intervals.FEWEST and n < 1000:
                 rng = np.random.default_rng([n, groups])
-                yield from nearer_rows(rng, n, groups, max(fewer // 4, 1))
+                yield from nearer_rows(rng, n, groups, max(fewer // 2, 1))
 
 
 def main():

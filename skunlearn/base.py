@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.utils.validation import check_is_fitted
@@ -186,6 +187,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _predict_proba(self, X: Any) -> Array:
         """Return the class probabilities of checked rows."""
 
+    def _predict_log_proba(self, X: Any) -> Array | None:
+        """Return logarithms of the probabilities of checked rows, if they are to be had exactly."""
+        return None
+
     @abstractmethod
     def _to_codes(self, proba: Array) -> Array:
         """Return the code that probabilities decide for, or indicators of several labels."""
@@ -297,6 +302,29 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         check_is_fitted(self)
         return self._predict_proba(self._check_X(X))
 
+    def predict_log_proba(self, X: RowsLike) -> Array:
+        """Log-probabilities of the classes, exact where a probability has become 0 or 1.
+
+        They are made from the network's own outputs, if these are logits. What measures losses and
+        margins, such as scorers and reports, reads them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or torch.utils.data.Dataset
+            Rows.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`. Where a network returns probabilities, or a row may
+            have several labels, this is the logarithm of `predict_proba`.
+        """
+        logs = self._log_proba(X)
+        if logs is not None:
+            return logs
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
     def predict(self, X: RowsLike) -> Array:
         """Predicted labels.
 
@@ -377,6 +405,13 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
         common = self._common_space()
         return common | self._search_space(common)
+
+    def _log_proba(self, X):
+        """Logarithms that say more than probabilities do, or None."""
+        check_is_fitted(self)
+        if type(self).predict_proba is not BaseUnlearner.predict_proba:
+            return None  # whose answers are others
+        return self._predict_log_proba(self._check_X(X))
 
     # -- what a method may add to ------------------------------------------------------------------
 

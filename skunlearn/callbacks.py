@@ -12,7 +12,12 @@ from skorch.utils import is_dataset
 from torch.utils.data import StackDataset, default_collate
 
 from skunlearn._engine.data import labels_of
-from skunlearn._engine.predict import count_columns, predict_proba, predicted
+from skunlearn._engine.predict import (
+    count_columns,
+    predict_log_proba,
+    predict_proba,
+    predicted,
+)
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.validation import (
@@ -277,12 +282,16 @@ class ForgettingMonitor(Callback):
 
     def _measure(self, net):
         with preserve_rng_and_modes(net):
-            probas = [predict_proba(net, rows) for rows, _ in self._rows]
-        if not all(np.isfinite(proba).all() for proba in probas):
+            answers = [predict_log_proba(net, rows) for rows, _ in self._rows]
+            if any(each is None for each in answers):
+                answers = probas = [predict_proba(net, rows) for rows, _ in self._rows]
+            else:
+                probas = list(map(np.exp, answers))
+        if not all(np.isfinite(each).all() for each in answers):
             return dict.fromkeys(_SMALLER_IS_BETTER, float("nan"))
         losses = [
-            sample_log_loss(y, proba, labels=np.arange(proba.shape[1]))
-            for (_, y), proba in zip(self._rows, probas)
+            sample_log_loss(y, each, labels=np.arange(each.shape[1]))
+            for (_, y), each in zip(self._rows, answers)
         ]
         utility = utility_score(self._rows[1][1], predicted(net, probas[1]))
         forgetting = forgetting_score(*losses, random_state=self.random_state)

@@ -17,6 +17,9 @@ FEWEST = 6
 # Of fewer, a bootstrap of losses does not know how great they may be.
 FEWEST_LOSSES = 20
 
+# Of fewer rows, or of fewer people with so many rows, no interval of features was found that holds.
+FEWEST_FEATURES, FEWEST_FEATURE_PEOPLE = 40, 12
+
 
 class _Bounds(NamedTuple):
     value: float
@@ -340,6 +343,36 @@ def of_ratio(above, below, level, groups=None):
         return Interval(value, 0.0, math.inf, "Fieller")
     root = math.sqrt(max(b * b - a * c, 0))
     return Interval(value, max((b - root) / a, 0.0), float((b + root) / a), "Fieller")
+
+
+def of_difference_of_mmd(value, error, n_people, level):
+    """Interval of the difference of two squared distances, by its standard error."""
+    half = t.ppf((1 + level) / 2, n_people - 1) * error
+    return Interval(value, value - half, value + half, "jackknife")
+
+
+def of_jackknife(value, without, level, highest=math.inf):
+    """Interval of a metric from 0 to `highest`, by its values without one part of the rows each.
+
+    The estimates and their spreads are skewed near 0, and biased there by the fewness of the rows.
+    So the interval holds three: of the metric, of its square root, and of the metric less its bias.
+    """
+    if not (np.isfinite(value) and np.isfinite(without).all()):
+        return absent(value, "of some of the rows alone it cannot be had")
+    n = len(without)
+    # Spreads of skewed values are known as well as those of half as many others.
+    quantile = t.ppf((1 + level) / 2, n // 2)
+
+    def around(value, without, bias=0.0):
+        half = quantile * math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+        return value - bias - half, value - bias + half
+
+    bounds = [around(value, without), around(value, without, (n - 1) * (without.mean() - value))]
+    bounds.append(tuple(max(b, 0) ** 2 for b in around(math.sqrt(value), np.sqrt(without))))
+    lows, highs = zip(*bounds)
+    low, high = min(*lows, value), max(*highs, value)
+    method = "jackknife over parts of the rows, also of the square root and without the bias"
+    return Interval(float(value), max(float(low), 0.0), min(float(high), highest), method)
 
 
 def of_overshoot(forget, unseen, level, n_resamples, rng, groups_forget=None, groups_unseen=None):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from scipy.special import expit
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.utils import to_numpy
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from skunlearn._engine.random import preserve_modes, preserve_rng
 from skunlearn._engine.rows import Rows, StackedRows, input_dtype
-from skunlearn._engine.validation import is_multilabel
+from skunlearn._engine.unwrap import unwrap
+from skunlearn._engine.validation import as_dataset, is_lazy, is_multilabel
 
 _TAKE_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
 
@@ -107,18 +109,7 @@ def without_global_rng(net, **settings):
 
 def predict_proba(net, data):
     """Class probabilities for the rows of a data set."""
-    rows = data
-    if not isinstance(data, Rows):
-        rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
-    settings, given = {}, net.get_params_for("iterator_valid")
-    if (
-        net.iterator_valid is DataLoader
-        and "collate_fn" not in given
-        and type(rows) is Rows
-        and rows.is_array
-    ):
-        rows, settings = StackedRows(rows), {"iterator_valid__collate_fn": as_it_is}
-    net = without_global_rng(net, **settings)
+    net, rows = _to_predict_with(net, data)
     if is_multilabel(net):  # for which skorch guesses a nonlinearity that is meant for one label
         output = net.forward(rows)
         output = to_numpy(output[0] if isinstance(output, tuple) else output)
@@ -126,6 +117,80 @@ def predict_proba(net, data):
     proba = net.predict_proba(rows)
     told = net.predict_nonlinearity == "auto" and output_kind(net) == "log_proba"
     return np.exp(proba) if told else proba
+
+
+def predict_log_proba(net, data):
+    """Logarithms of class probabilities, where the module returns logits or logarithms, or None."""
+    own = type(net).predict_proba
+    if (
+        is_multilabel(net)
+        or net.predict_nonlinearity != "auto"
+        or not own.__module__.startswith("skorch.")
+        or output_kind(net) == "proba"
+    ):
+        return None
+    net, rows = _to_predict_with(net, data, predict_nonlinearity=_log_proba)
+    return net.predict_proba(rows)
+
+
+def _log_proba(output):
+    """Log-softmax of logits, which does not change what is a log-softmax already."""
+    output = output.double()
+    if output.ndim == 1:
+        return torch.stack([nn.functional.logsigmoid(-output), nn.functional.logsigmoid(output)], 1)
+    return torch.log_softmax(output, dim=-1)
+
+
+def log_proba(model, *sets):
+    """Logarithms of class probabilities for sets of rows, or None where a model has none.
+
+    Parameters
+    ----------
+    model : estimator
+        A network, an unlearner, or another classifier with `predict_log_proba`; frozen, or at the
+        end of a pipeline.
+    *sets : array-like or torch.utils.data.Dataset
+        The rows.
+
+    Returns
+    -------
+    logs : list of ndarray, or None
+        An array of float64 for each set; None too if one of them is not finite, as votes may be.
+    """
+    found = []
+    for X in sets:
+        inner, rows = unwrap(model, X)
+        logs = None
+        if isinstance(inner, NeuralNet):
+            if not issparse(rows):
+                data = as_dataset(inner, rows if is_lazy(inner, rows) else np.asarray(rows))
+                logs = predict_log_proba(inner, data)
+        elif hasattr(inner, "_log_proba"):
+            logs = inner._log_proba(rows)
+        elif hasattr(inner, "predict_log_proba"):
+            with np.errstate(divide="ignore"):
+                logs = inner.predict_log_proba(rows)
+        if logs is None or np.ndim(logs) != 2 or not np.isfinite(logs).all():
+            return None
+        found.append(np.asarray(logs, dtype=float))
+    return found
+
+
+def _to_predict_with(net, data, **settings):
+    """A view of a network, and the rows of a data set as it reads them, to predict."""
+    rows = data
+    if not isinstance(data, Rows):
+        rows = Rows(data, torch.zeros(len(data)), dtype=input_dtype(net, data))
+    given = net.get_params_for("iterator_valid")
+    if (
+        net.iterator_valid is DataLoader
+        and "collate_fn" not in given
+        and type(rows) is Rows
+        and rows.is_array
+    ):
+        rows = StackedRows(rows)
+        settings["iterator_valid__collate_fn"] = as_it_is
+    return without_global_rng(net, **settings), rows
 
 
 def output_kind(net):

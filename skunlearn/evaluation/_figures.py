@@ -3,25 +3,28 @@
 import math
 
 import numpy as np
-from scipy.stats import norm, t
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from skunlearn._engine.intervals import (
     FEWEST,
+    FEWEST_FEATURE_PEOPLE,
+    FEWEST_FEATURES,
     absent,
     clopper_pearson,
     distance,
     few,
     of_auc,
     of_difference,
+    of_difference_of_mmd,
+    of_jackknife,
     of_mean,
     of_overshoot,
     of_ratio,
     people,
 )
-from skunlearn._engine.predict import predict_proba, predicted
+from skunlearn._engine.predict import log_proba, predict_proba, predicted
 from skunlearn._engine.statistics import (
     SMALLEST_FLOOR,
     jensen_shannon_divergences,
@@ -67,8 +70,10 @@ class Subject:
     def __init__(self, name, model, data, codes, mask, classes, groups=(None, None)):
         self.multilabel = codes[0].ndim == 2
         probas, labels = [], []
-        for part, y in zip(data, codes):
-            proba = _proba(name, model, part, classes)
+        _check_classes(name, model, classes)
+        logs = None if self.multilabel else log_proba(model, *data)
+        for i, (part, y) in enumerate(zip(data, codes)):
+            proba = _proba(model, part) if logs is None else np.exp(logs[i])
             if proba.shape != (len(y), len(classes)):
                 raise ValueError(
                     f"the {name} network must give each of the {len(y)} rows a probability of each "
@@ -78,6 +83,8 @@ class Subject:
             labels.append(_to_labels(model, part, proba, classes))
         self.codes = _by_set(codes, mask)
         self.proba = _by_set(probas, mask)
+        # What margins and losses are made from: exact where a probability has become 0 or 1.
+        self.answers = self.proba if logs is None else _by_set(logs, mask)
         self.predicted = _by_set(labels, mask)
         self.groups = _by_set(groups, mask)
         self.right = {
@@ -91,26 +98,28 @@ class Subject:
     def signals(self, signal):
         """A signal of the forget rows, and of the unseen ones."""
         return [
-            attack_signal(self.codes[key], self.proba[key], signal=signal, labels=self._labels(key))
+            attack_signal(
+                self.codes[key], self.answers[key], signal=signal, labels=self._labels(key)
+            )
             for key in ("forget", "unseen")
         ]
 
     def losses_of(self, key):
         """Losses of one set of rows."""
-        codes, proba = self.codes[key], self.proba[key]
-        return attack_signal(codes, proba, signal="loss", labels=self._labels(key))
+        codes, answers = self.codes[key], self.answers[key]
+        return attack_signal(codes, answers, signal="loss", labels=self._labels(key))
 
     def changes(self, original, key):
         """By how much losses of one set of rows have risen from the original's, with a minus."""
-        probas = original.proba[key], self.proba[key]
-        return change_signal(self.codes[key], *probas, signal="loss", labels=self._labels(key))
+        answers = original.answers[key], self.answers[key]
+        return change_signal(self.codes[key], *answers, signal="loss", labels=self._labels(key))
 
     def calibrated(self, calibration_model):
         return [
             calibrated_signal(
                 self.codes[key],
-                self.proba[key],
-                calibration_model.proba[key],
+                self.answers[key],
+                calibration_model.answers[key],
                 labels=self._labels(key),
             )
             for key in ("forget", "unseen")
@@ -233,15 +242,14 @@ class Measure:
             truth_first(truth, each.proba["forget"][rows].astype(float))
             for each in (subject, first, original)
         )
-        value, error = relative_mmd(*probas, codes)
-        half = t.ppf((1 + self.level) / 2, n_people - 1) * error
-        return {"mmd_difference": Interval(value, value - half, value + half, "jackknife")}
+        statistic = relative_mmd(*probas, codes)
+        return {"mmd_difference": of_difference_of_mmd(*statistic, n_people, self.level)}
 
-    def differences(self, subject, first):
+    def differences(self, subject, first, level=None):
         """By how much the accuracies are above those of the first retrained network."""
         return {
             f"{name}_difference": of_difference(
-                subject.right[key], first.right[key], self.level, subject.groups[key]
+                subject.right[key], first.right[key], level or self.level, subject.groups[key]
             )
             for name, key in ACCURACIES.items()
             if len(subject.right[key])
@@ -249,8 +257,10 @@ class Measure:
 
     def closeness(self, subject, first, second):
         """Figures of closeness to the first retrained network."""
-        differences = list(map(distance, self.differences(subject, first).values()))
-        attack = distance(self._attack_difference(subject, first))
+        # What is made of four differences holds where all of them do.
+        level = 1 - (1 - self.level) / 4
+        differences = list(map(distance, self.differences(subject, first, level).values()))
+        attack = distance(self.attack_difference(subject, first, level))
         distances = [
             _js_distances(a, b) for a, b in ((subject, first), (first, second)) if b is not None
         ]
@@ -296,14 +306,15 @@ class Measure:
             cka, scatter = map(np.array, zip(*without))
             parts[name] = linear_cka(Z, y), cka
             metrics[name] = {
-                "linear_cka": self._jackknife(*parts[name], reason, high=1),
-                "scatter_ratio": self._jackknife(scatter_ratio(Z, y), scatter, reason),
+                "linear_cka": self._of_parts(*parts[name], reason, 1),
+                "scatter_ratio": self._of_parts(scatter_ratio(Z, y), scatter, reason),
             }
             if rarest > 1:
                 probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
-                bounds = clopper_pearson(probe, len(y), (1 - self.level) / 2)
+                # A probe that was trained on other rows would differ besides.
+                bounds = clopper_pearson(probe, 0.7 * len(y), (1 - self.level) / 2)
                 metrics[name]["linear_probe"] = (
-                    Interval(probe, *bounds, "Clopper–Pearson")
+                    Interval(probe, *bounds, "Clopper–Pearson at seven tenths of the rows")
                     if groups is None
                     else absent(probe, "its rows are told apart one by one, whosever they are")
                 )
@@ -313,7 +324,7 @@ class Measure:
             for name in parts.keys() - {"original"}:
                 ours, ours_without = parts[name]
                 ratio = ours / whole, ours_without / without
-                metrics[name]["cka_ratio"] = self._jackknife(*ratio, reason)
+                metrics[name]["cka_ratio"] = self._of_parts(*ratio, reason)
         return metrics
 
     def _parts_to_leave_out(self, classes, groups):
@@ -325,11 +336,13 @@ class Measure:
         rng, n = check_random_state(self.seed), len(classes)
         spread = np.empty(n, dtype=int)
         spread[np.lexsort((rng.permutation(n), classes))] = np.arange(n) % min(20, n)
+        if n < FEWEST_FEATURES:
+            return spread, f"{n} unseen rows: an interval takes {FEWEST_FEATURES}"
         if groups is None:
             return spread, ""
         codes, n_people = people(groups, n)
-        if n_people < FEWEST:
-            return spread, f"{n_people} groups: an interval takes {FEWEST}"
+        if n_people < FEWEST_FEATURE_PEOPLE:
+            return spread, f"{n_people} groups: an interval takes {FEWEST_FEATURE_PEOPLE}"
         part = rng.permutation(n_people)[codes] % min(20, n_people)
         if any(len(np.unique(part[classes == name])) < 2 for name in np.unique(classes)):
             return spread, "a class is of too few groups to do without some"
@@ -353,7 +366,7 @@ class Measure:
             if name in OF_PEOPLE or not metric.startswith("people_")
         }
 
-    def _attack_difference(self, subject, first):
+    def attack_difference(self, subject, first, level):
         """By how much the loss attack is more accurate on one network than on the other."""
         attacks = []
         for each in (subject, first):
@@ -371,18 +384,12 @@ class Measure:
         if subject.groups["forget"] is not None:
             sides = [side[positions] for side, positions in zip(subject.sides(), kept)]
             groups = np.concatenate(sides)[asked]
-        return of_difference(*shares, self.level, groups, weights=guessed[asked])
+        return of_difference(*shares, level, groups, weights=guessed[asked])
 
-    def _jackknife(self, value, without, reason="", high=math.inf):
-        n = len(without)
-        if reason:
-            return absent(value, reason)
-        if not (np.isfinite(value) and np.isfinite(without).all()):
-            return absent(value, "of some of the rows alone it cannot be had")
-        error = math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-        half = norm.ppf((1 + self.level) / 2) * error
-        low, high = max(float(value - half), 0.0), min(float(value + half), high)
-        return Interval(float(value), low, high, "jackknife over groups of rows")
+    def _of_parts(self, value, without, reason, highest=math.inf):
+        return (
+            absent(value, reason) if reason else of_jackknife(value, without, self.level, highest)
+        )
 
 
 def _combined(function, intervals):
@@ -418,15 +425,19 @@ def _mean_over_labels(values):
     return values if values.ndim == 1 else values.mean(axis=1)
 
 
-def _proba(name, model, X, classes):
+def _check_classes(name, model, classes):
     net = model.estimator if isinstance(model, FrozenEstimator) else model
-    if isinstance(net, NeuralNet):
-        return predict_proba(net, as_dataset(net, X if is_lazy(net, X) else np.asarray(X)))
-    if not np.array_equal(net.classes_, classes):
+    if not isinstance(net, NeuralNet) and not np.array_equal(net.classes_, classes):
         raise ValueError(
             f"the {name} network must have the classes of the unlearner, {classes.tolist()[:20]}; "
             f"got {np.asarray(net.classes_).tolist()[:20]}."
         )
+
+
+def _proba(model, X):
+    net = model.estimator if isinstance(model, FrozenEstimator) else model
+    if isinstance(net, NeuralNet):
+        return predict_proba(net, as_dataset(net, X if is_lazy(net, X) else np.asarray(X)))
     return np.asarray(net.predict_proba(X))
 
 

@@ -19,6 +19,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from skunlearn._engine.data import Whole
 from skunlearn._engine.files import progress_bar, warn_of_file, write
 from skunlearn._engine.hashing import cache_key, start_for_key
+from skunlearn._engine.predict import log_proba
 from skunlearn._engine.random import seeded
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.validation import check_forget, check_groups, check_number, given_labels
@@ -442,8 +443,9 @@ def _run(unlearner, content, train, forget, seed, path):
     model.fit(take_rows(X, which), y[which], forget=mask, **held_out)
 
     def margins_of(X, y):
-        proba = model.predict_proba(X)
-        return -attack_signal(y, proba, signal="logit", labels=model.classes_)
+        logs = None if y.ndim == 2 else log_proba(model, X)
+        answers = model.predict_proba(X) if logs is None else logs[0]
+        return -attack_signal(y, answers, signal="logit", labels=model.classes_)
 
     which = np.flatnonzero(measured)
     # A data loader draws from the global generator, for which other threads may have plans.

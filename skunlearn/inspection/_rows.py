@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from skunlearn._engine.predict import log_proba
 from skunlearn._engine.validation import check_forget
 from skunlearn.metrics import sample_log_loss
 
@@ -54,5 +55,7 @@ def check_mask(forget, y):
 
 def row_losses(estimator, X, y):
     """Cross-entropy of each row."""
-    labels = getattr(estimator, "classes_", None)
-    return sample_log_loss(np.asarray(y), np.asarray(estimator.predict_proba(X)), labels=labels)
+    labels, y = getattr(estimator, "classes_", None), np.asarray(y)
+    logs = None if y.ndim == 2 else log_proba(estimator, X)
+    answers = np.asarray(estimator.predict_proba(X)) if logs is None else logs[0]
+    return sample_log_loss(y, answers, labels=labels)

@@ -25,6 +25,7 @@ from skunlearn._engine.predict import (
     behaviour,
     check_inputs,
     count_columns,
+    predict_log_proba,
     predict_proba,
     predicted,
     view_of,
@@ -420,6 +421,12 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
     def _predict_proba(self, X):
         with restore_accelerator(self.estimator_):
             return predict_proba(self.estimator_, as_dataset(self.estimator_, X))
+
+    def _predict_log_proba(self, X):
+        if type(self)._predict_proba is not NetworkUnlearner._predict_proba:
+            return None  # whose answers are others
+        with restore_accelerator(self.estimator_):
+            return predict_log_proba(self.estimator_, as_dataset(self.estimator_, X))
 
     def _to_codes(self, proba):
         return predicted(self.estimator_, proba)

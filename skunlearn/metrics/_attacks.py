@@ -21,6 +21,7 @@ from skunlearn._engine.intervals import (
 from skunlearn._engine.statistics import mean_by_group, repeated_attack, times_guessed
 from skunlearn._engine.validation import check_number, check_sides_groups
 from skunlearn.metrics._scores import (
+    _as_proba,
     _check_proba,
     _check_sides,
     _clip,
@@ -56,10 +57,11 @@ def attack_signal(
     y_true : array-like of shape (n_samples,) or (n_samples, n_labels)
         True class labels, or a multilabel indicator matrix of zeros and ones.
     y_proba : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
-        Probability of each class, rows summing to 1. For indicators, the probability of each
-        label. "loss" and "logit" are finite as `sample_log_loss` is, up to 87 nats in single
-        precision; the others are of probabilities clipped to [eps, 1 - eps], with the eps of
-        their dtype.
+        Probability of each class, rows summing to 1, or its logarithm, as
+        :meth:`~skunlearn.BaseUnlearner.predict_log_proba` returns it. For indicators, the
+        probability of each label. "loss" and "logit" are finite as `sample_log_loss` is, up to 87
+        nats of probabilities and exact of logarithms; the others are of probabilities clipped to
+        [eps, 1 - eps], with the eps of their dtype.
     signal : {"loss", "confidence", "entropy", "modified_entropy", "logit"}
         With p the probabilities and y the true class:
 
@@ -125,7 +127,8 @@ def _signal(signal, y_true, y_proba, column):
     if signal == "loss":
         return _loss(truth, rest).mean(axis=1)
     if signal == "logit":
-        return (np.log(rest) - np.log(truth)).mean(axis=1)
+        return (rest - truth).mean(axis=1)
+    y_proba = _as_proba(y_proba, column)
     truth = _proba_of_truth(y_true, y_proba, column)
     p = _clip(truth)
     if signal == "confidence":
@@ -165,7 +168,7 @@ def calibrated_signal(
     y_true : array-like of shape (n_samples,) or (n_samples, n_labels)
         True class labels, or a multilabel indicator matrix of zeros and ones.
     y_proba : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
-        Probabilities that the audited network gives.
+        Probabilities that the audited network gives, or their logarithms; see `attack_signal`.
     y_proba_reference : array-like of the shape of `y_proba`
         Those of one reference network, trained on neither the forget rows nor the unseen ones, with
         columns in the same order.

@@ -8,7 +8,7 @@ import numpy as np
 
 from skunlearn._engine.validation import check_values
 from skunlearn.metrics._attacks import attack_signal
-from skunlearn.metrics._scores import _check_labels, _check_proba, utility_score
+from skunlearn.metrics._scores import _as_proba, _check_labels, _check_proba, utility_score
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -34,7 +34,7 @@ def change_signal(
     y_true : array-like of shape (n_samples,) or (n_samples, n_labels)
         True class labels, or a multilabel indicator matrix of zeros and ones.
     y_proba_before : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
-        Probabilities that the original network gives.
+        Probabilities that the original network gives, or their logarithms; see `attack_signal`.
     y_proba_after : array-like of the shape of `y_proba_before`
         Those of the network that has unlearned, with columns in the same order.
     signal : {"loss", "distance"}
@@ -86,7 +86,8 @@ def change_signal(
         raise ValueError(f"signal must be one of ['loss', 'distance']; got {signal!r}.")
     probas = {"y_proba_before": y_proba_before, "y_proba_after": y_proba_after}
     before, after = (
-        _check_proba(y_true, proba, labels, name)[0].astype(float) for name, proba in probas.items()
+        _as_proba(*_check_proba(y_true, proba, labels, name)).astype(float)
+        for name, proba in probas.items()
     )
     if before.shape != after.shape:
         raise ValueError(

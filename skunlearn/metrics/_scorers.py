@@ -11,6 +11,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from skorch.utils import is_dataset
 
 from skunlearn._engine.hashing import canonical_bytes
+from skunlearn._engine.predict import log_proba
 from skunlearn._engine.validation import check_forget, check_number, given_labels
 from skunlearn.features import FeatureExtractor
 from skunlearn.metrics._attacks import membership_inference_auc
@@ -43,9 +44,17 @@ class _Rows:
         self.y = y
         self.respond = respond
 
-    def loss(self, side):
-        proba = self.respond("predict_proba", side)
-        return sample_log_loss(self.y[side], proba, labels=self.labels)
+    def losses(self):
+        """Of the forget rows, and of the unseen ones."""
+        method = "predict_proba"
+        if self.y[False].ndim == 1 and all(
+            self.respond("log_proba", side) is not None for side in (True, False)
+        ):
+            method = "log_proba"
+        return [
+            sample_log_loss(self.y[side], self.respond(method, side), labels=self.labels)
+            for side in (True, False)
+        ]
 
 
 def _utility(scorer, rows):
@@ -56,7 +65,7 @@ def _utility(scorer, rows):
 
 def _neg_forgetting(scorer, rows):
     attack = {"n_splits": scorer.n_splits, "random_state": scorer.random_state}
-    return -forgetting_score(rows.loss(True), rows.loss(False), **attack)
+    return -forgetting_score(*rows.losses(), **attack)
 
 
 def _nomus(scorer, rows):
@@ -65,11 +74,11 @@ def _nomus(scorer, rows):
 
 
 def _neg_auc_advantage(scorer, rows):
-    return -abs(membership_inference_auc(rows.loss(True), rows.loss(False)) - 0.5)
+    return -abs(membership_inference_auc(*rows.losses()) - 0.5)
 
 
 def _neg_overshoot(scorer, rows):
-    return -overshoot(rows.loss(True), rows.loss(False))
+    return -overshoot(*rows.losses())
 
 
 def _linear_cka(scorer, rows):
@@ -141,11 +150,12 @@ class _RoutedScorer(_Scorer):
             )
         sides = {True: mask, False: ~mask}
         answer = cache(lambda method: _respond(estimator, method, X, y))
-        rows = _Rows(
-            estimator,
-            {side: y[part] for side, part in sides.items()},
-            lambda method, side: answer(method)[sides[side]],
-        )
+
+        def respond(method, side):
+            response = answer(method)
+            return None if response is None else response[sides[side]]
+
+        rows = _Rows(estimator, {side: y[part] for side, part in sides.items()}, respond)
         return _SCORES[self.name](self, rows)
 
     def __repr__(self):
@@ -198,7 +208,7 @@ class _BoundScorer(_Scorer):
         rows = _Rows(
             estimator,
             {side: part[1] for side, part in sides.items()},
-            lambda method, side: _respond(estimator, method, *sides[side]),
+            cache(lambda method, side: _respond(estimator, method, *sides[side])),
         )
         return _SCORES[self.name](self, rows)
 
@@ -222,7 +232,13 @@ def _check_y(name, X, y):
 def _respond(estimator, method, X, y, name="y"):
     if method == "features":
         return FeatureExtractor(estimator).transform(X)
-    response = np.asarray(getattr(estimator, method)(X))
+    if method == "log_proba":
+        logs = log_proba(estimator, X)
+        if logs is None:
+            return None
+        (response,) = logs
+    else:
+        response = np.asarray(getattr(estimator, method)(X))
     if response.shape[:1] != (len(y),):
         raise ValueError(
             f"{name} must have one label for each row of X; got {len(y)} labels, and {method} "

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 
 from skunlearn._engine.statistics import repeated_attack
@@ -110,7 +111,8 @@ def sample_log_loss(
     y_true : array-like of shape (n_samples,) or (n_samples, n_labels)
         True class labels, or a multilabel indicator matrix of zeros and ones.
     y_proba : array-like of shape (n_samples, n_classes) or (n_samples, n_labels)
-        Probability of each class, rows summing to 1. For indicators, the
+        Probability of each class, rows summing to 1, or its logarithm, as
+        :meth:`~skunlearn.BaseUnlearner.predict_log_proba` returns it. For indicators, the
         probability of each label.
     labels : array-like of shape (n_classes,), default=None
         The class of each column of `y_proba`, as in the `classes_` of a
@@ -123,7 +125,8 @@ def sample_log_loss(
         ``-log`` of the probability given to the true class; for indicators the
         mean over labels of the binary cross-entropy. It is finite: a probability is taken for
         at least the least normal number of its dtype, and at least 1e-38 (87 nats), one minus
-        a probability, as of a label that is 0, for at least the eps of its dtype.
+        a probability, as of a label that is 0, for at least the eps of its dtype. Of logarithms,
+        it is exact at any size.
 
     Raises
     ------
@@ -142,6 +145,8 @@ def sample_log_loss(
     >>> from skunlearn.metrics import sample_log_loss
     >>> sample_log_loss(["b", "a"], [[0.5, 0.5], [0.25, 0.75]], labels=["a", "b"])
     array([0.693..., 1.386...])
+    >>> sample_log_loss(["a"], [[-200.0, 0.0]], labels=["a", "b"])
+    array([200.])
     >>> sample_log_loss([[1, 0]], [[0.5, 0.5]])
     array([0.693...])
     """
@@ -150,11 +155,14 @@ def sample_log_loss(
 
 def _loss(truth, rest):
     # Where the truth is likely, what is left to the rest is known to more digits.
-    return np.where(truth < 0.5, -np.log(truth), -np.log1p(-np.minimum(rest, 0.5)))
+    return np.where(truth < np.log(0.5), -truth, -np.log1p(-np.exp(np.minimum(rest, np.log(0.5)))))
 
 
 def _check_proba(y_true, y_proba, labels, name="y_proba"):
-    """Return probabilities as floats, and the column of each row's class (None for indicators)."""
+    """Return probabilities or their logarithms as floats, and the column of each row's class.
+
+    The column is None for indicators.
+    """
     y_true = check_values(
         "y_true",
         y_true,
@@ -164,7 +172,8 @@ def _check_proba(y_true, y_proba, labels, name="y_proba"):
     y_proba = check_values(name, y_proba, (2,), "probabilities of shape (n_samples, n_classes)")
     if y_proba.dtype.kind != "f":
         y_proba = y_proba.astype(float)
-    if not (y_proba.min() >= 0 and y_proba.max() <= 1):
+    are_logs = y_true.ndim == 1 and _are_logs(y_proba)
+    if not (are_logs or (y_proba.min() >= 0 and y_proba.max() <= 1)):
         raise ValueError(
             f"{name} must hold probabilities from 0 to 1; got values from "
             f"{y_proba.min():.4g} to {y_proba.max():.4g}. Apply a softmax or sigmoid to logits."
@@ -193,12 +202,13 @@ def _check_proba(y_true, y_proba, labels, name="y_proba"):
             f"labels must name the {y_proba.shape[1]} columns of {name}; "
             f"got an array of shape {labels.shape}."
         )
-    totals = y_proba.sum(axis=1, dtype=float)
+    totals = (np.exp(y_proba) if are_logs else y_proba).sum(axis=1, dtype=float)
     # Loose enough for half precision, tight enough to catch what is not a distribution.
     if abs(totals - 1).max() > 1e-2:
+        what = " are logarithms, whose exponentials must" if are_logs else " must"
         raise ValueError(
-            f"the rows of {name} must sum to 1; got sums from "
-            f"{totals.min():.4g} to {totals.max():.4g}."
+            f"the rows of {name}{what} sum to 1; got sums from {totals.min():.4g} to "
+            f"{totals.max():.4g}."
         )
     columns = {label: column for column, label in enumerate(labels.tolist())}
     unknown = sorted(set(y_true.tolist()) - set(columns), key=str)
@@ -210,6 +220,16 @@ def _check_proba(y_true, y_proba, labels, name="y_proba"):
     return y_proba, np.array([columns[label] for label in y_true.tolist()])
 
 
+def _are_logs(y_proba):
+    """Whether checked rows are logarithms: probabilities, which sum to 1, are not all 0 or less."""
+    return y_proba.max() <= 0
+
+
+def _as_proba(y_proba, column):
+    """Checked rows as probabilities."""
+    return np.exp(y_proba) if column is not None and _are_logs(y_proba) else y_proba
+
+
 def _proba_of_truth(y_true, y_proba, column):
     """Probability of the truth, of shape (n_samples, n_labels), or (n_samples, 1) for classes."""
     if column is None:
@@ -218,7 +238,7 @@ def _proba_of_truth(y_true, y_proba, column):
 
 
 def _truth_and_rest(y_true, y_proba, column):
-    """Probability of the truth, and of all else, in double precision, of shape (n, n_labels).
+    """Logarithm of the probability of the truth, and of all else, of shape (n, n_labels).
 
     Small ones are as exact as large ones, but for one minus a probability.
     """
@@ -229,11 +249,18 @@ def _truth_and_rest(y_true, y_proba, column):
         given = np.asarray(y_true) == 1
         p = y_proba.astype(float)
         exact, rounded = np.maximum(p, least), np.maximum(1 - p, float(info.eps))
-        return np.where(given, exact, rounded), np.where(given, rounded, exact)
+        return np.log(np.where(given, exact, rounded)), np.log(np.where(given, rounded, exact))
     is_true = np.zeros(y_proba.shape, dtype=bool)
     np.put_along_axis(is_true, column[:, None], True, axis=1)
+    if _are_logs(y_proba):
+        logs = y_proba.astype(float)
+        truth = logs[is_true]
+        # Of a single class there is no other.
+        rest = logsumexp(np.where(is_true, -np.inf, logs), axis=1) if logs.shape[1] > 1 else None
+        rest = np.full_like(truth, np.log(least)) if rest is None else rest
+        return truth[:, None], rest[:, None]
     sums = (np.where(part, y_proba, 0).sum(axis=1, dtype=float) for part in (is_true, ~is_true))
-    return tuple(np.maximum(each, least)[:, None] for each in sums)
+    return tuple(np.log(np.maximum(each, least))[:, None] for each in sums)
 
 
 def _clip(proba):

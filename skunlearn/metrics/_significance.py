@@ -15,7 +15,7 @@ from skunlearn._engine.validation import (
     check_number,
     check_sides_groups,
 )
-from skunlearn.metrics._scores import _check_proba, _check_sides
+from skunlearn.metrics._scores import _as_proba, _check_proba, _check_sides
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -253,7 +253,7 @@ def relative_mmd_test(
     ):
         proba, column = _check_proba(y_true, value, labels, name)
         codes = np.asarray(y_true) if column is None else column
-        samples.append(truth_first(codes, proba.astype(float)))
+        samples.append(truth_first(codes, _as_proba(proba, column).astype(float)))
     ours, retrained, original = samples
     n = len(ours)
     if groups is not None:

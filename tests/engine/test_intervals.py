@@ -10,6 +10,8 @@ from skunlearn._engine.intervals import (
     distance,
     of_auc,
     of_difference,
+    of_difference_of_mmd,
+    of_jackknife,
     of_mean,
     of_overshoot,
     of_ratio,
@@ -24,6 +26,41 @@ def test_share_of_rows_has_its_exact_binomial_interval(n_right, n):
     expected = binomtest(n_right, n).proportion_ci(0.95)
     assert tuple(found) == pytest.approx((n_right / n, *expected))
     assert found.method == "Clopper–Pearson"
+
+
+def test_jackknife_of_a_mean_has_its_standard_error():
+    x = np.random.default_rng(0).normal(size=20000)
+    group = np.arange(len(x)) % 20
+    without = np.array([x[group != g].mean() for g in range(20)])
+    value, low, high = of_jackknife(x.mean() + 1, without + 1, 0.95)
+    # Of a mean far from 0, which has no bias, the three intervals are one.
+    assert (high - low) / 2 == pytest.approx(2.23 * x.std() / np.sqrt(len(x)), rel=0.35)
+    assert value - low == pytest.approx(high - value, rel=0.01)
+
+
+def test_jackknife_by_hand():
+    """Three parts: deviations -1, 0, 1 from a mean of 4.5, and a bias of 2 · (4.5 - 4)."""
+    _, low, high = of_jackknife(4.0, np.array([3.5, 4.5, 5.5]), 0.95)
+    half = t.ppf(0.975, 1) * np.sqrt(2 / 3 * 2)
+    assert (low, high) == (0, pytest.approx(max(4 + half, root_end(half))))
+
+
+def root_end(half):
+    roots = np.sqrt([3.5, 4.5, 5.5])
+    error = np.sqrt(2 / 3 * ((roots - roots.mean()) ** 2).sum())
+    return (2 + t.ppf(0.975, 1) * error) ** 2
+
+
+def test_jackknife_that_cannot_be_had_says_so():
+    found = of_jackknife(1.0, np.array([1.0, np.inf]), 0.95)
+    assert np.isnan(found.low)
+    assert found.reason == "of some of the rows alone it cannot be had"
+    assert tuple(of_jackknife(1.0, np.ones(5), 0.95, 1)) == (1, 1, 1)
+
+
+def test_difference_of_mmd_is_that_of_its_test():
+    half = 0.1 * t.ppf(0.975, 10)
+    assert tuple(of_difference_of_mmd(0.3, 0.1, 11, 0.95)) == (0.3, 0.3 - half, 0.3 + half)
 
 
 def test_auc_by_hand():

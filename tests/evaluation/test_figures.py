@@ -1,18 +1,8 @@
-"""Intervals of metrics, where they can be worked out otherwise."""
+"""Metrics of features, each measured once."""
 
 import numpy as np
-import pytest
 
 from skunlearn.evaluation._figures import Measure
-
-
-def test_jackknife_of_a_mean_has_its_standard_error():
-    x = np.random.default_rng(0).normal(size=20000)
-    group = np.arange(len(x)) % 20
-    without = np.array([x[group != g].mean() for g in range(20)])
-    value, low, high = Measure(10, 100, 0.95, 0)._jackknife(x.mean() + 1, without + 1)
-    assert (high - low) / 2 == pytest.approx(1.96 * x.std() / np.sqrt(len(x)), rel=0.35)
-    assert value - low == pytest.approx(high - value)
 
 
 def test_features_of_the_original_are_measured_once(monkeypatch):

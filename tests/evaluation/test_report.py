@@ -725,7 +725,8 @@ def test_level_is_that_of_every_interval(models, data):
         "linear_cka",
     ):
         (_, a, b), (_, c, d) = (found[metric]["unlearned"] for found in (wide, narrow))
-        assert 0.2 < (d - c) / (b - a) < 0.65, metric  # of a Gaussian: 0.674 / 1.960 = 0.344
+        # Of a Gaussian: 0.674 / 1.960 = 0.344; of four that hold together, 1.534 / 2.498 = 0.614.
+        assert 0.2 < (d - c) / (b - a) < (0.75 if metric == "gap" else 0.65), metric
 
 
 def test_low_end_of_nomus_takes_the_worst_of_both(report):

@@ -308,7 +308,7 @@ def test_figures_of_features_are_over_people_where_the_others_are(full, models):
     assert math.isnan(probe.low)
     assert probe.reason
     few = report_of(models, groups=GROUPS, groups_unseen=np.arange(100) // 25)
-    assert few.metrics["linear_cka"]["unlearned"].reason == "4 groups: an interval takes 6"
+    assert few.metrics["linear_cka"]["unlearned"].reason == "4 groups: an interval takes 12"
     assert "4 unseen groups" in few.metrics["loss_attack_people_auc"]["unlearned"].reason
     apart = np.unique(Y_UNSEEN, return_inverse=True)[1]
     alone = report_of(models, groups=GROUPS, groups_unseen=np.where(apart, 0, np.arange(100)))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.special import logsumexp
 from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, get_tags
@@ -29,7 +30,7 @@ from skorch.history import History
 
 from skunlearn._engine.fresh import check_fresh, restored
 from skunlearn._engine.hashing import canonical_bytes, each_row, starting_point
-from skunlearn._engine.predict import predict_proba, predicted
+from skunlearn._engine.predict import predict_log_proba, predict_proba, predicted
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.validation import (
@@ -368,6 +369,18 @@ class SISA(BaseUnlearner):
         return np.mean(
             [self._member_proba(m, X) for m in self.estimators_ if m is not None], axis=0
         )
+
+    def _predict_log_proba(self, X):
+        if self.aggregate != "mean_proba" or type(self)._predict_proba is not SISA._predict_proba:
+            return None
+        logs = [
+            predict_log_proba(m, as_dataset(m, X)) if isinstance(m, NeuralNet) else None
+            for m in self.estimators_
+            if m is not None
+        ]
+        if any(each is None for each in logs):
+            return None
+        return logsumexp(logs, axis=0) - np.log(len(logs))
 
     def _to_codes(self, proba):
         return self._to_labels(proba, self.aggregate == "mean_proba")
