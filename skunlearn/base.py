@@ -303,7 +303,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         return self._predict_proba(self._check_X(X))
 
     def predict_log_proba(self, X: RowsLike) -> Array:
-        """Log-probabilities of the classes, exact where a probability has become 0 or 1.
+        """Class log-probabilities, exact where a probability has become 0 or 1.
 
         They are made from the network's own outputs, if these are logits. What measures losses and
         margins, such as scorers and reports, reads them.
