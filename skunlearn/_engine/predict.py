@@ -121,13 +121,17 @@ def predict_proba(net, data):
 
 def predict_log_proba(net, data):
     """Logarithms of class probabilities, where the module returns logits or logarithms, or None."""
-    own = type(net).predict_proba
-    if (
-        is_multilabel(net)
-        or net.predict_nonlinearity != "auto"
-        or not own.__module__.startswith("skorch.")
-        or output_kind(net) == "proba"
-    ):
+    is_usual = type(net).predict_proba.__module__.startswith("skorch.")
+    if is_multilabel(net) or net.predict_nonlinearity != "auto" or not is_usual:
+        return None
+    criterion = plain(getattr(net, "criterion_", None))
+    if isinstance(net, NeuralNetBinaryClassifier):
+        is_exact = isinstance(criterion, nn.BCEWithLogitsLoss)
+    elif isinstance(criterion, nn.NLLLoss):  # of which skorch's classifier takes the logarithm
+        is_exact = not isinstance(net, NeuralNetClassifier)
+    else:
+        is_exact = isinstance(criterion, nn.CrossEntropyLoss)
+    if not is_exact:
         return None
     net, rows = _to_predict_with(net, data, predict_nonlinearity=_log_proba)
     return net.predict_proba(rows)
