@@ -3,9 +3,9 @@
 from pathlib import Path
 
 ORDER = (
-    *("forget_digits", "pretrained_network", "forget_a_face", "forget_a_speaker"),
-    *("twenty_requests", "text_embedding", "compare_methods", "grid_search", "watch_forgetting"),
-    *("correlation_collapse", "custom_unlearner"),
+    *("forget_digits", "pretrained_network", "forget_a_face", "forget_by_distillation"),
+    *("forget_a_speaker", "twenty_requests", "text_embedding", "compare_methods", "grid_search"),
+    *("watch_forgetting", "correlation_collapse", "custom_unlearner"),
 )
 
 
