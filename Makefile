@@ -94,7 +94,7 @@ docs: $(VENV)/installed-docs
 # In a browser: what is copied runs; search, dark mode, phones, accessibility. Chromium is the system's.
 test-site: docs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,docs,browser]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/site $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' tests/site $(ARGS)
 
 DOMAINS ?= speeches speeches-long faces faces-long ecg ecg-long identities digits
 LONG ?= speeches-long faces-long ecg-long

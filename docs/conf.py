@@ -15,7 +15,7 @@ from pathlib import Path
 import skunlearn
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))  # where the gallery finds its order
+sys.path.append(str(HERE))  # where the gallery finds its order, and Sphinx the study's pages
 os.environ["TQDM_DISABLE"] = "1"  # progress bars are nothing to print
 
 project = "skunlearn"
@@ -31,6 +31,7 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "study_pages",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -127,6 +128,8 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "min_reported_time": 1,
     "parallel": 2,
+    "first_notebook_cell": "# Needs skunlearn and some extras, from a checkout of its repository:\n"
+    "# pip install '.[plot,data,tables]'\n%matplotlib inline",
     "capture_repr": ("_repr_html_",),  # of displays, the picture says it all
 }
 

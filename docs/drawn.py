@@ -37,10 +37,13 @@ def first_answers():
 
 
 def draw_poison(figure, X, y, truth, said, *, dark, n_shown=10, size=11):
-    """Draw the wrong labels, the answers before and the answers after, below their pictures."""
+    """Draw the wrong labels, the answers before and the answers after, below their pictures.
+
+    The name of a line stands above it, so that all can be read on a phone.
+    """
     ink, third = THEMES["dark" if dark else "light"]
     chosen = np.flatnonzero(said[0] == y)[:n_shown]  # those that were memorised
-    top, bottom = figure.subplots(2, 1, height_ratios=[1, 2.6])
+    top, bottom = figure.subplots(2, 1, height_ratios=[1, 4.5])
     strip = np.hstack(np.pad(X[chosen], [(0, 0), (1, 1), (1, 1)]))
     picture = np.broadcast_to(mpl.colors.to_rgba(ink), (*strip.shape, 4)).copy()
     picture[..., 3] = strip / strip.max()
@@ -49,30 +52,29 @@ def draw_poison(figure, X, y, truth, said, *, dark, n_shown=10, size=11):
     lines = np.array([y[chosen], said[0][chosen], said[1][chosen]])
     shares = [np.mean(answer == y) for answer in said]
     names = [
-        "wrong label",
-        f"before: repeats {shares[0]:.0%}",
-        f"after unlearning: {shares[1]:.0%}",
+        "wrong label in the training data",
+        f"the network before: {shares[0]:.0%} of the wrong labels repeated",
+        f"after unlearning: {shares[1]:.0%}; blue is right",
     ]
     colours = np.where(lines == y[chosen], WRONG, np.where(lines == truth[chosen], RIGHT, third))
+    for i, name in enumerate(names):
+        bottom.text(-0.45, i - 0.28, name, va="center", fontsize=size, color=ink)
     for (i, j), label in np.ndenumerate(lines):
         box = mpl.patches.FancyBboxPatch(
-            (j - 0.4, i - 0.36), 0.8, 0.72, boxstyle="round,pad=0.02,rounding_size=0.1"
+            (j - 0.4, i - 0.08), 0.8, 0.5, boxstyle="round,pad=0.02,rounding_size=0.1"
         )
         box.set(facecolor=colours[i, j], edgecolor="none")
         bottom.add_patch(box)
         seen = ink if colours[i, j] == third else "black"
-        bottom.text(j, i, label, ha="center", va="center", fontsize=size + 2, color=seen)
-    bottom.set(xlim=(-0.5, len(chosen) - 0.5), ylim=(2.5, -0.5), xticks=[])
-    bottom.set_yticks(range(3), names, fontsize=size, color=ink)
-    bottom.tick_params(length=0)
-    bottom.spines[:].set_visible(False)
-    bottom.set_facecolor("none")
+        bottom.text(j, i + 0.17, label, ha="center", va="center", fontsize=size + 1, color=seen)
+    bottom.set(xlim=(-0.5, len(chosen) - 0.5), ylim=(2.5, -0.5))
+    bottom.set_axis_off()
 
 
 def draw_front(folder, answers):
     """Draw the picture of the front page, light and dark, and the card of the site."""
     for theme in THEMES:
-        figure = Figure(figsize=(7.2, 2.3), layout="constrained")
+        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         figure.patch.set_alpha(0)
         draw_poison(figure, *answers, dark=theme == "dark")
         figure.savefig(folder / f"front-{theme}.svg", metadata={"Date": None})
@@ -80,9 +82,9 @@ def draw_front(folder, answers):
     figure.text(0.05, 0.84, "skunlearn", fontsize=52, weight="bold")
     line = "Remove rows from a trained PyTorch classifier,\nand measure whether they are forgotten."
     figure.text(0.05, 0.63, line, fontsize=27, linespacing=1.3)
-    below = figure.subfigures(2, 1, height_ratios=[1.5, 2])[1]
-    draw_poison(below, *answers, dark=False, size=17)
-    below.subplots_adjust(left=0.3, right=0.97, bottom=0.06, top=0.98)
+    below = figure.subfigures(2, 1, height_ratios=[1.35, 2])[1]
+    draw_poison(below, *answers, dark=False, size=19)
+    below.subplots_adjust(left=0.05, right=0.95, bottom=0.02, top=0.98)
     figure.savefig(folder / "card.png", dpi=100)
 
 

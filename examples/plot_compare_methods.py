@@ -126,8 +126,8 @@ comparison.plot_tradeoff()
 # Then the distance
 # -----------------
 # NoMUS against distance; up and left is better. SISA has the best NoMUS among the methods, SCRUB
-# and Distill come next. Yet SISA's predictions for the rows to forget are hardly nearer to the
-# retrained network's than those of EUk, whose NoMUS is much lower, and those of the other two are
+# and Distill come next. Yet SISA's predictions for the rows to forget are about as far from
+# the retrained network's as those of EUk, whose NoMUS is much lower, and those of the other two are
 # further away. The table says what has happened: their accuracy on *retained* rows has come down. A
 # network that has unlearnt everything cannot be attacked, and NoMUS, which does not use retained
 # rows, calls that forgetting.

@@ -169,11 +169,14 @@ for ax, column, color, label in [
     ax.plot(shares, [values[f"shrink={share}"] for share in shares], "o-", color=color, label=label)
     for name, style in [("Retrain", "--"), ("5 epochs", ":")]:
         ax.axhline(values[name], color=color, linestyle=style, linewidth=1)
+for style, label in [("--", "retrained"), (":", "5 epochs from scratch")]:
+    axes[0].plot([], [], color="0.3", linestyle=style, linewidth=1, label=label)
 for ax, title in zip(axes, ("distance to the retrained network", "accuracy")):
     ax.set_title(title, fontsize="medium")
     ax.set_xlabel("shrink: the share of the weights that is left")
     ax.spines[["top", "right"]].set_visible(False)
-axes[1].legend(frameon=False, loc="center right")
+for ax, place in zip(axes, ("center left", "center right")):
+    ax.legend(frameon=False, loc=place, fontsize="small")
 plt.show()
 
 # %%

@@ -33,6 +33,25 @@ NOT_RANKED = (*REFERENCES, *VARIANTS)  # nor are the controls
 # Colours that can be told apart by those who do not see all of them (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+# One colour and marker per method, on all pages; a variant has those of what it varies.
+STYLES = {
+    "Retrain (tuned, short)": {"color": COLOURS[0], "marker": "s"},
+    "Retrain (shortened)": {"color": COLOURS[5], "marker": "D"},
+    "Distill": {"color": COLOURS[6], "marker": "X"},
+    "DLFD": {"color": COLOURS[1], "marker": "o"},
+    "DLFD (published)": {"color": COLOURS[4], "marker": "v"},
+    "EUk": {"color": COLOURS[2], "marker": "^"},
+    "FineTune": {"color": COLOURS[3], "marker": "P"},
+    "Retrain": {"color": "0.35", "marker": "*"},
+    "Original": {"color": "0.6", "marker": "h"},
+}
+
+
+def style(method):
+    """The colour and marker of a method."""
+    return STYLES.get(method) or STYLES.get(method.split(" (")[0], {"color": "0.45", "marker": "."})
+
+
 # A domain and its longer variant are of one colour.
 SHORT = [name for name in DOMAINS if not name.endswith("-long")]
 MARKS = {

@@ -2,28 +2,21 @@
 Which method, at which cost
 ===========================
 
-All methods on all domains, each with the settings that came nearest to the retrained network on the
-tuning splits (of those that keep the accuracy on retained rows, where there are any), under a cap
-on its cost: the samples that go through the network, as a share of those that retraining takes.
-Figures are of the reporting splits.
+How near each method comes to the retrained network, for what it costs, on eight sets of data. Where
+training is long, a shorter training from scratch is the method to beat, and ``Distill`` comes
+closest to it. Where training is short, it depends on the data.
 
-Three numbers belong together. **Distance** is how far the predictions on forget rows are from the
-retrained network's, over how far those of two retrainings are from each other. 1 is as near as
-training again comes, and is no optimum: a network that fits less, and is less sure of its answers,
-can be nearer to one retrained network than another is. **NoMUS** joins utility and the attack.
-**Gap** is the mean difference of accuracies and attack to the retrained network's.
-
-Two guards stand by them, on the reporting splits: **kept**, that the accuracy on retained rows is
-the retrained network's, less .05 at most, for a network that has lost everything has nothing to
-give away; and **forgot**, that the AUC of the calibrated attack is off chance level by at most .1,
-on average over splits. The first decides who is ranked.
+For each cap on cost a method has the settings that came nearest to the retrained network on the
+tuning splits. What is shown was measured on other splits. **Cost** is the number of samples that go
+through the network, as a share of those that retraining takes. **Distance** is how far the
+predictions on forget rows are from the retrained network's, over how far those of two retrainings
+are from each other: 1 is as near as training again comes.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _tables import (
-    COLOURS,
     DOMAINS,
     NOT_RANKED,
     REFERENCES,
@@ -32,6 +25,7 @@ from _tables import (
     against,
     over_domains,
     read,
+    style,
 )
 
 from skunlearn.evaluation import pareto_front
@@ -43,22 +37,22 @@ summary = summary.merge(within, "left", ["domain", "cap", "method"])
 # The controls and the variants have pages of their own.
 ranked = ~summary.method.isin(NOT_RANKED) & ~summary.method.str.contains(": ")
 methods = summary[ranked]
-print(f"{methods.method.nunique()} methods, {len(domains)} domains: {', '.join(domains)}")
+print(f"{methods.method.nunique()} methods on {', '.join(map(DOMAINS.get, domains))}")
 
 # %%
 # Nearest for its cost
 # --------------------
 # What lies on the lower left edge is nearest to the retrained network for its cost. The dotted line
 # is the original, which costs nothing and has forgotten nothing. Grey points are all other methods;
-# bars are standard deviations over splits. Hollow points have lost accuracy on retained rows, and
-# have no part in the front.
+# bars are standard deviations over splits. Hollow points have lost more than .05 of accuracy on
+# retained rows, and have no part in the front (grey line).
 
 short = {
     "Retrain (tuned, short)": "shorter training, tuned",
     "Retrain (shortened)": "shorter training",
 }
 shown = ["Retrain (tuned, short)", "Retrain (shortened)", "DLFD", "DLFD (published)", "EUk"]
-shown += ["FineTune"]
+shown += ["FineTune", "Distill"]
 n_rows = -(-len(domains) // 2)
 figure, axes = plt.subplots(n_rows, 2, figsize=(8, 3 * n_rows), layout="constrained", squeeze=False)
 for ax, name in zip(axes.flat, domains):
@@ -70,22 +64,21 @@ for ax, name in zip(axes.flat, domains):
         ax.scatter(
             rows.cost, rows.relative_js_distance, s=12, edgecolor="0.75", facecolor=face, zorder=1
         )
-    for method, colour in zip(shown, COLOURS):
+    for method in shown:
         ours = points[points.method == method].sort_values("cost")
         ax.errorbar(
             ours.cost,
             ours.relative_js_distance,
             ours.relative_js_distance_sd,
-            fmt="o-",
-            markersize=4,
+            linestyle="-",
+            markersize=5,
             linewidth=1,
-            color=colour,
             label=short.get(method, method),
+            **style(method),
         )
         lost = ours[ours.kept == 0]
-        ax.plot(
-            lost.cost, lost.relative_js_distance, "o", ms=4, color=colour, mfc="white", zorder=3
-        )
+        hollow = {"linestyle": "", "ms": 5, "mfc": "white", "zorder": 3}
+        ax.plot(lost.cost, lost.relative_js_distance, **hollow, **style(method))
     kept = points[points.kept == 1]
     front = kept.iloc[pareto_front(kept.cost, kept.relative_js_distance)]
     ax.plot(front.cost, front.relative_js_distance, color="0.6", drawstyle="steps-post", zorder=0)
@@ -102,19 +95,35 @@ for ax in axes[:, 0]:
 for ax in axes[-1]:
     ax.set_xlabel("cost, as a share of retraining")
 handles, labels = axes.flat[0].get_legend_handles_labels()
-figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 plt.show()
+
+# %%
+# How to read the tables
+# ----------------------
+# Distance 1 is no optimum: a network that fits less, and is less sure of its answers, can be nearer
+# to one retrained network than another is. Two more numbers stand beside it: **NoMUS**, which joins
+# utility and the attack, and the **gap**, the mean difference of accuracies and attack to the
+# retrained network's.
+#
+# Two guards belong to them. **Kept**: the accuracy on retained rows is the retrained network's,
+# less .05 at most. (A network that has lost everything has nothing to give away.) **Forgot**: the
+# AUC of the calibrated attack is off chance level by at most .1, on average over splits. Only
+# networks that pass the first are ranked.
+#
+# The networks are small, with at most 67,000 parameters; larger ones may rank the methods
+# otherwise.
 
 # %%
 # Ranks
 # -----
-# A rank is one plus the number of methods that are better by more than the splits leave open: 95 %
-# intervals of the mean difference, by the corrected resampled t-test, for splits are draws of the
-# same people. They are not corrected for how many there are (the p-values below are). Ties share a
-# rank, and a method whose figures scatter widely has a better one than its mean deserves. Below,
-# for each cap, the rank by distance in each domain. A dash is a method that no setting brings under
-# the cap, "lost" one that has lost accuracy on retained rows, and "expensive" one that cost more
-# than the cap on some reporting split.
+# A rank is one plus the number of methods that are better by more than their 95 % interval: that of
+# the mean difference, by the corrected resampled t-test, since splits are draws of the same people.
+# They are not corrected for how many there are (the p-values below are). Ties share a rank, and a
+# method whose figures scatter widely has a better one than its mean deserves. Below, for each cap,
+# the rank by distance in each domain. A dash is a method that no setting brings under the cap,
+# "lost" one that has lost accuracy on retained rows, and "expensive" one that cost more than the
+# cap on some reporting split.
 
 
 def ranks(cap):

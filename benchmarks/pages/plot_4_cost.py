@@ -2,15 +2,17 @@
 What it costs
 =============
 
-Seconds of unlearning against the number of rows and against the number of features, beside
-retraining; and which transport solver for which batch. The network is a small one, on one thread;
-seconds are one machine's. What carries over is how they grow: the slopes.
+How the seconds of DLFD and of fine-tuning grow with rows and with features, beside retraining, and
+which transport solver is the fastest. Time grows in proportion to rows, and little with features.
+
+The network is small, on one thread, and the seconds are those of one machine. What carries over is
+how they grow: the slopes.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _tables import COLOURS, RESULTS, Folded
+from _tables import RESULTS, Folded, style
 
 runs = pd.read_csv(RESULTS / "cost-unlearning.csv", comment="#")
 solvers = pd.read_csv(RESULTS / "cost-solvers.csv", comment="#")
@@ -27,13 +29,14 @@ slopes, ratios = {}, {}
 for part, ax in zip(("rows", "features"), axes):
     here = runs[runs.part == part]
     wide = here.pivot(index=part, columns="method", values="seconds")
-    for method, colour in zip(("DLFD", "FineTune", "Retrain"), COLOURS):
+    for method in ("DLFD", "FineTune", "Retrain"):
         larger = wide[method].iloc[len(wide) // 2 :]
         slope = np.polyfit(np.log(larger.index), np.log(larger), 1)[0]
         slopes[method, part] = slope
         epochs = here.epochs[here.method == method].iloc[0]
         label = f"{method}, {epochs} epoch{'' if epochs == 1 else 's'} (slope {slope:.2f})"
-        ax.loglog(wide.index, wide[method], "o-", ms=4, lw=1, color=colour, label=label)
+        line = {"linestyle": "-", "ms": 5, "lw": 1, "label": label}
+        ax.loglog(wide.index, wide[method], **line, **style(method))
     ratios[part] = wide.DLFD / wide.Retrain, wide.DLFD / wide.FineTune
     ax.set(xlabel={"rows": "rows", "features": "features at the last layer"}[part])
     ax.legend(fontsize=8, frameon=False)

@@ -2,15 +2,19 @@
 Does overlap foretell failure?
 ==============================
 
+Does the overlap of forget and retained features foretell how much a method forgets? Not reliably:
+within a split, correlations go either way.
+
 If the features of forget rows lie among those of retained rows, there is nothing to push apart; so
 one might expect methods that work on features to do worse there. Rows to forget were chosen in four
-ways that differ in this: single rows, people at random, people of one class, people who are alike.
-Before unlearning, the transport distance between forget and retained features of an original was
-measured, over the distance of as many retained rows to each other: single rows at random are at 1.
+ways: single rows, people at random, people of one class, people who are alike. The distance before
+unlearning is the transport distance between forget and retained features of the original, over
+that of as many retained rows to each other: single rows at random are at 1. Two domains were
+measured, with four points a split: that is little to find a weak relation with.
 """
 
 import matplotlib.pyplot as plt
-from _tables import COLOURS, DOMAINS, read, spread
+from _tables import DOMAINS, read, spread, style
 from scipy.stats import spearmanr
 
 overlap = read("overlap")
@@ -40,22 +44,20 @@ figure, axes = plt.subplots(
 for domain, row in zip(domains, axes):
     for method, ax in zip(METHODS, row):
         here = overlap[(overlap.domain == domain) & (overlap.method == method)]
-        for kind, colour, marker in zip(KINDS, COLOURS, "osv^"):
+        colour = style(method)["color"]  # here the marker says how rows were chosen
+        for kind, marker, face in zip(KINDS, "osv^", (colour, "white", colour, "white")):
             points = here[here.trial == kind]
-            ax.scatter(
-                points.apart,
-                points.left,
-                s=18,
-                color=colour,
-                marker=marker,
-                label=kind,
-            )
+            look = {"s": 22, "marker": marker, "edgecolor": colour, "facecolor": face}
+            ax.scatter(points.apart, points.left, **look, linewidth=1)
+
         ax.set_title(f"{DOMAINS[domain]}: {method}", fontsize=9)
-    row[0].set_ylabel("left of the way")
+    row[0].set_ylabel("share of the way left")
 for ax in axes[-1]:
-    ax.set_xlabel("distance before")
-handles, labels = axes[0, 0].get_legend_handles_labels()
-figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    ax.set_xlabel("distance before unlearning")
+for kind, marker, face in zip(KINDS, "osv^", ("0.3", "white", "0.3", "white")):
+    look = {"marker": marker, "edgecolor": "0.3", "facecolor": face, "label": kind}
+    axes[0, 0].scatter([], [], **look)
+figure.legend(loc="outside lower center", ncols=4, frameon=False)
 plt.show()
 
 # %%

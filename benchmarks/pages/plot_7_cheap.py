@@ -2,10 +2,11 @@
 The cheap end, and what to use
 ==============================
 
-Where the time allows a shorter training from scratch that is long enough, it is hard to beat. An
-approximate method has to earn its place where the time does not: at a tenth of the retraining and
-below, where training is long. Here is what DLFD's idea is good for there, how its defaults were
-chosen, and what the tables recommend.
+What to use where a tenth of a long training, or less, can be spent. Where a shorter training from
+scratch is long enough, it is hard to beat; ``Distill`` ties with it.
+
+Below: variants of DLFD for the cheap end, ``Distill`` beside as many epochs from scratch, how
+DLFD's defaults were chosen, and what the tables recommend.
 """
 
 import json
@@ -14,7 +15,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _tables import (
-    COLOURS,
     DOMAINS,
     NOT_RANKED,
     VARIANTS,
@@ -24,6 +24,7 @@ from _tables import (
     left_over,
     over_domains,
     read,
+    style,
 )
 
 from skunlearn import all_unlearners
@@ -54,7 +55,6 @@ summary = read("summary")
 long = [name for name in DOMAINS if name.endswith("-long") and name in set(summary.domain)]
 SHOWN = ["Distill", "Retrain (tuned, short)", "Retrain (shortened)", *VARIANTS]
 SHOWN += ["DLFD", "FineTune", "EUk"]
-KINDS = {"Dist": 3, "Retr": 0, "DLFD": 1}
 CAPS = (0.01, 0.03, 0.05, 0.1, 0.3)
 figure, axes = plt.subplots(
     len(long),
@@ -71,15 +71,14 @@ for domain, row in zip(long, axes):
         for i, name in enumerate(SHOWN):
             if name in here.index:
                 entry = here.loc[name]
-                kind = KINDS.get(name[:4], 2)
                 ax.errorbar(
                     entry.relative_js_distance,
                     -i,
                     xerr=entry.relative_js_distance_sd,
-                    fmt="o",
-                    ms=4,
-                    lw=1,
-                    color=COLOURS[kind],
+                    linestyle="",
+                    ms=5,
+                    elinewidth=1,
+                    **style(name),
                 )
         ax.axvline(1, color="0.4", lw=0.8)
         ax.axvline(here.relative_js_distance["Original"], color="0.4", lw=1, ls=":")

@@ -2,9 +2,10 @@
 Distill: how near, and how much leaks
 =====================================
 
-``Distill`` trains a network that starts fresh on what the original says of the retained rows. Two
-numbers turn it. ``noise`` says how much of the start is fresh: 1 is a fresh network, 0 the original
-(which is fine-tuning). ``max_epochs`` says how long it trains; the original was trained for 120.
+How near ``Distill`` comes to the retrained network, and what an attack on each row still finds in
+it. ``Distill`` trains a fresh network on what the original says of the retained rows. Two settings
+matter. ``noise`` says how much of the start is fresh: 1 is a fresh network, 0 the original (which
+is fine-tuning). ``max_epochs`` says how long it trains; the original was trained for 120.
 
 In the plot, **lower left is better**. To the left, predictions on the forgotten people's rows are
 as near to a retrained network's as those of a second retraining (distance 1). At the bottom, an
@@ -19,7 +20,7 @@ with .7, which has an AUC of .60).
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from _tables import COLOURS, DOMAINS, read, spread
+from _tables import DOMAINS, STYLES, read, spread
 
 dial = read("dial", [name for name in DOMAINS if name.endswith("-long")])
 by = ["domain", "method", "noise", "epochs"]
@@ -36,6 +37,8 @@ retrained = retrained[retrained.method == "Retrain"].groupby("domain").retain_ac
 chance = points[points.method == "Retrain"].set_index("domain").u_lira_auc
 original = near[near.method == "Original"].groupby("domain").relative_js_distance.mean()
 
+SHADES = ("0.7", "0.45", "0")  # the more epochs, the darker
+DISTILL, SHORTENED = (STYLES[name]["marker"] for name in ("Distill", "Retrain (shortened)"))
 figure, axes = plt.subplots(
     1,
     len(domains),
@@ -49,22 +52,22 @@ for domain, ax in zip(domains, axes[0]):
     ax.text(0.71, chance[domain] + 0.026, "goal", fontsize=9, va="top")
     ax.axhline(chance[domain], color="0.4", lw=0.8)
     ax.axvline(1, color="0.4", lw=0.8)
-    for epochs, colour in zip((3, 6, 12), COLOURS):
+    for epochs, colour in zip((3, 6, 12), SHADES):
         ours = here[(here.method == "Distill") & (here.epochs == epochs)].sort_values("noise")
         ax.plot(ours.distance, ours.u_lira_auc, "-", color=colour, lw=1.2)
         short = here[(here.method == "Retrain (shortened)") & (here.epochs == epochs)]
-        for rows, marker in (ours, "o"), (short, "s"):
+        for rows, marker in (ours, DISTILL), (short, SHORTENED):
             for row in rows.itertuples():
                 full = row.accuracy >= retrained[domain] - 0.05
                 face = colour if full else "white"
                 ax.plot(row.distance, row.u_lira_auc, marker, color=colour, mfc=face, ms=7)
-        ax.plot([], [], "o-", color=colour, label=f"Distill, {epochs} epochs")
-        ends = [0.3, 1.0] if epochs == 3 else [0.3]
-        for row in ours[ours.noise.isin(ends)].itertuples():
-            text = f"noise {row.noise:g}"
-            place = (row.distance, row.u_lira_auc)
-            ax.annotate(text, place, xytext=(6, 3), textcoords="offset points", fontsize=8)
-    ax.plot([], [], "s", color="0.4", label="as many epochs from scratch")
+        ax.plot([], [], f"{DISTILL}-", color=colour, label=f"Distill, {epochs} epochs")
+        if epochs == 3:  # the other lines go from .3 to 1 as well
+            for row in ours[ours.noise.isin([0.3, 1])].itertuples():
+                place, shift = (row.distance, row.u_lira_auc), (8, 0) if row.noise < 1 else (8, -9)
+                label = {"textcoords": "offset points", "fontsize": 9}
+                ax.annotate(f"noise {row.noise:g}", place, xytext=shift, **label)
+    ax.plot([], [], SHORTENED, color="0.4", label="as many epochs from scratch")
     ax.set(
         title=DOMAINS[domain], xlabel="distance to the retrained network (1: a second retraining)"
     )

@@ -2,11 +2,14 @@
 An attack on each row
 =====================
 
-The guard of the other pages is an attack on one network's losses. Here is a stronger one, on the
-settings that were chosen for each method at 5 and 10 % of a long training. Many networks are
-trained; each has half of a group of people among its rows and forgets them, and never sees the
-other half. From the answers to a row in all other networks, U-LiRA learns what a network says of it
-that has forgotten it, and what one says that never saw it. An AUC of .5 is ideal.
+What an attack with many networks finds, row by row, in the methods of the study at 5 and 10 % of a
+long training. On the speeches it finds every method that starts from the original's weights, and no
+shorter training.
+
+Many networks are trained; each has half of a group of people among its rows and forgets them, and
+never sees the other half. From the answers to a row in all other networks, U-LiRA learns what a
+network says of it that has forgotten it, and what one says that never saw it. An AUC of .5 is
+ideal.
 
 Dots are AUCs with 95 % intervals, by resampling people: with few people (faces: 5) they are wider
 in truth. There 16 networks put even the retrained network off .5 (AUC .42), so that .03 cannot be
@@ -15,7 +18,7 @@ the shaded band goes to .03 above it.
 """
 
 import matplotlib.pyplot as plt
-from _tables import COLOURS, DOMAINS, read
+from _tables import DOMAINS, read
 
 attacks = read("attacks", [name for name in DOMAINS if name.endswith("-long")])
 domains = list(attacks.domain.unique())
@@ -37,12 +40,12 @@ for domain, ax in zip(domains, axes[0]):
     auc = retrained.u_lira_auc[domain]
     ax.axvspan(auc, auc + 0.03, color="0.85", lw=0)
     ax.axvline(auc, color="0.3", lw=1)
-    for cap, colour, shift in ((0.05, COLOURS[0], 0.12), (0.1, COLOURS[1], -0.12)):
+    for cap, colour, marker, shift in ((0.05, "black", "o", 0.12), (0.1, "0.55", "s", -0.12)):
         here = shown[(shown.domain == domain) & (shown.cap == cap)].set_index("method")
         y = [shift - order.get_loc(name) for name in here.index]
         ends = [here.u_lira_auc - here.u_lira_low, here.u_lira_high - here.u_lira_auc]
-        ax.errorbar(here.u_lira_auc, y, xerr=ends, fmt="o", ms=4, lw=1, color=colour)
-        ax.plot([], [], "o", color=colour, label=f"at most {cap:.0%} of retraining")
+        ax.errorbar(here.u_lira_auc, y, xerr=ends, fmt=marker, ms=4, lw=1, color=colour)
+        ax.plot([], [], marker, color=colour, label=f"at most {cap:.0%} of retraining")
     title = f"{DOMAINS[domain]}\n({n_people[domain]} people)"
     ax.set(title=title, xlabel="AUC of U-LiRA", xlim=(0.35, 1.0))
 axes[0, 0].set_yticks([-i for i in range(len(order))], order)
@@ -67,4 +70,5 @@ joined["retain acc."] = joined.retain_accuracy.round(3)
 joined["networks"] = joined.n_models
 joined["place"] = joined.domain.map(DOMAINS) + joined.cap.map(", ≤ {:.0%}".format)
 columns = ["place", "method", "U-LiRA", "RMIA", "distance", "retain acc.", "networks"]
-joined.sort_values(["domain", "cap", "u_lira_auc"])[columns].set_index("place")
+joined = joined.sort_values(["domain", "cap", "u_lira_auc"])[columns].set_index("place")
+joined.astype(object).fillna("")

@@ -146,7 +146,7 @@ def place_labels(ax, texts, xy, sizes, avoid=(), bars=(), **kwargs):
         boxes[i] = low[best], high[best]
         leaders[i] = leader[best] if reach[best] > 3 else anchors[i]
     # What a label has to cover is painted over around the letters.
-    halo = [withStroke(linewidth=2, foreground=ax.get_facecolor())]
+    halo = [withStroke(linewidth=4, foreground=ax.get_facecolor())]
     for i, label in enumerate(labels):
         label.remove()
         line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
