@@ -176,7 +176,7 @@ Folded("All settings, the best first", table)
 # What to use
 # -----------
 # For each domain and cap, and for what is at hand: the methods that are nearer to the retrained
-# network than the original is, by more than the splits leave open, and pass both guards on the
+# network than the original is, by more than the 95 % interval, and pass both guards on the
 # reporting splits; the nearest three with their distances in brackets. Read neighbours as ties. To
 # pass is to keep the retrained network's accuracy on retained rows, less .05, with an AUC of the
 # calibrated attack off chance level by at most .1 on average, at no more than the cap on any split.
