@@ -17,6 +17,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         """Note what the tag links to and what it is called."""
         attrs = dict(attrs)
+        if attrs.get("class") == "viewcode-back":  # its page is right, if not always its place
+            attrs["href"] = attrs["href"].partition("#")[0]
         self.links += [attrs[name] for name in ("href", "src") if attrs.get(name)]
         self.places |= {attrs[name] for name in ("id", "name") if attrs.get(name)}
 

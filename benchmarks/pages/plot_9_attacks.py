@@ -64,11 +64,10 @@ joined = attacks.merge(
 )
 ends = zip(joined.u_lira_auc, joined.u_lira_low, joined.u_lira_high)
 joined["U-LiRA"] = [f"{auc:.2f} ({low:.2f} to {high:.2f})" for auc, low, high in ends]
-joined["RMIA"] = joined.rmia_auc.round(2)
-joined["distance"] = joined.relative_js_distance.round(2)
-joined["retain acc."] = joined.retain_accuracy.round(3)
+columns = {"RMIA": "rmia_auc", "distance": "relative_js_distance", "retain acc.": "retain_accuracy"}
+for name, column in columns.items():
+    joined[name] = joined[column].map("{:.2f}".format).replace("nan", "")
 joined["networks"] = joined.n_models
 joined["place"] = joined.domain.map(DOMAINS) + joined.cap.map(", ≤ {:.0%}".format)
 columns = ["place", "method", "U-LiRA", "RMIA", "distance", "retain acc.", "networks"]
-joined = joined.sort_values(["domain", "cap", "u_lira_auc"])[columns].set_index("place")
-joined.astype(object).fillna("")
+joined.sort_values(["domain", "cap", "u_lira_auc"])[columns].set_index("place")
