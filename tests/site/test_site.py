@@ -42,6 +42,7 @@ QUICK = ["index.html", "start.html", "howto/trained_model.html"]
 RUN = [page for page in PAGES if page in QUICK or page.startswith("howto/")]
 # What a minute does not run has to wait for `make test-slow`.
 QUICK_EXAMPLES = ("pretrained_network", "forget_a_speaker", "custom_unlearner", "text_embedding")
+doctest.register_optionflag("ROUGHLY")  # of tests/test_docs.py
 NOTEBOOKS = sorted((SITE / "_downloads").rglob("plot_*.ipynb"))
 
 pytestmark = [
