@@ -121,9 +121,24 @@ def test_controls_of_distill_in_prose_are_those_of_the_tables(name, method):
             for row in rows_of(f"dial-{domain}")
             if (row["method"], row["epochs"]) == (method, epochs)
             and row["noise"] in ("1", "")
-            and row["part"] != "attack"
+            and "attack" not in row["part"]
         ]
         return short(sum(rows) / len(rows))
 
     cells = " ".join(f"{mean(domain, '6')}, {mean(domain, '12')}" for domain in LONG)
     assert f"{name} {cells}" in flat("docs/user_guide/methods/distill.rst")
+
+
+def test_what_else_a_student_was_told_is_as_the_table_has_it():
+    page = flat("docs/user_guide/methods/distill.rst")
+    found = {
+        row["method"]: short(row["u_lira_auc"])
+        for row in rows_of("dial-speeches-long")
+        if row["part"] == "attacked control" and row["epochs"] == "6"
+    }
+    less, pushed = found["unlearned teacher, less noise"], found["pushed rows"]
+    assert f"the AUC of U-LiRA is {less} (.56 to .59)" in page
+    assert f"U-LiRA does not find it either ({found['temperature 4']})" in page
+    assert f"and leaks ({pushed}; with random signs" in page
+    assert f".09 and {found['pushed rows: random signs']}, towards them" in page
+    assert f".17 and {found['pushed rows: reversed']})" in page
