@@ -47,6 +47,15 @@ def test_pages_run_on_the_committed_tables(page, beside, monkeypatch):
     assert all(any(axes.has_data() for axes in figure.axes) for figure in shown)
 
 
+def test_each_method_has_a_colour_and_a_marker_of_its_own(beside):
+    from _tables import STYLES, style
+
+    for part in ("color", "marker"):
+        looks = [look[part] for look in STYLES.values()]
+        assert len(looks) == len(set(looks))
+    assert style("DLFD (reset)") == style("DLFD") != style("DLFD (published)")
+
+
 @pytest.mark.parametrize("path", SUMMARIES, ids=lambda path: path.stem)
 def test_committed_summaries_are_of_the_committed_reports(path, beside):
     from domains import DOMAINS

@@ -129,14 +129,17 @@ def over_domains(name):
 
 
 class Folded:
-    """A table that a page shows when it is asked to."""
+    """A table that a page shows when it is asked to, or from the start."""
 
-    def __init__(self, title, frame):
-        self.title, self.frame = title, frame
+    def __init__(self, title, frame, shown=False):
+        self.title, self.frame, self.shown = title, frame, shown
 
     def _repr_html_(self):
-        html = self.frame.to_html(border=0, justify="right", na_rep="")
-        return f"<details><summary>{self.title}</summary>{html}</details>"
+        long = self.frame.astype(str).map(len).to_numpy().max() > 30  # lines of words are broken
+        words = "text" if long else None
+        html = self.frame.to_html(border=0, justify="right", na_rep="", classes=words)
+        shown = " open" * self.shown
+        return f"<details{shown}><summary>{self.title}</summary>{html}</details>"
 
 
 class Stacked:

@@ -137,7 +137,7 @@ def ranks(cap):
 
 
 caps = sorted(methods.cap.unique())
-Stacked(*(Folded(f"At most {cap:.0%} of retraining", ranks(cap)) for cap in caps))
+Stacked(*(Folded(f"At most {cap:.0%} of retraining", ranks(cap), cap == 0.1) for cap in caps))
 
 # %%
 # How often a method is best, or tied with the best, by each of the three numbers:
@@ -176,7 +176,7 @@ compared = over_domains("comparisons")
 halves = [compared[compared.theirs == theirs] for theirs in ("Original", "Retrain (shortened)")]
 Stacked(
     *(
-        Folded(f"against {half.theirs.iloc[0]}", pd.crosstab(half.ours, half.verdict))
+        Folded(f"against {half.theirs.iloc[0]}", pd.crosstab(half.ours, half.verdict), True)
         for half in halves
     )
 )

@@ -5,8 +5,8 @@ The cheap end, and what to use
 What to use where a tenth of a long training, or less, can be spent. Where a shorter training from
 scratch is long enough, it is hard to beat; ``Distill`` ties with it.
 
-Below: variants of DLFD for the cheap end, ``Distill`` beside as many epochs from scratch, how
-DLFD's defaults were chosen, and what the tables recommend.
+First comes what the tables recommend; then variants of DLFD for the cheap end, ``Distill`` beside
+as many epochs from scratch, and how DLFD's defaults were chosen.
 """
 
 import json
@@ -28,6 +28,76 @@ from _tables import (
 )
 
 from skunlearn import all_unlearners
+
+summary = read("summary")
+
+# %%
+# What to use
+# -----------
+# For each domain and cap, and for what is at hand, the nearest three of the methods that
+#
+# * are nearer to the retrained network than the original is, by more than the 95 % interval, and
+# * pass on the reporting splits: they keep the retrained network's accuracy on retained rows, less
+#   .05; the AUC of the calibrated attack is off chance level by at most .1 on average; and no split
+#   costs more than the cap.
+#
+# Distances are in brackets; read neighbours as ties. A cell is empty where no method has a setting
+# within the cap. The first column is the original's distance: where it is near 1, there is little
+# to gain that could be measured. What a method needs is what its class says in ``needs``. Controls
+# and variants are left out.
+
+NEEDS = {name: cls.needs for name, cls in all_unlearners()}
+HELD_OUT = {"AdvancedNegGrad (ceiling)", "SCRUB (rewind)", "DLFD", "DLFD (published)"}
+
+
+def needs(method):
+    """What a method of the tables needs."""
+    return NEEDS[method.split(" (")[0]]
+
+
+SITUATIONS = {
+    "retained rows at hand": lambda name: True,
+    "… and one goes on from the original": lambda name: "original" in needs(name),
+    "… without held-out rows": lambda name: "original" in needs(name) and name not in HELD_OUT,
+    "no retained rows at hand": lambda name: name == "NegGrad",  # AMUN had them here
+}
+methods = summary[~summary.method.isin(NOT_RANKED) & ~summary.method.str.contains(": ")]
+asked = methods.groupby(["domain", "cap"]).size().index
+gained = against([(name, "Original") for name in methods.method.unique()])
+gained = gained[gained["mean"] < -gained.half].rename(columns={"ours": "method"})
+methods = methods.merge(gained[["domain", "cap", "method"]])
+original = summary[summary.method == "Original"].groupby("domain").relative_js_distance.mean()
+
+
+def nearest(fits, guards):
+    """The three nearest methods that fit a situation, by domain and cap, as text."""
+    here = methods[methods.method.map(fits) & methods[guards].all(axis=1)]
+    here = here.sort_values("relative_js_distance")
+    text = here.method + [f" ({distance:.2f})" for distance in here.relative_js_distance]
+    cells = text.groupby([here.domain, here.cap]).agg(lambda names: ", ".join(names[:3]))
+    table = cells.reindex(asked, fill_value="none").unstack("cap", fill_value="")
+    table = table.rename(index=DOMAINS, columns="≤ {:.0%}".format)
+    table.insert(0, "original", original.rename(DOMAINS).map("{:.2f}".format))
+    return table.reindex([name for name in DOMAINS.values() if name in table.index])
+
+
+Stacked(
+    *(
+        Folded(situation, nearest(fits, ["kept", "forgot", "in_cap"]), shown=True)
+        for situation, fits in SITUATIONS.items()
+    )
+)
+
+# %%
+# The same without the attack: what keeps its accuracy, whether or not the attack still finds the
+# rows.
+
+Stacked(
+    *(
+        Folded(situation, nearest(fits, ["kept", "in_cap"]))
+        for situation, fits in SITUATIONS.items()
+    )
+)
 
 # %%
 # Variants for the cheap end
@@ -51,7 +121,6 @@ from skunlearn import all_unlearners
 # Distance is that of predictions on forget rows to the retrained network, over that of two
 # retrainings; bars are standard deviations over reporting splits. The dotted line is the original.
 
-summary = read("summary")
 long = [name for name in DOMAINS if name.endswith("-long") and name in set(summary.domain)]
 SHOWN = ["Distill", "Retrain (tuned, short)", "Retrain (shortened)", *VARIANTS]
 SHOWN += ["DLFD", "FineTune", "EUk"]
@@ -171,68 +240,3 @@ for trial, by_domain in left_over(tried.to_dict("records")).items():
     }
 table = pd.DataFrame(rows).T.sort_values("left of the way").round(3)
 Folded("All settings, the best first", table)
-
-# %%
-# What to use
-# -----------
-# For each domain and cap, and for what is at hand: the methods that are nearer to the retrained
-# network than the original is, by more than the 95 % interval, and pass both guards on the
-# reporting splits; the nearest three with their distances in brackets. Read neighbours as ties. To
-# pass is to keep the retrained network's accuracy on retained rows, less .05, with an AUC of the
-# calibrated attack off chance level by at most .1 on average, at no more than the cap on any split.
-# Cells are empty where no method has a setting within the cap. The first column is the original's
-# distance: near 1, there is little to gain that could be measured. What a method needs is what its
-# class says in ``needs``. Controls and variants are left out.
-
-NEEDS = {name: cls.needs for name, cls in all_unlearners()}
-HELD_OUT = {"AdvancedNegGrad (ceiling)", "SCRUB (rewind)", "DLFD", "DLFD (published)"}
-
-
-def needs(method):
-    """What a method of the tables needs."""
-    return NEEDS[method.split(" (")[0]]
-
-
-SITUATIONS = {
-    "retained rows at hand": lambda name: True,
-    "… and one goes on from the original": lambda name: "original" in needs(name),
-    "… without held-out rows": lambda name: "original" in needs(name) and name not in HELD_OUT,
-    "no retained rows at hand": lambda name: name == "NegGrad",  # AMUN had them here
-}
-methods = summary[~summary.method.isin(NOT_RANKED) & ~summary.method.str.contains(": ")]
-asked = methods.groupby(["domain", "cap"]).size().index
-gained = against([(name, "Original") for name in methods.method.unique()])
-gained = gained[gained["mean"] < -gained.half].rename(columns={"ours": "method"})
-methods = methods.merge(gained[["domain", "cap", "method"]])
-original = summary[summary.method == "Original"].groupby("domain").relative_js_distance.mean()
-
-
-def nearest(fits, guards):
-    """The three nearest methods that fit a situation, by domain and cap, as text."""
-    here = methods[methods.method.map(fits) & methods[guards].all(axis=1)]
-    here = here.sort_values("relative_js_distance")
-    text = here.method + [f" ({distance:.2f})" for distance in here.relative_js_distance]
-    cells = text.groupby([here.domain, here.cap]).agg(lambda names: ", ".join(names[:3]))
-    table = cells.reindex(asked, fill_value="none").unstack("cap", fill_value="")
-    table = table.rename(index=DOMAINS, columns="≤ {:.0%}".format)
-    table.insert(0, "original", original.rename(DOMAINS).map("{:.2f}".format))
-    return table.reindex([name for name in DOMAINS.values() if name in table.index])
-
-
-Stacked(
-    *(
-        Folded(situation, nearest(fits, ["kept", "forgot", "in_cap"]))
-        for situation, fits in SITUATIONS.items()
-    )
-)
-
-# %%
-# The same without the attack: what keeps its accuracy, whether or not the attack still finds the
-# rows.
-
-Stacked(
-    *(
-        Folded(situation, nearest(fits, ["kept", "in_cap"]))
-        for situation, fits in SITUATIONS.items()
-    )
-)
