@@ -129,6 +129,18 @@ def test_controls_of_distill_in_prose_are_those_of_the_tables(name, method):
     assert f"{name} {cells}" in flat("docs/user_guide/methods/distill.rst")
 
 
+def test_the_dial_of_the_heart_beats_in_prose_is_that_of_the_table():
+    page, rows = flat("docs/user_guide/methods/distill.rst"), rows_of("dial-ecg-long")
+    for epochs in ("3", "6"):
+        row = {
+            row["noise"]: short(row["u_lira_auc"])
+            for row in rows
+            if (row["part"], row["method"], row["epochs"]) == ("attack", "Distill", epochs)
+        }
+        cells = " ".join(row[noise] for noise in ("1", "0.9", "0.8", "0.7", "0.5", "0.3"))
+        assert f"heart beats, {epochs} epochs {cells}" in page
+
+
 def test_what_else_a_student_was_told_is_as_the_table_has_it():
     page = flat("docs/user_guide/methods/distill.rst")
     found = {
