@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from scipy.stats import beta, binom, norm, t
-
-if TYPE_CHECKING:
-    from typing import Any
 
 # Of fewer, all are on the same side of their median more often than once in 20.
 FEWEST = 6
@@ -21,16 +20,12 @@ FEWEST_LOSSES = 20
 FEWEST_FEATURES, FEWEST_FEATURE_PEOPLE = 40, 12
 
 
-class _Bounds(NamedTuple):
-    value: float
-    low: float
-    high: float
-
-
-class Interval(_Bounds):
+@dataclass(frozen=True, eq=False)
+class Interval(Sequence[float]):
     """A metric with the bounds of its confidence interval.
 
-    It is a tuple ``(value, low, high)`` with two more attributes.
+    It can be unpacked as ``value, low, high``, and is equal to the tuple of these; its method and
+    reason stay with it in pickles, and in what `dataclasses.asdict` makes of it.
 
     Parameters
     ----------
@@ -62,21 +57,37 @@ class Interval(_Bounds):
     >>> auc = membership_inference_report([0.1], [0.2, 0.3], random_state=0)["auc"]
     >>> auc.value, auc.low, auc.reason
     (1.0, nan, '1 forget row and 2 unseen rows: an interval takes 6 of each')
+    >>> from dataclasses import asdict
+    >>> asdict(auc)["reason"] == auc.reason
+    True
     """
 
+    value: float
+    low: float
+    high: float
     method: str = ""
     reason: str = ""
 
-    def __new__(
-        cls, value: float, low: float, high: float, method: str = "", reason: str = ""
-    ) -> Interval:
-        self = super().__new__(cls, value, low, high)
-        self.method, self.reason = method, reason
-        return self
+    @overload
+    def __getitem__(self, i: int) -> float: ...
 
-    def _replace(self, **changes: Any) -> Interval:
-        kept = self._asdict() | {"method": self.method, "reason": self.reason}
-        return Interval(**kept | changes)
+    @overload
+    def __getitem__(self, i: slice) -> tuple[float, ...]: ...
+
+    def __getitem__(self, i: int | slice) -> float | tuple[float, ...]:
+        return (self.value, self.low, self.high)[i]
+
+    def __len__(self) -> int:
+        return 3
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Interval):
+            same = (self.method, self.reason) == (other.method, other.reason)
+            return same and tuple(self) == tuple(other)
+        return tuple(self) == other if isinstance(other, tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
 
 
 def absent(value, reason):

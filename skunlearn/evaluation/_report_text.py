@@ -82,14 +82,10 @@ MEANINGS = {
 def records(report):
     """The metrics of a report: a dict for each metric and network."""
     return [
-        {"metric": name, "network": network, **_fields(interval), "meaning": MEANINGS[name]}
+        {"metric": name, "network": network, **asdict(interval), "meaning": MEANINGS[name]}
         for name, intervals in report.metrics.items()
         for network, interval in intervals.items()
     ]
-
-
-def _fields(interval):
-    return {**interval._asdict(), "method": interval.method, "reason": interval.reason}
 
 
 def as_json(report, indent):
@@ -98,7 +94,7 @@ def as_json(report, indent):
     content["metrics"] = {
         name: {
             "meaning": MEANINGS[name],
-            **{network: _fields(interval) for network, interval in intervals.items()},
+            **{network: asdict(interval) for network, interval in intervals.items()},
         }
         for name, intervals in report.metrics.items()
     }

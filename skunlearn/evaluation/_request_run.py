@@ -158,7 +158,7 @@ class RequestRun:
             self._tell_failure("measuring", error)
             raise
         metrics = {
-            name: nan_to_none(report.metrics[name]["unlearned"])
+            name: nan_to_none(list(report.metrics[name]["unlearned"]))
             for name in NOTED
             if "unlearned" in report.metrics.get(name, {})
         }

@@ -94,7 +94,7 @@ class UnlearningReport:
         Of each network, quantiles of the losses of forget rows and of unseen ones: as many as there
         are rows, and at most 21, to two digits.
     metrics : dict of str to dict of str to Interval
-        ``metrics["utility"]["unlearned"]`` is a tuple ``(value, low, high)`` with these names.
+        ``metrics["utility"]["unlearned"]`` unpacks as ``value, low, high``, which are its names.
 
     See Also
     --------

@@ -360,8 +360,8 @@ def membership_inference_report(
     Returns
     -------
     report : dict of str to Interval
-        ``"accuracy"``, ``"auc"`` and ``"tpr"``, each a tuple ``(value, low, high)`` with these
-        names, and with attributes `method` and `reason`. All range from 0 to 1; ideal are 0.5, 0.5
+        ``"accuracy"``, ``"auc"`` and ``"tpr"``, each of which unpacks as ``value, low, high`` and
+        has the attributes `method` and `reason`. All range from 0 to 1; ideal are 0.5, 0.5
         and `max_fpr`. The values are those of `membership_inference_accuracy`,
         `membership_inference_auc` and `membership_inference_tpr`. With groups there are
         ``"people_accuracy"``, ``"people_auc"`` and ``"people_tpr"`` as well.

@@ -1,5 +1,10 @@
 """Intervals against what is worked out otherwise, and how often they hold the truth."""
 
+import copy
+import json
+import pickle
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -26,6 +31,23 @@ def test_share_of_rows_has_its_exact_binomial_interval(n_right, n):
     expected = binomtest(n_right, n).proportion_ci(0.95)
     assert tuple(found) == pytest.approx((n_right / n, *expected))
     assert found.method == "Clopper–Pearson"
+
+
+def test_interval_keeps_its_method_and_reason():
+    found = of_mean(np.array([True, False]), 0.95)
+    value, low, high = found
+    assert (value, low, high) == found == (0.5, found.low, found.high)
+    copies = [pickle.loads(pickle.dumps(found)), copy.deepcopy(found), replace(found)]
+    copies += [Interval(**asdict(found)), Interval(**json.loads(json.dumps(asdict(found))))]
+    for each in copies:
+        assert each == found
+        assert each.method == found.method == "Clopper–Pearson"
+    assert found != replace(found, method="another")
+    assert found[0] == 0.5
+    assert found[1:] == (low, high)
+    assert len(found) == 3
+    assert hash(found) == hash(replace(found))
+    assert asdict(Interval(1.0, np.nan, np.nan, reason="one row"))["reason"] == "one row"
 
 
 def test_jackknife_of_a_mean_has_its_standard_error():
@@ -165,11 +187,6 @@ def test_the_interval_of_a_difference_covers_0(n, share, size):
     assert held / 200 >= 0.93
 
 
-def test_a_part_of_an_interval_is_replaced():
-    changed = Interval(0.5, 0.4, 0.6, method="some", reason="none")._replace(low=0.3)
-    assert (*changed, changed.method, changed.reason) == (0.5, 0.3, 0.6, "some", "none")
-
-
 @pytest.mark.parametrize(
     ("difference", "expected"),
     [
@@ -183,14 +200,6 @@ def test_a_distance_has_no_sign(difference, expected):
     assert tuple(distance(Interval(*difference))) == expected
     moved = Interval(*(each + 0.5 for each in difference))
     assert tuple(distance(moved, 0.5)) == pytest.approx(expected)
-
-
-def test_an_interval_is_a_tuple_of_three():
-    interval = Interval(0.5, 0.4, 0.6, "method")
-    value, low, high = interval
-    assert (value, low, high, interval.method, interval.reason) == (0.5, 0.4, 0.6, "method", "")
-    assert interval._asdict() == {"value": 0.5, "low": 0.4, "high": 0.6}
-    assert interval._replace(value=0.55).low == 0.4
 
 
 # -- how often they hold the truth; the table is of benchmarks/bench_intervals.py -----------------

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import sys
+from dataclasses import asdict
 from functools import partial
 from html.parser import HTMLParser
 
@@ -342,9 +343,7 @@ def test_json_is_strict_and_says_everything(report):
             assert content["metrics"][name]["original"]["low"] is None
             continue
         assert content["metrics"][name].pop("meaning")
-        found = {
-            k: v._asdict() | {"method": v.method, "reason": v.reason} for k, v in intervals.items()
-        }
+        found = {k: asdict(v) for k, v in intervals.items()}
         if name == "overshoot":  # which has no upper bound
             assert {interval.pop("high") for interval in found.values()} == {np.inf}
             assert {interval.pop("high") for interval in content["metrics"][name].values()} == {
