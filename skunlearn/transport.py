@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skunlearn._engine.validation import note_warning
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
@@ -200,12 +202,12 @@ def _plan(cost, method, reg, tol, max_iter):
     )
     off = np.abs(plan.sum(axis=0) - b).sum()
     if not off <= max(tol, 0.05):
-        warnings.warn(
+        message = (
             f"Sinkhorn left the weights of v's rows off by {off:.0%} in total after {max_iter} "
-            f"iterations; raise reg (now {reg}) or max_iter.",
-            ConvergenceWarning,
-            stacklevel=3,
+            f"iterations; raise reg (now {reg}) or max_iter."
         )
+        note_warning(message)
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
     return plan
 
 

@@ -700,6 +700,7 @@ FUNCTIONS = {
             "groups": Other(np.arange(96) // 3, **OF_PEOPLE),
             "groups_unseen": Other(100 + np.arange(40) // 2, **OF_PEOPLE),
             "criteria": {"utility": (0.5, None)},
+            "request": "2026-017",
             "tester": "auditor",
             "key": bytes(16),
         },
@@ -892,6 +893,7 @@ def log_line(line):
     """An entry of a log, without what is another each time."""
     entry = json.loads(line)
     varying = ("time", "seconds", "previous", "digest", "report_digest", "page_digest")
+    varying += ("report_sha256", "page_sha256")
     return {name: value for name, value in entry.items() if name not in varying}
 
 

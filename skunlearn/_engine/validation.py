@@ -5,6 +5,8 @@ It has over 500 lines because messages that name a way out are half of them.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import inspect
 import numbers
 import warnings
@@ -31,6 +33,9 @@ from torch.utils.data import (
 from skunlearn._engine.data import Whole, as_pair, labels_of, plain_label
 
 _PACKAGE = str(Path(__file__).parents[1])
+
+# Messages of warnings, while somebody notes them.
+_NOTED: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("_NOTED", default=None)
 
 _REGRESSION_LOSSES = (
     nn.MSELoss,
@@ -311,8 +316,30 @@ def distinct_classes(y):
     return classes
 
 
-def warn(message):
-    """Warn with a UserWarning, of the first call from outside the package."""
+@contextlib.contextmanager
+def noted_warnings():
+    """Note the messages of warnings that the package gives, whatever becomes of the warnings."""
+    messages = []
+    token = _NOTED.set(messages)
+    try:
+        yield messages
+    finally:
+        _NOTED.reset(token)
+
+
+def note_warning(message):
+    """Add the message of a warning to what is noted, if it is."""
+    messages = _NOTED.get()
+    if messages is not None:
+        messages.append(message)
+
+
+def warn(message, noted=None):
+    """Warn with a UserWarning, of the first call from outside the package.
+
+    `noted` is what a record has of it, where the message says more than a record should keep.
+    """
+    note_warning(noted or message)
     frame, level = inspect.currentframe(), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1

@@ -8,10 +8,12 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 
 from skunlearn._engine.build import parts_of
 from skunlearn._engine.chain import keyed_digest
 from skunlearn._engine.hashing import canonical_bytes, each_row
+from skunlearn._engine.predict import plain
 from skunlearn._engine.unwrap import innermost
 
 _LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT")
@@ -120,11 +122,16 @@ def _size(value):
 
 
 def fingerprint(key, unlearner):
-    """Keyed digest of the weights and buffers of an unlearner; None where it has no network."""
-    nets = innermost(unlearner)._networks()
+    """Keyed digest of the weights and buffers of an unlearner; None where it has no network.
+
+    A network that was saved and loaded, in whatever form, has that of the one before.
+    """
+    inner = innermost(unlearner)
+    nets = inner._networks() or [innermost(inner.estimator)]
     content = [
-        canonical_bytes([name, *part.state_dict().items()])
+        canonical_bytes([name, *plain(part).state_dict().items()])
         for net in nets
+        if isinstance(net, NeuralNet)
         for parts in parts_of(net).values()
         for name, part in parts.items()
         if isinstance(part, torch.nn.Module)

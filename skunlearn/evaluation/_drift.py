@@ -37,7 +37,8 @@ def drift_of(entries, n_forgotten, n_measured, metrics, cost):
     # The first that is known: an original may have been left out.
     before = [entry["drift"]["utility_at_first"] for entry in done]
     before.append(utility["original"].value if "original" in utility else None)
-    costs = [cost, *(entry["cost"] for entry in done)]
+    # Of every run that has unlearned, whether or not it was measured.
+    costs = [cost, *(entry["cost"] for entry in entries[start:] if entry["event"] == "unlearned")]
     known = [cost for cost in costs if cost is not None]
     return {
         "requests": len(done) + 1,

@@ -34,7 +34,7 @@ from skunlearn._engine.statistics import (
     truth_first,
 )
 from skunlearn._engine.unwrap import innermost
-from skunlearn._engine.validation import as_dataset, encode_labels, is_lazy
+from skunlearn._engine.validation import as_dataset, encode_labels, is_lazy, warn
 from skunlearn.base import BaseUnlearner
 from skunlearn.metrics import (
     Interval,
@@ -58,6 +58,9 @@ PARTS = "from the bounds of its parts"
 
 #: The signals by which people are attacked as well, of whose rows there are groups.
 OF_PEOPLE = ("loss", "calibrated", "change")
+
+#: Why it is left out, without the names of the classes, which may be people's.
+NO_NOMUS = "does not apply where a class is forgotten: it mixes the classes kept and forgotten"
 
 MMD_ROWS = 1000  # forget rows, at most, of which all pairs are compared
 
@@ -390,6 +393,28 @@ class Measure:
         return (
             absent(value, reason) if reason else of_jackknife(value, without, self.level, highest)
         )
+
+
+def forgotten_classes(codes, mask):
+    """Codes of the classes of which nine rows in ten, or more, are to be forgotten."""
+    if codes.ndim == 2 or mask.all():
+        return np.array([], dtype=int)
+    found, counts = np.unique(codes, return_counts=True)
+    marked = np.array([np.count_nonzero(mask[codes == code]) for code in found])
+    return found[marked >= 0.9 * counts]
+
+
+def warn_of_classes(names, are_all_unseen):
+    """Warn that classes, whose names these are, are forgotten, and say what to read."""
+    others = "" if are_all_unseen else " and unseen rows of other classes,"
+    text = (
+        "forget marks (nearly) all rows of {}: attacks that compare them with unseen "
+        f"rows{others} may find the class, not what is remembered. Read class_attack_auc, "
+        "utility_of_kept_classes and utility_of_forgotten_classes; NoMUS does not apply."
+    )
+    listed = ", ".join(map(str, names[:10].tolist()))
+    # What is filed is without the names of the classes, which may be people's.
+    warn(text.format(f"the classes {listed}"), text.format(f"{len(names)} classes"))
 
 
 def _combined(function, intervals):

@@ -19,6 +19,14 @@ from skunlearn.evaluation._figures import Subject
 from skunlearn.evaluation._report_text import MEANINGS
 from skunlearn.features import FeatureExtractor
 
+#: By their names in the report.
+_PARAMETERS = {
+    "unlearned": "unlearner",
+    "original": "original",
+    "retrained": "reference",
+    "retrained_2": "reference_2",
+}
+
 
 def check_arguments(
     unlearner,
@@ -33,6 +41,7 @@ def check_arguments(
     groups,
     groups_unseen,
     criteria,
+    request,
     tester,
     key,
     feature_layer,
@@ -49,7 +58,8 @@ def check_arguments(
     check_number("n_resamples", n_resamples, 2, integer=True)
     check_number("confidence_level", confidence_level, 0, 1, low_open=True, high_open=True)
     check_random_state(random_state)
-    for name, value in {"tester": tester or "", "feature_layer": feature_layer}.items():
+    strings = {"request": request or "", "tester": tester or "", "feature_layer": feature_layer}
+    for name, value in strings.items():
         if not isinstance(value, str):
             raise ValueError(f"{name} must be a string; got {value!r}.")
     _check_key(key)
@@ -109,7 +119,12 @@ def _fitted_models(unlearner, original, reference, reference_2):
         "retrained_2": reference_2,
     }
     models = {name: model for name, model in models.items() if model is not None}
-    for model in models.values():
+    for name, model in models.items():
+        if not hasattr(model, "fit"):
+            raise ValueError(
+                f"{_PARAMETERS[name]} must be a fitted estimator; got {type(model).__name__}. "
+                "A torch module goes into a skorch.NeuralNetClassifier, which is initialized."
+            )
         check_is_fitted(model)
     return models
 

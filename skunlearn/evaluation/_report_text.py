@@ -142,6 +142,8 @@ def facts(report):
     settings = report.settings
     size = report.size
     found = {"method": report.method, "date": report.date}
+    if report.request is not None:
+        found = {"request": report.request} | found
     if report.tester is not None:
         found["tester"] = report.tester
     for name, value in report.rows.items():

@@ -8,12 +8,14 @@ from copy import deepcopy
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
 
 from skunlearn._engine.chain import sync_folder
 from skunlearn._engine.files import nan_to_none, write_new
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import check_forget, given_labels, unwrapped, warn
+from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation._criteria import counts
 from skunlearn.evaluation._description import fingerprint, qualified_name
 from skunlearn.evaluation._drift import drift_of, due_reasons, relative_cost
@@ -71,8 +73,8 @@ class RequestRun:
         self.X, self.y, forget = rows
         self.X_val, self.y_val, self.groups = others
         self.request, self.on_return = request, on_return
-        self.report = {"key": self.key, **report}
-        self._check_fitted()
+        self.report = {"key": self.key, "request": request, **report}
+        self.messages = []  # of warnings that are not in an entry yet
         given = REPORT.bind(unlearner, self.X, self.y, forget=forget, **report)
         given_labels("y_unseen", report["X_unseen"], report["y_unseen"])
         self.mask = check_forget(forget, len(given_labels("y", self.X, self.y)), self.X)
@@ -121,6 +123,7 @@ class RequestRun:
             method=qualified_name(type(innermost(self.unlearner))),
             marked_again=again,
             known_network=known,
+            warnings=self._new_messages(),
             **content,
         )
 
@@ -134,7 +137,10 @@ class RequestRun:
             raise
         self.seconds = time.perf_counter() - start
         self.cost = relative_cost(self.unlearner, int(np.count_nonzero(~self.mask)))
+        network = fingerprint(self.key, self.unlearner)
         if save is not None:
+            # Killed from here on, it may be the network that is in the file.
+            self._note("saving", network=network)
             try:
                 save(self.unlearner)
             except BaseException as error:
@@ -143,7 +149,7 @@ class RequestRun:
         self._note(
             "unlearned",
             saved=save is not None,
-            network=fingerprint(self.key, self.unlearner),
+            network=network,
             cost=self.cost,
             seconds=self.seconds,
         )
@@ -168,8 +174,7 @@ class RequestRun:
         self._note(
             "done",
             report=path.relative_to(self.log.path.parent).as_posix(),
-            report_digest=self.log._digest_of_file(path),
-            page_digest=self.log._digest_of_file(path.with_suffix(".html")),
+            **self.log._digests_of(path),
             cost=self.cost,
             seconds=self.seconds,
             metrics=metrics,
@@ -182,11 +187,6 @@ class RequestRun:
         return report
 
     # -- checks ------------------------------------------------------------------------------------
-
-    def _check_fitted(self):
-        """A trained network in a FrozenEstimator need not have been fitted by the unlearner."""
-        if not isinstance(innermost(self.unlearner).estimator, FrozenEstimator):
-            check_is_fitted(self.unlearner)
 
     def _check_report(self):
         """Refuse what the report would refuse when the network has unlearned already."""
@@ -319,9 +319,15 @@ class RequestRun:
         """The files of a report, as data and as a page."""
         return [self.log.reports / f"{number:04d}.{kind}" for kind in ("json", "html")]
 
+    def _new_messages(self):
+        """The messages of warnings since the last entry, each once, and no more than 20."""
+        new, self.messages[:] = list(dict.fromkeys(self.messages)), []
+        return new[:20] + [f"... and {len(new) - 20} more"] * (len(new) > 20)
+
     def _note(self, event, **content):
         """Note what was done after the network has unlearned; an error says that it has."""
         try:
+            content["warnings"] = self._new_messages()
             self.log._append(event, state=UNLEARNED, request=self.request, **content)
         except ValueError as error:
             raise ValueError(f"{error} {UNLEARNED}") from error
@@ -335,11 +341,41 @@ class RequestRun:
                 request=self.request,
                 during=during,
                 reason=f"{type(error).__name__} while {during}",
+                warnings=self._new_messages(),
             )
 
     def _tell_failure(self, during, error):
         self._note_failure(during, error)
         warn(f"{during} has failed. {UNLEARNED}")
+
+
+def check_unlearner(unlearner):
+    """Refuse what cannot unlearn, or is not trained.
+
+    A trained network in a FrozenEstimator need not have been fitted by the unlearner.
+    """
+    inner = innermost(unlearner)
+    if not isinstance(inner, BaseUnlearner):
+        raise ValueError(
+            "unlearner must be an unlearner, or a pipeline that ends in one; got "
+            f"{type(unlearner).__name__}. {_FROM_A_NETWORK}"
+        )
+    if not isinstance(inner.estimator, FrozenEstimator):
+        check_is_fitted(unlearner)
+        return
+    net = inner.estimator.estimator
+    if not isinstance(net, NeuralNet) or not net.initialized_:
+        raise ValueError(
+            "unlearner must have a trained network in its FrozenEstimator; got "
+            f"{type(net).__name__}{', not initialized' * isinstance(net, NeuralNet)}. "
+            f"{_FROM_A_NETWORK}"
+        )
+
+
+_FROM_A_NETWORK = (
+    "Of a trained torch module, make one by FineTune(FrozenEstimator(net)), where net is a "
+    "skorch.NeuralNetClassifier(module, criterion=..., classes=[...]).initialize()."
+)
 
 
 def takes_groups(unlearner):

@@ -40,7 +40,7 @@ def log_as_html(name, records, open_requests, verified, fault, has_key):
         "is 0.5), both with their intervals; cost is a share of a retraining's. Criteria are how "
         "many are met, not met, and cannot be told; the reports name them, and say why. The "
         "page shows what the log holds; it is no statement that any of it is enough for a law.</p>"
-        f"{_drift(records)}"
+        f"{_warnings(records)}{_drift(records)}"
     )
     return page(f"Requests to forget: {name}", body, LANDSCAPE)
 
@@ -54,8 +54,9 @@ def _verification(verified, fault, has_key):
     what = (
         "Every entry and report is as it was written, by its keyed digest."
         if has_key
-        else "The chain of digests is whole. Without the key, neither entries nor reports can be "
-        "verified by their keyed digests."
+        else "The chain of digests is whole, and the reports have the SHA-256 that it holds. "
+        "Without the key, that does not rule out that somebody has changed an entry or a report "
+        "and made all later digests again; a digest that was noted elsewhere does."
     )
     return f"{what} Digest of the last entry: <code>{verified}</code>"
 
@@ -72,6 +73,15 @@ def _open(rows):
         for row in rows
     )
     return f"<h2>Open requests</h2><ul>{lines}</ul>"
+
+
+def _warnings(records):
+    lines = "".join(
+        f"<li>{html.escape(record['request'])}: {html.escape(message)}</li>"
+        for record in records
+        for message in record["warnings"]
+    )
+    return f"<h2>Warnings while they were unlearned</h2><ul>{lines}</ul>" if lines else ""
 
 
 def _drift(records):

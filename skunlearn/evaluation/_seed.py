@@ -14,7 +14,13 @@ from skunlearn._engine.rows import take_rows
 from skunlearn._engine.unwrap import network_of
 from skunlearn._engine.validation import encode_labels
 from skunlearn.base import BaseUnlearner
-from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
+from skunlearn.evaluation._figures import (
+    FEATURE_ROWS,
+    NO_NOMUS,
+    Measure,
+    Subject,
+    forgotten_classes,
+)
 from skunlearn.features import FeatureExtractor
 from skunlearn.methods.finetune import FineTune
 from skunlearn.methods.retrain import Retrain
@@ -90,6 +96,7 @@ class _Seed:
             encode_labels(y, self.classes),
             encode_labels(y_unseen, self.classes, "y_unseen"),
         )
+        self.gone = forgotten_classes(self.codes[0], self.data[2])
         self.feature_rows = np.arange(len(y_unseen))
         if len(y_unseen) > FEATURE_ROWS:
             rng = np.random.RandomState(seed)
@@ -120,6 +127,9 @@ class _Seed:
         row = {"method": name, "seed": self.seed}
         row |= {key: each.value for key, each in metrics.items()}
         row |= {"nomus_low": metrics["nomus"].low, "nomus_high": metrics["nomus"].high} | costs
+        if len(self.gone):
+            row |= dict.fromkeys(("nomus", "nomus_low", "nomus_high", "forgetting_score"))
+            row["no_nomus"] = NO_NOMUS
         if self.codes[1].ndim == 1:
             row["balanced_utility"] = self._balanced_utility(subject)
         return {key: row.get(key) for key in (*COLUMNS, *sorted(row.keys() - set(COLUMNS)))}
@@ -172,6 +182,8 @@ class _Seed:
         metrics = self.measure.own(subject)
         metrics |= self.measure.calibrated(subject, other if subject is not other else reference)
         metrics |= self.measure.closeness(subject, reference, other)
+        if len(self.gone):
+            metrics |= self.measure.of_classes(subject, self.gone)
         if Z is not None and name != ORIGINAL:
             features = {"original": self.known[ORIGINAL][1], name: Z}
             labels, groups = (

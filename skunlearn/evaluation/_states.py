@@ -7,6 +7,7 @@ from datetime import date, datetime, timezone
 STATES = {
     "received": "received",
     "began": "unfinished",
+    "saving": "unfinished",
     "unlearned": "not measured",
     "done": "done",
     "failed": "failed",
@@ -16,11 +17,11 @@ STATES = {
 OPEN = ("received", "unfinished", "not measured", "failed")
 
 #: What a line of the table takes from the entries as they are.
-TAKEN = ("method", "cost", "seconds", "metrics", "criteria", "drift", "retraining_due")
+TAKEN = ("method", "metrics", "criteria", "drift", "retraining_due")
 TAKEN += ("report", "reason")
 
 COLUMNS = ("request", "state", "received", "due", "began", "done", "days", "rows", "marked_again")
-COLUMNS += TAKEN
+COLUMNS += ("cost", "seconds", *TAKEN, "warnings")
 
 
 def requests_of(entries, today=None):
@@ -73,6 +74,12 @@ def _follow(row, entry, is_unlearned):
     elif event in ("done", "closed"):
         row["done"] = entry["time"]
     row |= {name: entry[name] for name in ("marked_again", *TAKEN) if name in entry}
+    if event == "unlearned":  # what a run has cost that was killed before it was done counts, too
+        for name in ("cost", "seconds"):
+            known = [number for number in (row[name], entry[name]) if number is not None]
+            row[name] = sum(known) if known else None
+    said = [] if event == "began" else row["warnings"] or []
+    row["warnings"] = list(dict.fromkeys([*said, *entry.get("warnings", [])]))
 
 
 def forgotten_rows(entries):

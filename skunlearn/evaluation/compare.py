@@ -21,6 +21,7 @@ from skunlearn._engine.validation import (
     given_labels,
 )
 from skunlearn.base import BaseUnlearner
+from skunlearn.evaluation._figures import forgotten_classes, warn_of_classes
 from skunlearn.evaluation._seed import COLUMNS, ORIGINAL, REFERENCE, REFERENCE_2, run_seed
 
 if TYPE_CHECKING:
@@ -209,6 +210,12 @@ class UnlearnerComparison:
         from skunlearn.inspection import TradeoffDisplay
 
         rows = [row for row in self.records if None not in (row[x], row[y])]
+        if not rows:
+            why = next((f", which {r['no_nomus']}" for r in self.records if "no_nomus" in r), "")
+            raise ValueError(
+                f"no method has both {x} and {y}{why}. TradeoffDisplay.from_predictions draws "
+                "other columns of the records."
+            )
         kwargs = {"original": ORIGINAL, "retrained": REFERENCE, "ax": ax, **kwargs}
         return TradeoffDisplay.from_predictions(rows, x=x, y=y, **kwargs)
 
@@ -330,6 +337,10 @@ def compare_unlearners(
         :func:`~skunlearn.unlearning_report` explains there are
 
         * ``nomus_low`` and ``nomus_high``, a 95 % interval over rows;
+        * where nine rows in ten of a class, or all, are to be forgotten,
+          ``utility_of_kept_classes``, ``utility_of_forgotten_classes`` and the attack within the
+          class, such as ``class_attack_auc``. NoMUS and the forgetting score are then NaN (None in
+          the records), a column ``no_nomus`` says why, and so does a warning;
         * ``balanced_utility``, the mean over classes of accuracy on unseen rows, where a row has
           one label;
         * ``cost``, the samples that went through the network forwards and backwards, as a share of
@@ -402,6 +413,8 @@ def compare_unlearners(
     for seed in seeds:
         check_number("seeds", seed, 0, integer=True)
     groups = check_sides_groups((y, y_unseen), groups=groups, groups_unseen=groups_unseen)
+    if y.ndim == 1 and len(gone := forgotten_classes(y, mask)):
+        warn_of_classes(gone, np.isin(y_unseen, gone).all())
     data = X, y, mask, X_unseen, y_unseen, X_val, y_val
     settings = feature_layer, n_splits
     if folder is not None:

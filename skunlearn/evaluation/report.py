@@ -37,7 +37,14 @@ from skunlearn.evaluation._description import (
     size_of,
     versions,
 )
-from skunlearn.evaluation._figures import FEATURE_ROWS, Measure, Subject
+from skunlearn.evaluation._figures import (
+    FEATURE_ROWS,
+    NO_NOMUS,
+    Measure,
+    Subject,
+    forgotten_classes,
+    warn_of_classes,
+)
 from skunlearn.evaluation._report_arguments import check_arguments
 from skunlearn.evaluation._report_page import report_page
 from skunlearn.evaluation._report_text import MEANINGS, as_html, as_json, as_text, records
@@ -63,8 +70,10 @@ class UnlearningReport:
     ----------
     date : str
         When it was made: UTC, as ISO 8601 has it.
+    request : str or None
+        The request that it is about, as `unlearning_report` was told.
     tester : str or None
-        Who tested, as `unlearning_report` was told.
+        Who tested, likewise.
     method : str
         The unlearner's class.
     parameters : dict
@@ -128,6 +137,7 @@ class UnlearningReport:
     """
 
     date: str
+    request: str | None
     tester: str | None
     method: str
     parameters: dict[str, Any]
@@ -224,6 +234,7 @@ def unlearning_report(
     groups: ArrayLike | None = None,
     groups_unseen: ArrayLike | None = None,
     criteria: Mapping[str, tuple[float | None, float | None]] | None = None,
+    request: str | None = None,
     tester: str | None = None,
     key: bytes | Literal["unkeyed"] | None = None,
     feature_layer: str = "auto",
@@ -269,6 +280,9 @@ def unlearning_report(
         that is open. The defaults are those of the study: an AUC of the attack on losses and of the
         calibrated attack (and of that on people, with groups) from 0.4 to 0.6, and accuracies on
         retained and on unseen rows within 0.05 of the retrained network's.
+    request : str, default=None
+        The request that it is about, for the report to name: a case number, not a person's name. A
+        :class:`~skunlearn.evaluation.RequestLog` passes its own.
     tester : str, default=None
         Who tests, for the report to name.
     key : bytes, "unkeyed" or None, default=None
@@ -312,13 +326,14 @@ def unlearning_report(
 
     Notes
     -----
-    Each network predicts each row once, other estimators twice: their labels are those of their
-    own `predict`. Global random generators are left as they were.
+    Each network predicts each row once, other estimators two or three times: their labels are those
+    of their own `predict`. Losses and margins are made from `predict_log_proba`, or a network's
+    logits, where all of these are finite. Global random generators are left as they were.
 
     The intervals are about the rows, not about another training with another seed, and each says
     in its attribute `method` how it was found: exact binomial ones for shares of rows, a score
     interval for the AUC, order statistics for the TPR, Fieller's for the relative distance, a
-    jackknife over 20 groups of rows for CKA and scatter; see
+    jackknife over 20 parts of at least 40 rows, and of 12 people, for CKA and scatter; see
     :func:`~skunlearn.metrics.membership_inference_report`. Those of the forgetting score, NoMUS,
     gap and tug of war are made of the bounds of their parts, and so wider than need be. Overshoot
     has a lower bound alone. Where there are too few rows for an interval its bounds are NaN and its
@@ -394,12 +409,13 @@ def unlearning_report(
         rows, features = _features(models, nets, X_unseen, len(y_unseen), feature_layer, seed)
         digests = _digests(X, y, mask, X_unseen, y_unseen, key)
     measure = Measure(n_splits, n_resamples, confidence_level, seed)
-    gone = _forgotten_classes(codes[0], mask)
+    gone = forgotten_classes(codes[0], mask)
     metrics = _by_metric(_measured(measure, subjects, features, rows, gone))
     reasons = without_values(metrics) | _without_classes(metrics, classes[gone], codes[1], gone)
     n_retain = int(np.count_nonzero(~mask))
     return UnlearningReport(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        request=request,
         tester=tester,
         method=qualified_name(type(innermost(unlearner))),
         parameters=parameters_of(unlearner),
@@ -427,29 +443,12 @@ def unlearning_report(
     )
 
 
-def _forgotten_classes(codes, mask):
-    """Codes of the classes of which nine rows in ten, or more, are to be forgotten."""
-    if codes.ndim == 2 or mask.all():
-        return np.array([], dtype=int)
-    found, counts = np.unique(codes, return_counts=True)
-    marked = np.array([np.count_nonzero(mask[codes == code]) for code in found])
-    return found[marked >= 0.9 * counts]
-
-
 def _without_classes(metrics, names, codes_unseen, gone):
     """Take out what a forgotten class makes meaningless; return the reason for each."""
     if not len(gone):
         return {}
-    listed = ", ".join(map(str, names[:10].tolist()))
-    others = "" if np.isin(codes_unseen, gone).all() else " and unseen rows of other classes,"
-    warn(
-        f"forget marks (nearly) all rows of the classes {listed}: attacks that compare them with "
-        f"unseen rows{others} may find the class, not what is remembered. Read class_attack_auc, "
-        "utility_of_kept_classes and utility_of_forgotten_classes; NoMUS does not apply."
-    )
-    # Without the names of the classes, which may be people's.
-    reason = "does not apply where a class is forgotten: it mixes the classes kept and forgotten"
-    reasons = {name: reason for name in ("nomus", "forgetting_score") if metrics.pop(name, None)}
+    warn_of_classes(names, np.isin(codes_unseen, gone).all())
+    reasons = {name: NO_NOMUS for name in ("nomus", "forgetting_score") if metrics.pop(name, None)}
     if "class_attack_auc" not in metrics:
         reasons["class_attack_auc"] = "X_unseen has no rows of the forgotten classes"
     return reasons

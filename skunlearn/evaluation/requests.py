@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from skunlearn._engine.chain import ChainedFile, keyed_digest, lock_of, parsed
 from skunlearn._engine.unwrap import innermost
-from skunlearn._engine.validation import check_forget, check_number, warn
-from skunlearn.base import BaseUnlearner
+from skunlearn._engine.validation import check_forget, check_number, noted_warnings, warn
 from skunlearn.evaluation._description import fingerprint, versions
 from skunlearn.evaluation._drift import RETRAIN_AFTER
 from skunlearn.evaluation._key_file import create_key, destroy
-from skunlearn.evaluation._request_run import UNTOUCHED, RequestRun, takes_groups
+from skunlearn.evaluation._request_run import UNTOUCHED, RequestRun, check_unlearner, takes_groups
 from skunlearn.evaluation._request_text import log_as_html
 from skunlearn.evaluation._returns import Forgotten, raise_returned, row_digests
 from skunlearn.evaluation._states import (
@@ -344,6 +342,10 @@ class RequestLog:
     def verify(self, *, noted: str | None = None) -> str:
         """Check that no entry, and no report, was changed or removed.
 
+        With the key, nobody who does not have it can have changed anything. Without it, the chain
+        of SHA-256 digests shows what was damaged, and what was edited by somebody who did not make
+        all later digests again; who did is noticed by `noted` alone.
+
         Parameters
         ----------
         noted : str, default=None
@@ -375,15 +377,14 @@ class RequestLog:
             if "report" not in entry:
                 continue
             path = self.path.parent / entry["report"]
-            digests = {
-                path: entry["report_digest"],
-                path.with_suffix(".html"): entry["page_digest"],
-            }
-            for path, digest in digests.items():
-                if not path.exists():
-                    return f"the report {path} is missing"
-                if self._file.key is not None and digest != self._digest_of_file(path):
-                    return f"the report {path} is not as it was written"
+            for file in (path, path.with_suffix(".html")):
+                if not file.exists():
+                    return f"the report {file} is missing"
+            written = self._digests_of(path)
+            for file, kind in ((path, "report"), (path.with_suffix(".html"), "page")):
+                names = [f"{kind}_sha256"] + [f"{kind}_digest"] * (self._file.key is not None)
+                if any(written[name] != entry.get(name, written[name]) for name in names):
+                    return f"the report {file} is not as it was written"
         began = {entry["entry"] for entry in entries if entry["event"] == "began"}
         for path in sorted(self.reports.glob("*")):
             numbered = path.suffix in (".json", ".html") and path.stem.isdecimal()
@@ -391,8 +392,15 @@ class RequestLog:
                 return f"the report {path} is of an entry that is missing"
         return None
 
-    def _digest_of_file(self, path):
-        return keyed_digest(self._file.key, path.read_bytes())
+    def _digests_of(self, path):
+        """Digests of a report and of its page, keyed and plain."""
+        files = {"report": path.read_bytes(), "page": path.with_suffix(".html").read_bytes()}
+        return {
+            **{
+                f"{kind}_digest": keyed_digest(self._file.key, file) for kind, file in files.items()
+            },
+            **{f"{kind}_sha256": keyed_digest(None, file) for kind, file in files.items()},
+        }
 
     def to_html(self) -> str:
         """A page with one line a request, and links to the reports.
@@ -509,7 +517,7 @@ class RequestLog:
         RuntimeError
             If another process is unlearning.
         """
-        check_is_fitted(unlearner)
+        check_unlearner(unlearner)
         digests = row_digests(self._require_key(), X)
         state = "The retraining is not noted."
 
@@ -656,11 +664,7 @@ class RequestLog:
             raise ValueError(f"on_return must be 'raise', 'warn' or 'mark'; got {on_return!r}.")
         self._require_key()
         self._check_request(request)
-        if not isinstance(innermost(unlearner), BaseUnlearner):
-            raise ValueError(
-                "unlearner must be an unlearner, or a pipeline that ends in one; got "
-                f"{type(unlearner).__name__}."
-            )
+        check_unlearner(unlearner)
         if save is not None and not callable(save):
             raise ValueError(f"save must be a function of the unlearner, or None; got {save!r}.")
         report |= {"X_unseen": X_unseen, "y_unseen": y_unseen}
@@ -680,7 +684,7 @@ class RequestLog:
             f"{request!r} has to wait. When it is done, load the network that it has saved, and "
             "call unlearn again."
         )
-        with self._running(wait, UNTOUCHED):
+        with self._running(wait, UNTOUCHED), noted_warnings() as run.messages:
             run.begin(None if received is None else day_of(received))
             run.unlearn(save)
             return run.measure()

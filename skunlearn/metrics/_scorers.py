@@ -322,7 +322,8 @@ def get_scorer(
 
     A scorer works for every fitted classifier with `predict`, `predict_proba` and
     `classes_`, pipelines included (``"linear_cka"`` for networks and pipelines that end in one),
-    and never returns a number without a forget set. It comes in two kinds:
+    and never returns a number without a forget set. Losses are made from `predict_log_proba`, or a
+    network's logits, where all of these are finite, else from probabilities. It comes in two kinds:
 
     * without `X_forget`, it is called ``scorer(estimator, X, y, forget=mask)``: X holds
       unseen rows and forget rows, and the mask is True for the forget rows. It requests

@@ -41,6 +41,8 @@ def save(folder, unlearner):
 
 def serve(folder, done):
     """Load the network and make requests, until killed; each that is done is told by a file."""
+    # A network that the log does not know makes the process end by itself.
+    warnings.filterwarnings("error", ".*does not have the weights")
     log = RequestLog(folder / "requests.jsonl", key=KEY)
     finished = {record["request"] for record in log.records if record["state"] == "done"}
     while len(finished) < len(X) - 10:

@@ -185,6 +185,44 @@ def test_balanced_utility_is_the_mean_over_classes_that_are_there(problem):
     assert shares[0] != shares[1]
 
 
+@pytest.mark.parametrize("share", [1.0, 0.95])
+def test_where_a_class_is_forgotten_the_columns_are_those_of_a_report(problem, share):
+    X, y, rows = problem
+    rng = np.random.default_rng(1)
+    y = np.where(y == "yes", "yes", rng.choice(["no", "perhaps"], len(y)))
+    y_unseen = np.where(
+        rows["y_unseen"] == "yes", "yes", rng.choice(["no", "perhaps"], len(rows["y_unseen"]))
+    )
+    of_class = np.flatnonzero(y == "perhaps")
+    forget = np.isin(np.arange(N), of_class[: int(np.ceil(share * len(of_class)))])
+    rows = rows | {"y_unseen": y_unseen, "forget": forget}
+    warning = "rows of the classes perhaps: .* and unseen rows of other classes.*NoMUS does not"
+    with pytest.warns(UserWarning, match=warning) as shown:
+        found = compare([FineTune(net(), max_epochs=1)], (X, y, rows), feature_layer=None)
+    assert sum("NoMUS does not" in str(each.message) for each in shown) == 1
+    state = np.random.SeedSequence(3).generate_state(4).tolist()[0]
+    original = FineTune(net(), random_state=state).fit(X, y)
+    with pytest.warns(UserWarning, match=warning):
+        report = unlearning_report(original, X, y, **rows, n_splits=40, n_resamples=2)
+    row = by_method(found)["Original"]
+    for name in ("utility_of_kept_classes", "utility_of_forgotten_classes", "class_attack_auc"):
+        assert row[name] == pytest.approx(report.metrics[name]["unlearned"].value), name
+    for row in found.records:
+        assert row["no_nomus"] == report.not_measured["nomus"]
+        assert [row[n] for n in ("nomus", "nomus_low", "nomus_high", "forgetting_score")] == [
+            None,
+            None,
+            None,
+            None,
+        ]
+        assert 0 <= row["utility_of_forgotten_classes"] < row["utility_of_kept_classes"]
+    assert "-" in repr(found)
+    assert found.table["nomus"].isna().all()
+    with pytest.raises(ValueError, match="both forgetting_score and utility, which does not apply"):
+        found.plot_tradeoff()
+    assert found.plot_front().x.shape == (3,)  # the original costs nothing
+
+
 def test_features_need_not_be_looked_at(problem):
     with_, without = (
         by_method(compare([FineTune(net(), max_epochs=1)], problem, feature_layer=layer))

@@ -679,7 +679,7 @@ def test_a_report_that_appears_meanwhile_is_not_overwritten(log, unlearner):
         ask(log, unlearner, [3], "a", save=save)
     assert (log.reports / "0002.json").read_text() == "of another log"
     ask(log, unlearner, [3], "a")
-    assert log.records[0]["report"] == "requests-reports/0004.json"
+    assert log.records[0]["report"] == "requests-reports/0005.json"
 
 
 def test_a_damaged_line_is_told_and_not_skipped(log, unlearner):
