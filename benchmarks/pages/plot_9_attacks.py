@@ -3,18 +3,19 @@ An attack on each row
 =====================
 
 What an attack with many networks finds, row by row, in the methods of the study at 5 and 10 % of a
-long training. On the speeches it finds every method that starts from the original's weights, and no
-shorter training.
+long training. On the speeches and the heart beats it finds every method that starts from the
+original's weights, and no shorter training. It finds ``Distill`` where the setting that was chosen
+by closeness has a noise of .7 (both at 5 %; heart beats at 10 %), and not where it has one of .9.
 
 Many networks are trained; each has half of a group of people among its rows and forgets them, and
 never sees the other half. From the answers to a row in all other networks, U-LiRA learns what a
 network says of it that has forgotten it, and what one says that never saw it. An AUC of .5 is
 ideal.
 
-Dots are AUCs with 95 % intervals, by resampling people: with few people (faces: 5) they are wider
-in truth. There 16 networks put even the retrained network off .5 (AUC .42), so that .03 cannot be
-told apart; on the speeches (67 people, 32 networks) it can. The dark line is the retrained network,
-the shaded band goes to .03 above it.
+Dots are AUCs with 95 % intervals, by resampling people: with few people (heart beats 13, faces 5)
+they are wider in truth. On the faces 16 networks put even the retrained network off .5 (AUC .42),
+so that .03 cannot be told apart; on the speeches (67 people, 32 networks) it can. The dark line is
+the retrained network, the shaded band goes to .03 above it.
 """
 
 import matplotlib.pyplot as plt
