@@ -71,6 +71,7 @@ def main():
         "DLFD.unlearn with X_val": lambda: dlfd.unlearn(X, y, forget=forget, **held_out),
         "predict": lambda: tuned.predict(X),
     }
+    print(f"skunlearn in {PACKAGE}")
     print(f"{'call':26}{'files':>7}{'functions':>11}{'changes of file':>17}{'depth':>7}")
     for name, call in calls.items():
         files, depth = walk(call)

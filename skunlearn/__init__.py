@@ -29,7 +29,7 @@ from skunlearn.methods import (
     Retrain,
     SalUn,
 )
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 from skunlearn.pipeline import unlearn_pipeline
 from skunlearn.utils import all_unlearners, show_versions
 

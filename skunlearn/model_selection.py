@@ -277,7 +277,7 @@ class ForgetShuffleSplit(_ForgetSplitter):
     * test = the held-out retain rows + **all** forget rows.
 
     Splits are stratified by y where y holds class labels, every class has at least two of the rows
-    that can be held out, and both parts have room for one row of each class.
+    that can be held out, and both parts are large enough for one row of each class.
 
     With `groups` (people, speakers, patients), whole groups are drawn, and sizes are numbers or
     shares of groups; a group counts as of the class that most of its rows have. The retain rows of
@@ -494,8 +494,8 @@ def forget_split(
         nobody, which `forget_size` must not be. All others are retained, at least one.
     stratify : array-like of shape (n_samples,), default=None
         Class labels to stratify by: each part has people of all classes in like proportions. A
-        person counts as of the class that most of their rows have. A part without room for a
-        person of each class is drawn from all people alike.
+        person counts as of the class that most of their rows have. A part that is too small for
+        a person of each class is drawn from all people alike.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws.
 

@@ -107,9 +107,7 @@ def test_what_is_private_stays_in_its_room():
         if room(module) == room(source):
             continue
         inside = source.split(".")[2:] if room(source) else []
-        hidden = any(is_private(part) for part in inside) or is_private(name)
-        # The base of the methods is public as skunlearn.NetworkUnlearner.
-        if hidden and name != "NetworkUnlearner":
+        if any(is_private(part) for part in inside) or is_private(name):
             taken.append((module, source, name))
     assert not taken
 

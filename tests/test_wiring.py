@@ -569,7 +569,7 @@ FUNCTIONS = {
         {"y_true": LABELS, "y_pred": LABELS},
         {"y_true": 2 - LABELS, "y_pred": 2 - LABELS},
     ),
-    metrics.zero_retrain_forgetting_score: (
+    metrics.zero_retrain_forgetting: (
         {"y_proba": PROBA, "y_proba_random": PROBA_2},
         {"y_proba": PROBA_3, "y_proba_random": PROBA_3, "multilabel": True},
     ),

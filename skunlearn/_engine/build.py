@@ -14,6 +14,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from skunlearn._engine.predict import plain
 
+#: What the data says of a module, where the user has not.
+SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
+
 
 def configure(net, settings):
     """Set parameters of a network that is not initialised yet, dropping those they contradict."""
@@ -24,6 +27,15 @@ def configure(net, settings):
         if name in settings and hasattr(net, inner):
             delattr(net, inner)
     return net.set_params(**settings)
+
+
+def settings_of_copy(template, net):
+    """What a copy of a trained network is told: its sizes; to shuffle, unless the user says how."""
+    settings = {name: getattr(net, name) for name in SIZES if hasattr(net, name)}
+    ways = ("shuffle", "sampler", "batch_sampler")
+    if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
+        settings["iterator_train__shuffle"] = True
+    return settings
 
 
 def parts_of(net):
@@ -154,12 +166,8 @@ def modules_of(parts):
 class Cost:
     """Counts samples: forwards and backwards as one, forwards alone as a third.
 
-    It is itself the hook of each network that it watches.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet, default=None
-        A network to watch from the beginning.
+    It is itself the hook of each network that it watches, and lets go of all at the end of a
+    ``with`` block.
 
     Attributes
     ----------
@@ -167,13 +175,9 @@ class Cost:
         The count so far.
     """
 
-    def __init__(self, net=None):
+    def __init__(self):
         self.samples = 0.0
         self._handles = {}
-        if net is not None:
-            self._handles[net.module_] = net.module_.register_forward_pre_hook(
-                self, with_kwargs=True
-            )
 
     def __call__(self, module, args, kwargs):
         X = args or kwargs
@@ -189,22 +193,28 @@ class Cost:
         while self._handles:
             self._handles.popitem()[1].remove()
 
-    def watch(self, net, on=True):
-        """Count what goes through a network from now on, or no more."""
-        handle = self._handles.pop(net.module_, None)
-        if handle is not None:
-            handle.remove()
-        if on:
-            self._handles[net.module_] = net.module_.register_forward_pre_hook(
-                self, with_kwargs=True
-            )
+    def watch(self, *nets):
+        """Count what goes through networks from now on."""
+        for net in nets:
+            if net.module_ not in self._handles:
+                hook = net.module_.register_forward_pre_hook(self, with_kwargs=True)
+                self._handles[net.module_] = hook
 
     @contextlib.contextmanager
-    def watching(self, net, on=True):
-        """Count inside the block alone, or not there, as in a copy, which must have no hook."""
+    def switched(self, net, *, on):
+        """Count what goes through a network, or not, inside the block.
+
+        A copy made where it is off has no hook.
+        """
         before = net.module_ in self._handles
-        self.watch(net, on)
+        self._switch(net, on)
         try:
             yield
         finally:
-            self.watch(net, before)
+            self._switch(net, before)
+
+    def _switch(self, net, on):
+        if on:
+            self.watch(net)
+        elif net.module_ in self._handles:
+            self._handles.pop(net.module_).remove()

@@ -36,7 +36,7 @@ def train_once(memory, content, train):
     ValueError
         If the result cannot be pickled.
     """
-    if getattr(memory, "location", memory) is None:
+    if not is_kept(memory):
         return train()
     hasher = _Hasher()
     key = hasher.hash(_cache_inputs(*content))
@@ -88,6 +88,11 @@ def _digest(key, content):
     return hashlib.blake2b(content, digest_size=_DIGEST, key=key.encode()).digest()
 
 
+def is_kept(memory):
+    """Whether a memory keeps anything: joblib's does nothing without a location."""
+    return getattr(memory, "location", memory) is not None
+
+
 def _kept(key, train):
     """Train an original; cached by its key alone."""
     return train()
@@ -98,20 +103,24 @@ def _dumps(obj, referenced):
 
     A worker process cannot look up by name those of the user's script or notebook.
     """
-    places = {id(known): place for place, known in enumerate(referenced)}
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj):
-            return places.get(id(obj))
-
     buffer = io.BytesIO()
-    Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
+    pickler = _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
+    pickler.places = {id(known): place for place, known in enumerate(referenced)}
+    pickler.dump(obj)
     return buffer.getvalue()
 
 
 def _loads(kept, referenced):
-    class Unpickler(pickle.Unpickler):
-        def persistent_load(self, place):
-            return referenced[place]
+    unpickler = _Unpickler(io.BytesIO(kept))
+    unpickler.referenced = referenced
+    return unpickler.load()
 
-    return Unpickler(io.BytesIO(kept)).load()
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, obj):
+        return self.places.get(id(obj))
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, place):
+        return self.referenced[place]

@@ -20,17 +20,68 @@ from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.validation import is_multilabel, warn
 
 
-def compare(unlearner, net, before, after):
-    """Compare the `behaviour` of the networks before and after a run.
+def compare(net, before, after, *, name, best, usual_cost, remedy):
+    """Compare the behaviour of a network before and after a run.
 
-    Warns of a run that changed almost nothing, or ruined the network, and notes in its history what
-    the run has cost on retained rows. A `ValueError` says so if the run has diverged.
+    What the run has cost on retained rows is noted in its history.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The unlearned network.
+    before, after : tuple (kept, proba)
+        What `behaviour` returned.
+    name : str
+        What messages call the run.
+    best : float
+        The best accuracy on retained rows since the last fit.
+    usual_cost : float
+        How much of it a run may cost without a warning.
+    remedy : str
+        What to do about a run that costs more.
+
+    Returns
+    -------
+    best : float
+        The best accuracy, this run's start included.
+
+    Raises
+    ------
+    ValueError
+        If the network's probabilities are not numbers.
+
+    Warns
+    -----
+    UserWarning
+        If the run has changed almost nothing, or ruined the network.
     """
     (kept, proba), (kept_after, proba_after) = before, after
     if proba is not None:
-        _check_changed(type(unlearner).__name__, np.abs(proba_after - proba).max(), len(proba))
-    if kept is not None:
-        check_kept(unlearner, net, kept[:2], kept_after[:2], kept[2])
+        _check_changed(name, np.abs(proba_after - proba).max(), len(proba))
+    if kept is None:
+        return best
+    (loss_before, accuracy_before, n_rows), (loss, accuracy, _) = kept, kept_after
+    if not net.history:
+        net.history.new_epoch()
+    for key, value in [
+        ("retain_loss_before", loss_before),
+        ("retain_accuracy_before", accuracy_before),
+        ("retain_loss_after", loss),
+        ("retain_accuracy_after", accuracy),
+    ]:
+        net.history.record(key, value)
+    # Many small requests may cost little each: what counts is the best since the last fit.
+    best = max(accuracy_before, best)
+    # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
+    guess = np.log(2 if is_multilabel(net) else len(net.classes_inferred_))
+    # Where a network is no better than a guess, its accuracy changes by chance.
+    fell = loss_before < 0.95 * guess and best - accuracy > max(usual_cost, 2 / n_rows)
+    if fell or (loss > 1.5 * guess > 1.5 * loss_before):
+        warn(
+            f"{name} has damaged the network: on {n_rows} retained rows the accuracy went from "
+            f"{best:.2f} to {accuracy:.2f}, the loss from {loss_before:.2f} to {loss:.2f}. {remedy}"
+        )
+    return best
 
 
 def _check_changed(name, moved, n_rows):
@@ -45,46 +96,6 @@ def _check_changed(name, moved, n_rows):
             f"{name} has changed almost nothing: no class probability of {n_rows} rows to forget "
             f"moved by more than {moved:.2g}. Use stronger settings, such as a larger learning "
             "rate or more epochs where it has them."
-        )
-
-
-def check_kept(unlearner, net, before, after, n_rows):
-    """Note what a run has cost on retained rows, and warn if it has ruined them.
-
-    Parameters
-    ----------
-    unlearner : NetworkUnlearner
-        It knows the classes, what its method usually costs, and the best accuracy so far.
-    net : skorch.NeuralNet
-        The unlearned network.
-    before, after : tuple (loss, accuracy)
-        On the same retained rows.
-    n_rows : int
-        How many there are.
-    """
-    (loss_before, accuracy_before), (loss, accuracy) = before, after
-    if not net.history:
-        net.history.new_epoch()
-    for name, value in [
-        ("retain_loss_before", loss_before),
-        ("retain_accuracy_before", accuracy_before),
-        ("retain_loss_after", loss),
-        ("retain_accuracy_after", accuracy),
-    ]:
-        net.history.record(name, value)
-    # Many small requests may cost little each: what counts is the best since the last fit.
-    best = unlearner._best_accuracy = max(
-        accuracy_before, getattr(unlearner, "_best_accuracy", 0.0)
-    )
-    # A single row says nothing; a loss above that of a guess is as bad as wrong predictions.
-    guess = np.log(2 if is_multilabel(net) else len(unlearner.classes_))
-    # Where a network is no better than a guess, its accuracy changes by chance.
-    fell = loss_before < 0.95 * guess and (best - accuracy > max(unlearner._usual_cost, 2 / n_rows))
-    if fell or (loss > 1.5 * guess > 1.5 * loss_before):
-        warn(
-            f"{type(unlearner).__name__} has damaged the network: on {n_rows} retained rows the "
-            f"accuracy went from {best:.2f} to {accuracy:.2f}, the loss from {loss_before:.2f} to "
-            f"{loss:.2f}. {unlearner._remedy}"
         )
 
 

@@ -8,10 +8,8 @@ from sklearn.base import clone
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from skunlearn._engine.build import assemble, copy_parts, plain_parts
+from skunlearn._engine.build import SIZES, assemble, copy_parts, plain_parts
 from skunlearn._engine.predict import count_columns
-
-SIZES = ("module__n_features_in", "module__n_classes", "module__input_shape")
 
 
 def sizes_from_data(net, rows, n_classes):

@@ -45,7 +45,7 @@ class Interval(Sequence[float]):
 
     See Also
     --------
-    membership_inference_report : Figures of attacks in this form.
+    membership_inference_report : Metrics of attacks in this form.
     skunlearn.unlearning_report : All metrics in this form.
 
     Examples

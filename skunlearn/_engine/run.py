@@ -62,7 +62,7 @@ class TrainingRun:
         network that is half trained. Here only EarlyStopping, which raises one, is understood so.
         """
         net = self.net
-        with self.cost.watching(net, False):  # callbacks may pickle the network
+        with self.cost.switched(net, on=False):  # callbacks may pickle the network
             net.notify("on_train_begin", X=rows, y=rows.y)
             try:
                 yield
@@ -115,7 +115,7 @@ class TrainingRun:
         net, self.progress = self.net, self._n_done / max(self._n_steps - 1, 1)
         self._is_reached = self.step is None
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.cost.watching(net))
+            stack.enter_context(self.cost.switched(net, on=True))
             if self._guards_forget or get_len(batch[1]) == 1:
                 stack.enter_context(one_row_statistics(net.module_))
             stack.enter_context(_sparse_gradients_told(net))

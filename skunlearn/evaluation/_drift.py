@@ -1,7 +1,5 @@
 """How far requests have taken a network from the one that was trained last."""
 
-from sklearn.frozen import FrozenEstimator
-
 from skunlearn._engine.unwrap import innermost
 
 #: When a retraining is due.
@@ -83,9 +81,7 @@ def due_reasons(drift, limits):
 def relative_cost(unlearner, n_retained):
     """The cost of the last request, as a share of a training on the retained rows, if known."""
     inner = innermost(unlearner)
-    net = inner.estimator
-    net = net.estimator if isinstance(net, FrozenEstimator) else net
-    epochs = getattr(net, "max_epochs", None)
+    epochs = getattr(innermost(inner.estimator), "max_epochs", None)
     cost = getattr(inner, "unlearning_cost_", None)
     if not epochs or not n_retained or cost is None:
         return None

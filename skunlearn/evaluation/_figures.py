@@ -143,7 +143,7 @@ class Measure:
         self.original = (None,)  # its features, and what was measured of them
 
     def own(self, subject):
-        """Figures of one network."""
+        """Metrics of one network."""
         metrics = {
             name: of_mean(subject.right[key], self.level, subject.groups[key])
             for name, key in ACCURACIES.items()
@@ -259,7 +259,7 @@ class Measure:
         }
 
     def closeness(self, subject, first, second):
-        """Figures of closeness to the first retrained network."""
+        """Metrics of closeness to the first retrained network."""
         # What is made of four differences holds where all of them do.
         level = 1 - (1 - self.level) / 4
         differences = list(map(distance, self.differences(subject, first, level).values()))
@@ -282,7 +282,7 @@ class Measure:
         return metrics
 
     def collapse(self, features, y, groups=None):
-        """Figures of the features of unseen rows, by network."""
+        """Metrics of the features of unseen rows, by network."""
         _, place, counts = np.unique(y, axis=0, return_inverse=True, return_counts=True)
         if len(y) < 5 or np.count_nonzero(counts > 1) < 2:  # CKA takes 4, and one group is left out
             return {}

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.metrics import recall_score
 from sklearn.utils.validation import check_memory
 
-from skunlearn._engine.cache import train_once
+from skunlearn._engine.cache import is_kept, train_once
 from skunlearn._engine.files import nan_to_none, write_row
 from skunlearn._engine.hashing import start_for_key
 from skunlearn._engine.rows import take_rows
@@ -160,7 +160,7 @@ class _Seed:
             return unlearner, time.perf_counter() - start
 
         content = self.net, kind, X, y, forget, state
-        if getattr(self.memory, "location", self.memory) is not None:
+        if is_kept(self.memory):
             content += (start_for_key(unlearner, X, y, state),)
         return train_once(self.memory, content, train)
 

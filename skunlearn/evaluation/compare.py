@@ -325,7 +325,8 @@ def compare_unlearners(
         Layer whose features are read for collapse, as in `FeatureExtractor`. None leaves these
         metrics out, which take as long as all others.
     n_splits : int, default=40
-        Number of attacks whose accuracy is averaged.
+        Number of attacks whose accuracy is averaged: four times as many as elsewhere, for methods
+        are told apart by less than a single network is told from chance.
     error_score : "raise" or numpy.nan, default="raise"
         What becomes of an unlearner that raises a ValueError, such as one that has diverged. NaN
         leaves its row without metrics and goes on; the row says why in a column `error`.

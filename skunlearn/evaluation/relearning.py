@@ -9,15 +9,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
-from skunlearn._engine.build import assemble, copy_parts, parts_of
-from skunlearn._engine.fresh import SIZES
+from skunlearn._engine.build import assemble, copy_parts, parts_of, settings_of_copy
 from skunlearn._engine.predict import predict_proba, predicted
 from skunlearn._engine.random import draw_seed, preserve_rng_and_modes, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import TrainingRun
+from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import check_network_data, check_number, encode_labels, unwrapped
 from skunlearn.base import BaseUnlearner
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 from skunlearn.metrics import sample_log_loss, utility_score
 
 if TYPE_CHECKING:
@@ -161,15 +161,12 @@ def relearning_time(
             )
         raise ValueError(f"unlearner {why}; got {type(unlearner).__name__}.{way}")
     net = unlearner.estimator_
-    template = getattr(unlearner.estimator, "estimator", unlearner.estimator)
+    template = innermost(unlearner.estimator)
     data, y = check_network_data(unlearner, template, unwrapped(X), unwrapped(y), "X", "y", False)
     rows = rows_for(template, net, data, encode_labels(y, unlearner.classes_))
-    settings = {name: getattr(net, name) for name in SIZES if hasattr(net, name)}
+    settings = settings_of_copy(template, net)
     if lr is not None:
         settings["lr"] = lr
-    ways = ("shuffle", "sampler", "batch_sampler")
-    if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
-        settings["iterator_train__shuffle"] = True
     with seeded(draw_seed(random_state), template.device), restore_accelerator(template):
         parts = copy_parts(parts_of(net))
         learner = assemble(template, parts, len(unlearner.classes_), **settings)

@@ -1,4 +1,4 @@
-"""Pictures of what was forgotten."""
+"""Plots of what was forgotten."""
 
 from skunlearn.inspection._curve import UnlearningCurveDisplay
 from skunlearn.inspection._features import FeatureDistributionDisplay

@@ -10,7 +10,7 @@ from skorch.utils import to_device
 
 from skunlearn._engine.run import cycle
 from skunlearn._engine.validation import check_number
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -258,25 +258,36 @@ class AdvancedNegGrad(NetworkUnlearner):
     def _unlearn(self, request):
         net = self._copy(request.original)
         forget_batches = cycle(net, request.forget, whole=True)
-        cap, n_batches = torch.inf, 0
-        if self.loss_cap is not None:
-            some = torch.randperm(len(request.val))[:_CHECK_ROWS].numpy()
-            X_val, y_val = to_device(request.val.batch(some), net.device)
+        cap = None if self.loss_cap is None else _LossCap(request.val, net)
 
         def step(net, X, y, progress):
-            nonlocal cap, n_batches
-            if self.loss_cap is not None and n_batches % _CHECK_EVERY == 0:
-                net._set_training(False)
-                with torch.no_grad():
-                    y_pred = net.infer(X_val)
-                    cap = net.get_loss(y_pred, y_val, X=X_val).item()
-                net.history.record_batch("val_loss", cap)
-                net._set_training(True)
-            n_batches += 1
+            if cap is not None:
+                cap.update(net)
             X_forget, y_forget = to_device(next(forget_batches), net.device)
             y_pred = net.infer(X_forget)
-            ascent = net.get_loss(y_pred, y_forget, X=X_forget, training=True).clamp(max=cap)
+            ascent = net.get_loss(y_pred, y_forget, X=X_forget, training=True)
+            if cap is not None:
+                ascent = ascent.clamp(max=cap.value)
             y_pred = net.infer(X)
             return net.get_loss(y_pred, y, X=X, training=True) - self.forget_weight * ascent, y_pred
 
         return self._train(net, request, (request.retain, step, net.max_epochs))
+
+
+class _LossCap:
+    """The loss of a network on a few held-out rows, measured every few batches."""
+
+    def __init__(self, val, net):
+        some = torch.randperm(len(val))[:_CHECK_ROWS].numpy()
+        self.X, self.y = to_device(val.batch(some), net.device)
+        self.n_batches = 0
+
+    def update(self, net):
+        if self.n_batches % _CHECK_EVERY == 0:
+            net._set_training(False)
+            with torch.no_grad():
+                y_pred = net.infer(self.X)
+                self.value = net.get_loss(y_pred, self.y, X=self.X).item()
+            net.history.record_batch("val_loss", self.value)
+            net._set_training(True)
+        self.n_batches += 1

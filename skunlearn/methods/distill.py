@@ -15,7 +15,7 @@ from skunlearn._engine.fresh import check_no_adapter, fresh_network, reinitialis
 from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import NumberedRows, is_static
 from skunlearn._engine.validation import check_number, is_multilabel
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 from skunlearn.methods.distillation import divergence, teacher_logits
 
 if TYPE_CHECKING:
@@ -103,7 +103,10 @@ class Distill(NetworkUnlearner):
 
     **Published settings.** UNDO unlearns the teacher before, which is
     ``Distill(FrozenEstimator(unlearned.estimator_))`` with another unlearner that has forgotten the
-    rows.
+    rows. It moves weight matrices towards Xavier noise of a tenth of the usual size (its beta, 0.1)
+    by a share (its alpha, here `noise`) and leaves vectors where they are; here every weight moves
+    towards a fresh start of the network. It was published for language models, whose numbers of
+    steps say nothing about other networks.
 
     References
     ----------
@@ -200,7 +203,7 @@ class Distill(NetworkUnlearner):
             for name, layer in request.original.module_.named_modules():
                 if any(p.requires_grad for p in layer.parameters(recurse=False)):
                     check_no_adapter(request.original.module_, name)
-            with self._cost.watching(request.original, False):
+            with self._cost.switched(request.original, on=False):
                 fresh = reinitialised(template, request.original, n_classes, keep_frozen=True)
         parts = plain_parts(fresh)
         with torch.no_grad():

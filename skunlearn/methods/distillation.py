@@ -19,7 +19,7 @@ from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
 from skunlearn._engine.run import RunCallback
 from skunlearn._engine.validation import check_number
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 
 if TYPE_CHECKING:
     from typing import Any
@@ -172,7 +172,7 @@ class BadTeacher(NetworkUnlearner):
         template, n_classes = self._template, len(self.classes_)
         net = fresh_network(template, request.retain, n_classes)
         if net is None:
-            with self._cost.watching(request.original, False):
+            with self._cost.switched(request.original, on=False):
                 net = reinitialised(template, request.original, n_classes)
         else:
             with preserve_rng_and_modes(net):
@@ -435,7 +435,7 @@ class _RestoreBest(RunCallback):
         return net
 
     def _error(self, net, rows, weights=None):
-        with self.cost.watching(net):
+        with self.cost.switched(net, on=True):
             wrong = net.predict_proba(rows).argmax(axis=1) != rows.y.numpy()
         return float(np.average(wrong, weights=weights))
 

@@ -27,7 +27,7 @@ from skunlearn._engine.rows import Rows, value_range
 from skunlearn._engine.run import backward, cycle, one_row_statistics
 from skunlearn._engine.statistics import repeated_attack
 from skunlearn._engine.validation import check_number, warn
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 from skunlearn.transport import METHODS, transport_distance
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from scipy.stats import loguniform
 
 from skunlearn._engine.validation import check_number
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 
 if TYPE_CHECKING:
     from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState

@@ -16,7 +16,7 @@ from skunlearn._engine.fresh import check_no_adapter, fresh_network, reinitialis
 from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.predict import plain
 from skunlearn._engine.validation import check_number
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 
 if TYPE_CHECKING:
     from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState

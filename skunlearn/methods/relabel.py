@@ -15,7 +15,7 @@ from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import JoinedRows, Rows, check_batch, value_range
 from skunlearn._engine.validation import check_number, warn
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 
 if TYPE_CHECKING:
     from skorch import NeuralNet

@@ -10,7 +10,7 @@ from skorch.utils import to_device
 
 from skunlearn._engine.run import RunCallback
 from skunlearn._engine.validation import check_number
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 from skunlearn.methods.relabel import RandomLabel
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from skorch.dataset import Dataset
 from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.rows import JoinedRows, Rows, check_batch
 from skunlearn._engine.validation import check_number
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 
 if TYPE_CHECKING:
     from skunlearn._engine.typing import Memory, Network, Optimizer, RandomState

@@ -21,7 +21,7 @@ from skunlearn.metrics._closeness import (
     prediction_agreement,
     relative_jensen_shannon_distance,
     tug_of_war_score,
-    zero_retrain_forgetting_score,
+    zero_retrain_forgetting,
 )
 from skunlearn.metrics._collapse import (
     CorrelationCollapse,
@@ -87,5 +87,5 @@ __all__ = [
     "unlearning_epsilon",
     "utility_score",
     "worst_rows",
-    "zero_retrain_forgetting_score",
+    "zero_retrain_forgetting",
 ]

@@ -316,7 +316,7 @@ def relative_jensen_shannon_distance(
     return float(distance / floor)
 
 
-def zero_retrain_forgetting_score(
+def zero_retrain_forgetting(
     y_proba: ArrayLike, y_proba_random: ArrayLike, *, multilabel: bool = False
 ) -> float:
     """How much a network's answers on forget rows resemble those of one that never learnt (ZRF).
@@ -361,8 +361,8 @@ def zero_retrain_forgetting_score(
 
     Examples
     --------
-    >>> from skunlearn.metrics import zero_retrain_forgetting_score
-    >>> zero_retrain_forgetting_score([[1, 0], [0.5, 0.5]], [[0, 1], [0.5, 0.5]])
+    >>> from skunlearn.metrics import zero_retrain_forgetting
+    >>> zero_retrain_forgetting([[1, 0], [0.5, 0.5]], [[0, 1], [0.5, 0.5]])
     0.5
     """
     rows = jensen_shannon_divergences(multilabel, y_proba=y_proba, y_proba_random=y_proba_random)

@@ -28,7 +28,7 @@ from skunlearn import (
     Retrain,
     all_unlearners,
 )
-from skunlearn._engine.finish import check_kept
+from skunlearn._engine.finish import compare
 from skunlearn.features import FeatureExtractor
 from tests.networks import make_net
 
@@ -501,11 +501,12 @@ def test_a_new_fit_forgets_how_good_the_network_was(problem):
 def test_what_counts_as_damage(cls, n, before, after, is_damage):
     net = make_net()
     net.history = History()
-    unlearner = cls(net)
-    unlearner.classes_ = np.arange(2)
+    net.classes_inferred_ = np.arange(2)
+    method = {"name": cls.__name__, "usual_cost": cls._usual_cost, "remedy": cls._remedy}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_kept(unlearner, net, before, after, n)
+        best = compare(net, ((*before, n), None), ((*after, n), None), best=0.0, **method)
+    assert best == before[1]
     assert ["has damaged" in str(warning.message) for warning in caught] == [True] * is_damage
     assert net.history[-1]["retain_accuracy_before"] == before[1]
     assert net.history[-1]["retain_loss_after"] == after[0]

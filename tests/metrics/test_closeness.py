@@ -12,7 +12,7 @@ from skunlearn.metrics import (
     prediction_agreement,
     relative_jensen_shannon_distance,
     tug_of_war_score,
-    zero_retrain_forgetting_score,
+    zero_retrain_forgetting,
 )
 
 UNLEARNED = {"forget": 0.7, "retain": 0.8, "test": 0.5, "attack": 0.6}
@@ -130,16 +130,16 @@ def test_multilabel_distance_is_that_of_a_coin_for_each_label():
     coins = [jensenshannon([a, 1 - a], [b, 1 - b], base=2) for a, b in zip(p.ravel(), q.ravel())]
     assert jensen_shannon_distance(p, q, multilabel=True) == pytest.approx(np.mean(coins))
     squared = np.mean(np.square(coins))
-    zrf = zero_retrain_forgetting_score(p, q, multilabel=True)
+    zrf = zero_retrain_forgetting(p, q, multilabel=True)
     assert zrf == pytest.approx(1 - squared)
 
 
 def test_zrf_takes_the_divergence_from_one():
     p, q = probabilities(0), probabilities(1)
     divergence = np.mean([jensenshannon(a, b, base=2) ** 2 for a, b in zip(p, q)])
-    assert zero_retrain_forgetting_score(p, q) == pytest.approx(1 - divergence)
-    assert zero_retrain_forgetting_score(p, p) == 1
-    assert zero_retrain_forgetting_score([[1, 0]], [[0, 1]]) == 0
+    assert zero_retrain_forgetting(p, q) == pytest.approx(1 - divergence)
+    assert zero_retrain_forgetting(p, p) == 1
+    assert zero_retrain_forgetting([[1, 0]], [[0, 1]]) == 0
 
 
 def test_another_retraining_is_one_floor_away():
@@ -178,7 +178,7 @@ def test_probabilities_that_are_none_are_refused(ours, reference, message):
     with pytest.raises(ValueError, match=message):
         relative_jensen_shannon_distance(ours, reference, [[0.5, 0.5]] * len(reference))
     with pytest.raises(ValueError, match=message.replace("y_proba_reference", "y_proba_random")):
-        zero_retrain_forgetting_score(ours, reference)
+        zero_retrain_forgetting(ours, reference)
 
 
 def quantile_loop(forget, unseen):

@@ -28,6 +28,7 @@ from sklearn.utils.validation import (
 from skorch import NeuralNet
 from skorch.history import History
 
+from skunlearn._engine.cache import is_kept
 from skunlearn._engine.fresh import check_fresh, restored
 from skunlearn._engine.hashing import canonical_bytes, each_row, starting_point
 from skunlearn._engine.predict import predict_log_proba, predict_proba, predicted
@@ -49,7 +50,7 @@ from skunlearn._engine.validation import (
 from skunlearn.base import BaseUnlearner
 from skunlearn.methods.sisa._checkpoints import Run, delete, is_whole, load
 from skunlearn.methods.sisa._shard import (
-    Deal,
+    Assignment,
     check_raw,
     epochs_of_slice,
     train_in_worker,
@@ -333,11 +334,11 @@ class SISA(BaseUnlearner):
             shard on the retained rows: 0 if there is nothing to do, 1 if all of it is repeated.
         """
         task = self._check_task(Given(X, y, forget, None, None, groups), self._needs())
-        deal, keep, first = self._plan(task)
+        assigned, keep, first = self._plan(task)
         n_slices = self._fitted_slices()
         repeated = everything = 0
-        for shard in np.unique(deal.shard[keep]):
-            slices = deal.slice[keep & (deal.shard == shard)]
+        for shard in np.unique(assigned.shard[keep]):
+            slices = assigned.slice[keep & (assigned.shard == shard)]
             costs = self._costs(np.bincount(slices, minlength=n_slices))
             everything += costs.sum()
             repeated += costs[first.get(shard, n_slices) :].sum()
@@ -350,10 +351,10 @@ class SISA(BaseUnlearner):
         self._seed = draw_seed(self.random_state)
         self._checkpoints = [[None] * (self.n_slices - 1)] * self.n_shards
         self.estimators_ = [None] * self.n_shards
-        deal = self._assign_shards(task.data, task.codes, task.groups)
+        assigned = self._assign_shards(task.data, task.codes, task.groups)
         keep = ~task.mask
-        first = dict.fromkeys(np.unique(deal.shard[keep]).tolist(), 0)
-        history = self._train_shards(task.data, deal, keep, first, stale)
+        first = dict.fromkeys(np.unique(assigned.shard[keep]).tolist(), 0)
+        history = self._train_shards(task.data, assigned, keep, first, stale)
         if task.mask.any():
             self._note(history)
 
@@ -420,11 +421,11 @@ class SISA(BaseUnlearner):
 
     def _plan(self, task):
         """Where rows belong, which to keep, and from which slice on each shard is trained again."""
-        mask, deal = task.mask, self._assign_shards(task.data, task.codes, task.groups)
+        mask, assigned = task.mask, self._assign_shards(task.data, task.codes, task.groups)
         trained = Counter(self._members.tolist())
-        kept = Counter(deal.digest[~mask].tolist())
+        kept = Counter(assigned.digest[~mask].tolist())
         unknown = (kept - trained).total()
-        missing = (trained - Counter(deal.digest.tolist())).total()
+        missing = (trained - Counter(assigned.digest.tolist())).total()
         if unknown or missing:
             raise ValueError(
                 "X, y and groups must be the rows that the ensemble was trained on: "
@@ -434,15 +435,15 @@ class SISA(BaseUnlearner):
                 "by forget again."
             )
         gone = np.array(list(trained - kept), dtype=np.uint64)
-        hit = mask & np.isin(deal.digest, gone)
+        hit = mask & np.isin(assigned.digest, gone)
         first = {}
-        for shard in np.unique(deal.shard[hit]).tolist():
-            start = int(deal.slice[hit & (deal.shard == shard)].min())
+        for shard in np.unique(assigned.shard[hit]).tolist():
+            start = int(assigned.slice[hit & (assigned.shard == shard)].min())
             # A copy of the ensemble may have deleted the file, and a disk may have spoilt it.
             while start and not is_whole(self._checkpoints[shard][start - 1]):
                 start -= 1
             first[shard] = start
-        return deal, ~mask, first
+        return assigned, ~mask, first
 
     def _assign_shards(self, data, codes, groups):
         """Where each row belongs, by its contents or its group alone."""
@@ -463,7 +464,7 @@ class SISA(BaseUnlearner):
                 digest(x, code, group) for x, code, group in zip(each_row(data), codes, groups)
             ]
         names = np.array(names, dtype=np.uint64)
-        return Deal(
+        return Assignment(
             codes,
             np.array(itself, dtype=np.uint64),
             (names % n_shards).astype(int),
@@ -485,7 +486,7 @@ class SISA(BaseUnlearner):
 
     # -- training ----------------------------------------------------------------------------------
 
-    def _train_shards(self, data, deal, keep, first, stale):
+    def _train_shards(self, data, assigned, keep, first, stale):
         """Train shards on the rows to keep, each from its given first slice on.
 
         Of the `stale` files, those that the ensemble does not use afterwards are taken off the
@@ -493,25 +494,32 @@ class SISA(BaseUnlearner):
         """
         template = self.estimator
         is_network = isinstance(template, NeuralNet)
-        rows = rows_for(template, None, data, deal.codes) if is_network else None
+        rows = rows_for(template, None, data, assigned.codes) if is_network else None
         # Without random_state, the next fit deals out the rows in another way.
         memory = check_memory(None if self.random_state is None else self.memory)
-        is_cached = getattr(memory, "location", memory) is not None
+        is_cached = is_kept(memory)
         n_slices = self._fitted_slices()
 
         def task(shard, start):
-            index = np.flatnonzero(keep & (deal.shard == shard))
-            index = index[np.lexsort((deal.digest[index], deal.slice[index]))]
-            ends = np.searchsorted(deal.slice[index], np.arange(n_slices), side="right")
+            index = np.flatnonzero(keep & (assigned.shard == shard))
+            index = index[np.lexsort((assigned.digest[index], assigned.slice[index]))]
+            ends = np.searchsorted(assigned.slice[index], np.arange(n_slices), side="right")
             seeds = [
                 int(np.random.SeedSequence([self._seed, shard, s]).generate_state(1)[0])
                 for s in range(n_slices)
             ]
-            content = deal.digest[index], deal.codes[index], self.classes_, ends, seeds, start
+            content = (
+                assigned.digest[index],
+                assigned.codes[index],
+                self.classes_,
+                ends,
+                seeds,
+                start,
+            )
             some = (
                 rows.take(index)
                 if is_network
-                else (_safe_indexing(data, index), self.classes_[deal.codes[index]])
+                else (_safe_indexing(data, index), self.classes_[assigned.codes[index]])
             )
             state = load(self._checkpoints[shard][start - 1]) if start else None
             if is_cached:
@@ -548,7 +556,7 @@ class SISA(BaseUnlearner):
                     f"{np.count_nonzero(keep)} retained rows; fit with fewer shards."
                 )
             self.estimators_, self._checkpoints = estimators, checkpoints
-            self._members = np.sort(deal.digest[keep])
+            self._members = np.sort(assigned.digest[keep])
             run.keep(self._files(), stale - self._files())
         return history
 

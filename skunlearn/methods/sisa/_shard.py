@@ -1,4 +1,4 @@
-"""One shard of an ensemble: which rows are in it, and how it is trained."""
+"""One shard of an ensemble: how it is trained. Which rows are in it: `_ensemble.py`."""
 
 import pickle
 from copy import deepcopy
@@ -21,7 +21,7 @@ from skunlearn._engine.run import fit_network
 
 
 @dataclass(frozen=True)
-class Deal:
+class Assignment:
     """Code of the label, digest, shard and slice of each row."""
 
     codes: np.ndarray

@@ -10,7 +10,7 @@ from skorch.callbacks import EpochScoring, LRScheduler, ProgressBar
 from skorch.dataset import ValidSplit
 from skorch.history import History
 
-from skunlearn.methods._network_unlearner import NetworkUnlearner
+from skunlearn.methods.base import NetworkUnlearner
 from skunlearn.methods.finetune import FineTune
 from skunlearn.utils.estimator_checks._tools import (
     Passes,

@@ -190,20 +190,30 @@ def same_weights(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@contextlib.contextmanager
-def refuses(promise, *words, error=ValueError):
+class refuses:
     """Fail unless the block raises an error that says one of the words."""
-    try:
-        yield
-    except error as raised:
-        if words and not any(word in str(raised) for word in words):
+
+    def __init__(self, promise, *words, error=ValueError):
+        self.promise = promise
+        self.words = words
+        self.error = error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, raised, trace):
+        if raised is None:
+            raise AssertionError(f"{self.promise}; it raised nothing")
+        if not isinstance(raised, self.error):
+            if not isinstance(raised, Exception):
+                return False  # Ctrl-C is no answer
+            got = f"{kind.__name__}: {raised}"
+            raise AssertionError(f"{self.promise}; got {got}") from raised
+        if self.words and not any(word in str(raised) for word in self.words):
             raise AssertionError(
-                f"{promise}; its message has none of {', '.join(words)}: {raised}"
+                f"{self.promise}; its message has none of {', '.join(self.words)}: {raised}"
             ) from raised
-    except Exception as raised:
-        raise AssertionError(f"{promise}; got {type(raised).__name__}: {raised}") from raised
-    else:
-        raise AssertionError(f"{promise}; it raised nothing")
+        return True
 
 
 @contextlib.contextmanager

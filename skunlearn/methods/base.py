@@ -16,10 +16,17 @@ from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch.utils.data import Subset
 
-from skunlearn._engine.build import Cost, assemble, copy_parts, parts_of, plain_parts
-from skunlearn._engine.cache import train_once
+from skunlearn._engine.build import (
+    Cost,
+    assemble,
+    copy_parts,
+    parts_of,
+    plain_parts,
+    settings_of_copy,
+)
+from skunlearn._engine.cache import is_kept, train_once
 from skunlearn._engine.finish import compare, finish
-from skunlearn._engine.fresh import SIZES, check_fresh, restored
+from skunlearn._engine.fresh import check_fresh, restored
 from skunlearn._engine.hashing import starting_point
 from skunlearn._engine.predict import (
     behaviour,
@@ -169,20 +176,14 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         """What :meth:`_copy` makes, of the given modules and criteria or of the original's own."""
         cost = vars(self).setdefault("_cost", Cost())
         if parts is None:
-            with cost.watching(original, False):
+            with cost.switched(original, on=False):
                 parts = copy_parts(plain_parts(original))
         template = self._template
-        settings = self._settings()
-        ways = ("shuffle", "sampler", "batch_sampler")
-        if not any(hasattr(template, f"iterator_train__{way}") for way in ways):
-            settings["iterator_train__shuffle"] = True
-        for name in SIZES:  # which the data has set, if the user has not
-            if hasattr(original, name):
-                settings[name] = getattr(original, name)
+        settings = settings_of_copy(template, original) | self._settings()
         if original.compile:
             settings["compile"] = False  # for the run: hooks of layers would not run
         net = assemble(template, parts, len(self.classes_), **settings)
-        cost.watch(net)
+        cost.watch(original, net)
         return net
 
     def _check_hyperparameters(self) -> None:
@@ -317,12 +318,20 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
                     retain = retain.take(kept.indices)
             watched = retain, forget if "original" in self.needs else None
             before = None if original is None else behaviour(original, *watched)
-            with Cost(original) as cost:
+            with Cost() as cost:
                 self._cost = cost
                 net = self._unlearn(Request(original, retain, forget, val, valid))
             del self._cost
             if before is not None:
-                compare(self, net, before, behaviour(net, *watched))
+                self._best_accuracy = compare(
+                    net,
+                    before,
+                    behaviour(net, *watched),
+                    name=type(self).__name__,
+                    best=getattr(self, "_best_accuracy", 0.0),
+                    usual_cost=self._usual_cost,
+                    remedy=self._remedy,
+                )
             finish(net, original, retain if len(retain) else forget)
         net.classes_inferred_ = self.classes_
         self.estimator_ = net
@@ -333,7 +342,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         """The network trained on every row, from the cache where there is one."""
         check_fresh(template)
         memory = check_memory(self.memory)
-        if getattr(memory, "location", memory) is not None and self.random_state is None:
+        if is_kept(memory) and self.random_state is None:
             memory = check_memory(None)
             warn(
                 "memory is not used with random_state=None: every original is another one. "
@@ -349,7 +358,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             return parts_of(net), net.history
 
         content = template, task.data, task.codes, seed
-        if getattr(memory, "location", memory) is not None:
+        if is_kept(memory):
             with seeded(seed, template.device):
                 content += (starting_point(template, task.data, len(self.classes_)),)
         parts, history = train_once(memory, content, train)
