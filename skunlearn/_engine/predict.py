@@ -166,7 +166,8 @@ def log_proba(model, *sets):
         inner, rows = unwrap(model, X)
         logs = None
         if isinstance(inner, NeuralNet):
-            if not issparse(rows):
+            # Of others, skorch may make what the module does not take as an array.
+            if is_lazy(inner, rows) or not (issparse(rows) or hasattr(rows, "iloc")):
                 data = as_dataset(inner, rows if is_lazy(inner, rows) else np.asarray(rows))
                 logs = predict_log_proba(inner, data)
         elif hasattr(inner, "_log_proba"):

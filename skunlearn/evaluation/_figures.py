@@ -74,7 +74,9 @@ class Subject:
         self.multilabel = codes[0].ndim == 2
         probas, labels = [], []
         _check_classes(name, model, classes)
-        logs = None if self.multilabel else log_proba(model, *data)
+        logs = None
+        if not self.multilabel:
+            logs = log_proba(model, *(_as_read(model, part) for part in data))
         for i, (part, y) in enumerate(zip(data, codes)):
             proba = _proba(model, part) if logs is None else np.exp(logs[i])
             if proba.shape != (len(y), len(classes)):
@@ -313,14 +315,7 @@ class Measure:
                 "scatter_ratio": self._of_parts(scatter_ratio(Z, y), scatter, reason),
             }
             if rarest > 1:
-                probe = linear_probe_score(Z, y, cv=int(min(5, rarest)), random_state=self.seed)
-                # A probe that was trained on other rows would differ besides.
-                bounds = clopper_pearson(probe, 0.7 * len(y), (1 - self.level) / 2)
-                metrics[name]["linear_probe"] = (
-                    Interval(probe, *bounds, "Clopper–Pearson at seven tenths of the rows")
-                    if groups is None
-                    else absent(probe, "its rows are told apart one by one, whosever they are")
-                )
+                metrics[name]["linear_probe"] = self.probe(Z, y, int(min(5, rarest)), groups)
         self.original = features["original"], metrics["original"], parts["original"]
         whole, without = parts["original"]
         if whole > 0 and without.min() > 0:
@@ -329,6 +324,15 @@ class Measure:
                 ratio = ours / whole, ours_without / without
                 metrics[name]["cka_ratio"] = self._of_parts(*ratio, reason)
         return metrics
+
+    def probe(self, Z, y, cv, groups):
+        """Accuracy of a linear classifier on features."""
+        value = linear_probe_score(Z, y, cv=cv, random_state=self.seed)
+        if groups is not None:
+            return absent(value, "its rows are told apart one by one, whosever they are")
+        # A probe that was trained on other rows would differ besides.
+        bounds = clopper_pearson(value, 0.7 * len(y), (1 - self.level) / 2)
+        return Interval(value, *bounds, "Clopper–Pearson at seven tenths of the rows")
 
     def _parts_to_leave_out(self, classes, groups):
         """A number for each row, of the part that it is left out with, and what is wrong with them.
@@ -460,10 +464,16 @@ def _check_classes(name, model, classes):
 
 
 def _proba(model, X):
-    net = model.estimator if isinstance(model, FrozenEstimator) else model
+    net, X = model.estimator if isinstance(model, FrozenEstimator) else model, _as_read(model, X)
     if isinstance(net, NeuralNet):
-        return predict_proba(net, as_dataset(net, X if is_lazy(net, X) else np.asarray(X)))
+        return predict_proba(net, as_dataset(net, X))
     return np.asarray(net.predict_proba(X))
+
+
+def _as_read(model, X):
+    """Rows as an array for a network without an unlearner, which would check them."""
+    net = model.estimator if isinstance(model, FrozenEstimator) else model
+    return np.asarray(X) if isinstance(net, NeuralNet) and not is_lazy(net, X) else X
 
 
 def _to_labels(model, X, proba, classes):

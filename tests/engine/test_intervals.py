@@ -81,8 +81,8 @@ def test_jackknife_that_cannot_be_had_says_so():
 
 
 def test_difference_of_mmd_is_that_of_its_test():
-    half = 0.1 * t.ppf(0.975, 10)
-    assert tuple(of_difference_of_mmd(0.3, 0.1, 11, 0.95)) == (0.3, 0.3 - half, 0.3 + half)
+    half = 0.1 * t.ppf(0.975, 3)
+    assert tuple(of_difference_of_mmd(0.3, 0.1, 12, 0.95)) == (0.3, 0.3 - half, 0.3 + half)
 
 
 def test_auc_by_hand():

@@ -246,7 +246,8 @@ def test_nearer_to_the_retrained_or_to_the_original(report, models, data):
         ours = models[name].predict_proba(X[forget])
         expected = relative_mmd_test(y[forget], ours, *probas, labels=models[name].classes_)
         assert interval.value == pytest.approx(expected.statistic, rel=1e-3)
-        assert (interval.low > 0 or interval.high < 0) == (expected.pvalue < 0.05)
+        # The test is one of no difference; away from it the interval has to be wider.
+        assert expected.pvalue < 0.05 or interval.low < 0 < interval.high
     assert found["retrained_2"].value > 0
 
 

@@ -1,6 +1,7 @@
 """Margins and losses far beyond what probabilities of single precision can hold."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
@@ -112,6 +113,41 @@ def test_scorers_see_losses_of_400_nats(name):
         assert found == pytest.approx(value, rel=1e-5)
         bound = get_scorer(scorer, X_forget=X[FORGET], y_forget=Y[FORGET])
         assert bound(model, X[~FORGET], Y[~FORGET]) == pytest.approx(value, rel=1e-5)
+
+
+class Columns(Given):
+    """What skorch makes of a data frame: an argument for each column."""
+
+    def forward(self, a, b):
+        return super().forward(torch.cat([a, b], dim=1))
+
+
+def test_a_network_is_given_a_data_frame_as_skorch_gives_it():
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    net = network(Columns).fit(frame, Y)
+    proba = net.predict_proba(frame)
+    losses = sample_log_loss(Y, proba, labels=[0, 1])
+    found = get_scorer("neg_overshoot")(net, frame, Y, forget=FORGET)
+    assert found == pytest.approx(-overshoot(losses[FORGET], losses[~FORGET]), rel=1e-6)
+
+
+def test_a_report_reads_a_data_frame_as_an_array_for_all_networks(unlearner):
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    model = FineTune(network(), random_state=0).fit(frame, Y)
+    report = unlearning_report(
+        model,
+        frame,
+        Y,
+        forget=FORGET,
+        X_unseen=frame[~FORGET] + np.float32([1, 0]),
+        y_unseen=Y[~FORGET],
+        original=unlearner.estimator_,
+        n_resamples=2,
+        feature_layer="features",
+    )
+    for quantiles in (report.losses["unlearned"], report.losses["original"]):
+        assert quantiles["forget"][-1] > 300
+    assert report.metrics["change_attack_auc"]["unlearned"].value == 0.5
 
 
 def test_log_probabilities_are_exact_and_finite(unlearner):
