@@ -175,8 +175,8 @@ for ax, title in zip(axes, ("distance to the retrained network", "accuracy")):
     ax.set_title(title, fontsize="medium")
     ax.set_xlabel("shrink: the share of the weights that is left")
     ax.spines[["top", "right"]].set_visible(False)
-for ax, place in zip(axes, ("center left", "center right")):
-    ax.legend(frameon=False, loc=place, fontsize="small")
+axes[0].legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.1), fontsize="small")
+axes[1].legend(frameon=False, loc="center right", fontsize="small")
 plt.show()
 
 # %%
