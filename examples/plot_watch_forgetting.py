@@ -182,15 +182,16 @@ print(f"the same network as the best epoch of the full run: {same}")
 # %%
 # Within an epoch
 # ---------------
-# With ``every``, the monitor looks every so many batches and writes to the history of batches,
+# With ``every``, the monitor measures every so many batches and writes to the history of batches,
 # where the progress bar finds the values too (it moves at a terminal or in a notebook, not on this
-# page). An epoch here is 13 batches.
+# page; with ipywidgets, ``detect_notebook=True`` draws a notebook's own). An epoch here is 13
+# batches.
 
 watched = deepcopy(original).set_params(
     max_epochs=3,
     estimator__callbacks=[
         ForgettingMonitor(X_train[forget], y_train[forget], X_val, y_val, every=3),
-        ProgressBar(postfix_keys=["train_loss", "forgetting_score"]),
+        ProgressBar(detect_notebook=False, postfix_keys=["train_loss", "forgetting_score"]),
     ],
 )
 watched.unlearn(X_train, y_train, forget=forget)

@@ -12,6 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetRegressor
+from skorch.callbacks import ProgressBar
 
 from skunlearn import FineTune, NetworkUnlearner
 from skunlearn.utils import estimator_checks
@@ -403,6 +404,17 @@ def test_the_unlearner_and_the_state_of_the_session_are_left_as_they_were():
     assert vars(unlearner) == before
     assert global_state() == states
     assert warnings.filters == filters
+
+
+def test_the_progress_bar_of_a_check_needs_no_widgets_in_a_notebook(monkeypatch):
+    import tqdm
+
+    def without_widgets(*args, **kwargs):
+        raise ImportError("IProgress not found")
+
+    monkeypatch.setattr(ProgressBar, "in_ipynb", lambda self: True)
+    monkeypatch.setattr(tqdm, "tqdm_notebook", without_widgets)
+    estimator_checks._CHECKS["check_an_unlearning_run_is_a_skorch_run"]("Blur", Blur(None))
 
 
 def test_checks_that_are_known_to_fail_are_marked():

@@ -137,7 +137,7 @@ def check_an_unlearning_run_is_a_skorch_run(name, unlearner):
     SeeBatches.seen.clear()
     net = make_network(
         callbacks=[
-            ProgressBar(),
+            ProgressBar(detect_notebook=False),  # that of notebooks needs ipywidgets
             SeeBatches,
             LRScheduler("StepLR", step_size=1),
             EpochScoring("accuracy", name="unseen_acc", lower_is_better=False),
