@@ -110,7 +110,7 @@ benchmark: $(VENV)/installed
 # Of what `make benchmark` has chosen. Tens of minutes a domain; stopped, it goes on where it was.
 attacks: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/attacks.py $(LONG) $(ARGS)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/dial.py speeches-long faces-long $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/dial.py $(LONG) $(ARGS)
 
 # What the other pages of the study show. Stopped, it goes on where it was, but for the costs.
 questions: $(VENV)/installed
