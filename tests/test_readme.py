@@ -156,7 +156,7 @@ def test_controls_of_distill_in_prose_are_those_of_the_tables(name, method):
 
 def test_the_dial_of_the_heart_beats_in_prose_is_that_of_the_table():
     page, rows = flat("docs/user_guide/methods/distill.rst"), rows_of("dial-ecg-long")
-    for epochs in ("3", "6"):
+    for epochs in ("3", "6", "12"):
         row = {
             row["noise"]: short(row["u_lira_auc"])
             for row in rows

@@ -97,9 +97,10 @@ class Distill(NetworkUnlearner):
     original's epochs tied with a training of as many epochs whose learning rate was tuned. Where so
     few epochs do not learn the task, the student is far from a retrained network too; then more
     epochs, a higher `lr` or less noise are needed. The student learns the outputs of a network that
-    has seen the rows to forget, so something of them may leak: the more, the smaller the noise.
-    Attacks on each row with many models show it (:func:`~skunlearn.shadow_margins`); the attack on
-    losses and closeness do not. Held-out rows are not used.
+    has seen the rows to forget, so something of them may leak: the more, the smaller the noise and
+    the longer the run. Attacks on each row with many models show it
+    (:func:`~skunlearn.shadow_margins`); the attack on losses and closeness do not. Held-out rows
+    are not used.
 
     **Published settings.** UNDO unlearns the teacher before, which is
     ``Distill(FrozenEstimator(unlearned.estimator_))`` with another unlearner that has forgotten the
