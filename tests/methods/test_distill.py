@@ -344,3 +344,8 @@ def test_bad_parameters(rows, params, message):
     X, y, forget = rows
     with pytest.raises(ValueError, match=message):
         Distill(make_net(), **params).fit(X, y, forget=forget)
+
+
+def test_a_search_leaves_noise_alone():
+    space = Distill(make_net()).search_space()
+    assert space.keys() == {"lr", "max_epochs", "temperature"}
