@@ -67,7 +67,7 @@ def test_the_readme_names_every_method_and_fits_on_three_screens():
     readme = text_of("README.md")
     for name, _ in skunlearn.all_unlearners():
         assert f"`{name}`" in readme
-    assert len(readme.splitlines()) <= 105
+    assert len(readme.splitlines()) <= 110
     links = re.findall(r"\]\(((?!https?:)[^)#]+)\)", readme)
     assert len(links) > 10
     for link in links:
