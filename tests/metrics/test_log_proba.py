@@ -122,6 +122,7 @@ class Columns(Given):
         return super().forward(torch.cat([a, b], dim=1))
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # pandas' own
 def test_a_network_is_given_a_data_frame_as_skorch_gives_it():
     frame = pd.DataFrame(X, columns=["a", "b"])
     net = network(Columns).fit(frame, Y)
