@@ -12,12 +12,7 @@ from skorch.utils import is_dataset
 from torch.utils.data import StackDataset, default_collate
 
 from skunlearn._engine.data import labels_of
-from skunlearn._engine.predict import (
-    count_columns,
-    predict_log_proba,
-    predict_proba,
-    predicted,
-)
+from skunlearn._engine.predict import answers_of, count_columns, predicted
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.validation import (
@@ -282,11 +277,7 @@ class ForgettingMonitor(Callback):
 
     def _measure(self, net):
         with preserve_rng_and_modes(net):
-            answers = [predict_log_proba(net, rows) for rows, _ in self._rows]
-            if any(each is None for each in answers):
-                answers = probas = [predict_proba(net, rows) for rows, _ in self._rows]
-            else:
-                probas = list(map(np.exp, answers))
+            probas, answers = zip(*(answers_of(net, rows) for rows, _ in self._rows))
         if not all(np.isfinite(each).all() for each in answers):
             return dict.fromkeys(_SMALLER_IS_BETTER, float("nan"))
         losses = [

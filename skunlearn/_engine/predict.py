@@ -137,6 +137,21 @@ def predict_log_proba(net, data):
     return net.predict_proba(rows)
 
 
+def answers_of(net, data):
+    """Class probabilities of rows, and what losses are made from: logarithms where they say more.
+
+    Returns
+    -------
+    proba, answers : ndarray
+        The same array twice where there are no logarithms.
+    """
+    answers = predict_log_proba(net, data)
+    if answers is None:
+        answers = proba = predict_proba(net, data)
+        return proba, answers
+    return np.exp(answers), answers
+
+
 def _log_proba(output):
     """Log-softmax of logits, which does not change what is a log-softmax already."""
     output = output.double()
@@ -281,8 +296,10 @@ def behaviour(net, retain, forget=None):
 
 def row_losses(net, rows):
     """Cross-entropy of each row, and whether what is predicted is right, for each of its labels."""
-    proba, codes = predict_proba(net, rows), rows.y.numpy()
+    (proba, answers), codes = answers_of(net, rows), rows.y.numpy()
     right = predicted(net, proba) == codes
+    if answers is not proba:
+        return -np.take_along_axis(answers, codes.astype(int)[:, None], axis=1)[:, 0], right
     if codes.ndim == 1:
         proba = np.take_along_axis(proba, codes.astype(int)[:, None], axis=1)
     else:

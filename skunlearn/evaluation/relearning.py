@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from skunlearn._engine.build import assemble, copy_parts, parts_of, settings_of_copy
-from skunlearn._engine.predict import predict_proba, predicted
+from skunlearn._engine.predict import answers_of, predicted
 from skunlearn._engine.random import draw_seed, preserve_rng_and_modes, restore_accelerator, seeded
 from skunlearn._engine.rows import rows_for
 from skunlearn._engine.run import TrainingRun
@@ -208,7 +208,7 @@ class _Evaluator(Callback):
     def evaluate(self, net):
         """End the training if the target is reached."""
         with preserve_rng_and_modes(net):  # or the times would depend on how often one scores
-            proba = predict_proba(net, self.rows)
+            proba, answers = answers_of(net, self.rows)
         if not np.isfinite(proba).all():
             raise ValueError(
                 f"lr={net.lr} is too high: after {self.n_batches} batches the network's "
@@ -218,6 +218,6 @@ class _Evaluator(Callback):
         if self.scoring == "accuracy":
             score = utility_score(y, predicted(net, proba))
         else:
-            score = -sample_log_loss(y, proba, labels=np.arange(proba.shape[1])).mean()
+            score = -sample_log_loss(y, answers, labels=np.arange(proba.shape[1])).mean()
         if score >= self.target:
             raise _Reached
