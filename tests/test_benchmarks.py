@@ -1,5 +1,6 @@
 """The benchmark runs; and what a batch reads does not depend on how many rows there are."""
 
+import csv
 import runpy
 import sys
 from pathlib import Path
@@ -68,6 +69,31 @@ def test_benchmark_of_intervals_writes_its_table(monkeypatch, capsys, tmp_path):
     assert benchmark["truths"]("mixed")["overshoot"] == pytest.approx(
         1.5 - (2 * np.pi) ** -0.5, abs=0.01
     )
+
+
+def test_the_table_of_coverage_is_that_of_the_page_and_holds():
+    """The least of each size, from one clean run; where nothing holds, no interval is given."""
+    text = BENCHMARK.with_name("results").joinpath("coverage.csv").read_text(encoding="utf-8")
+    assert "-dirty" not in text.partition("\n")[0]
+    rows = [row for row in csv.DictReader(text.splitlines()[1:]) if row["coverage"]]
+    rows = [row for row in rows if not row["metric"].startswith("relative_mmd_")]
+    assert min(float(row["coverage"]) for row in rows) >= 0.93
+    page = BENCHMARK.parents[1] / "docs" / "user_guide" / "measuring.rst"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("rows or people to forget"))
+    shown = [line[24:].split() for line in lines[start + 2 : lines.index("", start) - 1]]
+    sizes = [("rows", n) for n in (1, 6, 12, 100, 1000)] + [("people", n) for n in (1, 6, 12, 100)]
+    metrics = "auc tpr accuracy forgetting nomus overshoot difference gap tug_of_war agreement"
+    metrics += " js_distance relative_js_distance mmd_difference linear_cka scatter_ratio cka_ratio"
+    assert len(shown) == len(f"{metrics} linear_probe".split())
+    for name, cells in zip(f"{metrics} linear_probe".split(), shown):
+        for (units, n), cell in zip(sizes, cells, strict=True):
+            found = [
+                float(row["coverage"])
+                for row in rows
+                if (row["metric"], row["units"], int(row["forget"])) == (name, units, n)
+            ]
+            assert cell == ("–" if not found else f"{min(found):.3f}".removeprefix("0")), name
 
 
 class CountingRows(torch.utils.data.Dataset):
