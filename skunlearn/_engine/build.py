@@ -179,6 +179,10 @@ class Cost:
         self.samples = 0.0
         self._handles = {}
 
+    def __getstate__(self):
+        # A copy of a watched network must not hold copies of all others that are watched.
+        return vars(self) | {"_handles": {}}
+
     def __call__(self, module, args, kwargs):
         X = args or kwargs
         while isinstance(X, tuple | list | Mapping) and not isinstance(X, PackedSequence):

@@ -28,6 +28,7 @@ from skunlearn import (
     Retrain,
     all_unlearners,
 )
+from skunlearn._engine.build import Cost
 from skunlearn._engine.finish import compare
 from skunlearn.features import FeatureExtractor
 from tests.networks import make_net
@@ -403,6 +404,17 @@ def test_few_rows_and_many_folds_of_a_train_split(problem):
 
 
 # -- damage ----------------------------------------------------------------------------------------
+
+
+def test_copies_of_a_watched_network_hold_no_other(problem):
+    X, y, _ = problem
+    original = FineTune(make_net(max_epochs=1), random_state=0).fit(X, y).estimator_
+    for _ in range(3):  # as a method does that is called outside of a run
+        method = FineTune(FrozenEstimator(original), random_state=0)
+        method.classes_ = np.arange(2)
+        net = method._copy(original)
+    hooks = [hook for hook in net.module_._forward_pre_hooks.values() if isinstance(hook, Cost)]
+    assert [len(hook._handles) for hook in hooks] == [0, 0, 2]
 
 
 def test_what_a_run_has_cost_on_retained_rows_stands_in_its_history(problem):
