@@ -154,7 +154,9 @@ def test_nobody_is_in_two_parts(study, name):
     assert [len(part) for part in parts[1:]] == list(domain.sizes.values())
 
 
-@pytest.mark.parametrize("name", ["smoke", "identities", "speeches", "faces", "ecg", "digits"])
+@pytest.mark.parametrize(
+    "name", ["smoke", "identities", "speeches", "faces", "ecg", "digits", "cifar10-small"]
+)
 def test_domains_have_as_many_people_as_they_say(study, name):
     domain = study.domains.DOMAINS[name]
     try:
@@ -757,7 +759,8 @@ def test_the_dial_is_turned_as_it_says(study, tmp_path, monkeypatch):
     study.dial.main(command)
     path = tmp_path / "dial-smoke.csv"
     rows = smoke_rows(path)
-    settings = [("Distill", "1", "1"), ("Distill", "0.5", "1"), ("Retrain (shortened)", "", "1")]
+    settings = [("Distill", "1", "1"), ("Distill", "0.5", "1")]
+    settings += [("Retrain (shortened)", "", "1"), ("FineTune", "", "1")]
     noise = {name: make.keywords["noise"] for name, make in study.dial.CONTROLS.items()}
     controls = [(name, f"{noise[name]:g}", "1") for name in study.dial.CONTROLS]
     references = {"closeness": [("Original", "", "")], "attack": [("Retrain", "", "")]}

@@ -40,7 +40,7 @@ def read(path, cache):
     if not decoded.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with np.load(path, allow_pickle=False) as arrays:
-            found = {part: _decode(arrays, part) for part in ("train", "test")}
+            found = {part: decode(arrays, part) for part in ("train", "test")}
             found |= {f"{part}_label": arrays[f"{part}_label"] for part in ("train", "test")}
         unfinished = decoded.with_suffix(".unfinished.npz")
         np.savez(unfinished, **found)
@@ -49,8 +49,8 @@ def read(path, cache):
         return tuple((arrays[p], arrays[f"{p}_label"].astype(np.int64)) for p in ("train", "test"))
 
 
-def _decode(arrays, part):
-    """The images of one part, from its JPEG files one after the other."""
+def decode(arrays, part, which=slice(None)):
+    """Images of one part, by default all, from its JPEG files one after the other."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -58,7 +58,7 @@ def _decode(arrays, part):
     content, offset = arrays[f"{part}_jpeg"], arrays[f"{part}_offset"]
     images = [
         np.asarray(Image.open(BytesIO(content[low:high].tobytes())).convert("RGB"))
-        for low, high in pairwise(offset)
+        for low, high in np.array(list(pairwise(offset)))[which]
     ]
     return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
 

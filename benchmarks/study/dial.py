@@ -14,7 +14,8 @@ attacks.
   features of those to forget, as DLFD pushes them; with ``random signs`` and ``reversed``, the
   controls of that.
 
-A shorter training of as many epochs is the control with labels. Rows are written as they come; a
+A shorter training of as many epochs is the control with labels. `FineTune`, at the training's own
+rate, is what the dial ends in. Rows are written as they come; a
 run that was stopped goes on where it was.
 """
 
@@ -34,7 +35,7 @@ from skorch.utils import to_device
 from tables import Table, fill, run
 from torch.nn import functional as F
 
-from skunlearn import DLFD, AdvancedNegGrad, Distill, Retrain
+from skunlearn import DLFD, AdvancedNegGrad, Distill, FineTune, Retrain
 from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import NumberedRows
 from skunlearn._engine.run import cycle, fit_network
@@ -170,6 +171,7 @@ def settings(net):
         for noise in NOISE:
             found["Distill", noise, n] = Distill(net, noise=noise, max_epochs=n)
         found[SHORTENED, None, n] = Retrain(net, max_epochs=n)
+        found["FineTune", None, n] = FineTune(net, max_epochs=n)
     return found
 
 

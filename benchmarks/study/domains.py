@@ -4,6 +4,7 @@ A split is a draw of people. Real data is read from a folder of ``.npz`` files t
 not ship; ``README.md`` says what they hold.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,10 @@ from torch import nn
 
 from skunlearn.datasets import make_identity_images
 from skunlearn.model_selection import forget_split
+
+sys.path.append(str(Path(__file__).parents[1] / "standard"))
+from images import decode
+from resnet import ResNet
 
 
 class MissingDataError(Exception):
@@ -131,6 +136,14 @@ def _digits(folder):
     return (X + 10) / 4, arrays["digit"][some].astype(int), arrays["speaker"][some]
 
 
+def _cifar(folder):
+    arrays = _read(folder, "cifar10_jpeg")
+    some = np.random.default_rng(0).permutation(len(arrays["train_label"]))[:6000]
+    X = decode(arrays, "train", some).astype(np.float32)
+    X = X.reshape(len(X), 3, 16, 2, 16, 2).mean(axis=(3, 5))  # half the size, as the faces
+    return X, arrays["train_label"][some].astype(int), np.arange(len(X))
+
+
 def _identities(folder):
     images = make_identity_images(200, 12, image_size=24, n_channels=1, n_classes=4, random_state=0)
     return images.data, images.target, images.identity
@@ -222,6 +235,15 @@ _SHORT = [
     Domain("faces", _faces, _net(Convolutions, 0.02, 12, 32), 20, _sizes(2, 3, 4), 10),
     Domain("ecg", _ecg, _net(Dense, 0.02, 20), 47, _sizes(4, 9, 5), 10),
     Domain("identities", _identities, _net(Convolutions, 0.02, 20, 32), 200, _sizes(20, 40, 40), 5),
+    # Hard: a tenth of the training learns little. Every row is its own person.
+    Domain(
+        "cifar10-small",
+        _cifar,
+        _net(ResNet, 0.05, 30, module__widths=(16, 32, 64), module__n_blocks=1),
+        6000,
+        _sizes(600, 450, 450),
+        3,
+    ),
     # Says nothing; it is there to see that everything runs.
     Domain("smoke", _smoke, _net(Convolutions, 0.05, 8, 16), 24, _sizes(4, 4, 4), 2),
     Domain("digits", _digits, _net(Convolutions, 0.02, 10), 6, _sizes(1, 1, 1), 6),
