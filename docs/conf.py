@@ -126,6 +126,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skunlearn",),
     "within_subsection_order": "gallery.ByNeed",
+    "reset_modules": ("matplotlib", "seaborn", "gallery.plain_warnings"),
     "write_computation_times": False,
     "min_reported_time": 1,
     "parallel": 2,

@@ -201,7 +201,11 @@ def seconds_table():
     rows.sort(key=lambda row: float(row["seconds"]))
     n_rows, n_epochs = int(rows[0]["rows"]), int(rows[0]["epochs"])
     text = [".. list-table::", "   :header-rows: 1", "   :class: numbers", ""]
-    head = ["method", f"seconds, {n_rows:,} rows", f"share of retraining ({n_epochs} epochs)"]
+    head = [
+        "method",
+        f"seconds, {n_rows:,} rows",
+        f"share of the seconds of a retraining ({n_epochs} epochs)",
+    ]
     for cells in [head] + [
         [
             f":class:`~skunlearn.{row['method']}`",

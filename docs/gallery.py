@@ -1,5 +1,6 @@
 """The order of the examples on the site: what a reader needs first comes first."""
 
+import warnings
 from pathlib import Path
 
 ORDER = (
@@ -22,3 +23,8 @@ class ByNeed:
 
     def __repr__(self):
         return f"<{type(self).__name__}>"
+
+
+def plain_warnings(gallery_conf, name):
+    """Show a warning of an example without the path of the file that it came from."""
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"

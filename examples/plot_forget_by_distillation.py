@@ -155,8 +155,8 @@ axes[0, 0].invert_yaxis()
 plt.show()
 
 # %%
-# Fine-tuning has left the network what it was: as far from the retrained one as the original is,
-# and the attack finds the people in it. The student starts fresh and is nearer, and the attack
+# Fine-tuning has brought the network no nearer: it is about as far from the retrained one as the
+# original is, or further, and the attack finds the people in it. The student starts fresh and is nearer, and the attack
 # cannot tell the people that it has forgotten from strangers, as it cannot after a retraining. Its
 # price is not the tenth alone: six epochs are few, and it has lost accuracy on the retained rows,
 # as the training from scratch has.

@@ -115,7 +115,7 @@ print(report.verdict())
 # %%
 # Accuracy, closeness and cost
 # ----------------------------
-# Up to five forgotten rows have no interval, and six have one that is nearly as wide as the axis:
+# Up to five forgotten rows have no interval, and six have one over more than half of the axis:
 # nobody can tell what became of a single row. With each request there are more forgotten rows, and
 # the interval narrows. One epoch of fine-tuning for each request keeps the accuracy, and leaves the
 # forgotten rows about as far from the retrained network as the network from before all requests. So

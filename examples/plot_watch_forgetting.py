@@ -14,6 +14,7 @@ digits, a fifth of the labels wrong in every split alike, 90 of 900 training row
 import tempfile
 from copy import deepcopy
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -188,11 +189,30 @@ print(f"the same network as the best epoch of the full run: {same}")
 # batches.
 
 watched = deepcopy(original).set_params(
-    max_epochs=3,
     estimator__callbacks=[
         ForgettingMonitor(X_train[forget], y_train[forget], X_val, y_val, every=3),
         ProgressBar(detect_notebook=False, postfix_keys=["train_loss", "forgetting_score"]),
     ],
 )
 watched.unlearn(X_train, y_train, forget=forget)
-UnlearningCurveDisplay.from_estimator(watched, ["utility", "forgetting_score"])
+batches = [batch for epoch in watched.unlearning_history_ for batch in epoch["batches"]]
+measured = batches[::3]  # between them, batches hold what was measured last
+
+fig, ax = plt.subplots(layout="constrained")
+for name, style in {"utility": "-", "forgetting_score": "--"}.items():
+    values = [batch[name] for batch in measured]
+    ax.plot(np.arange(0, len(batches), 3) / 13, values, style, label=name.replace("_", " "))
+ax.set(xlabel="epochs (13 batches each)", ylim=(0, 1), xlim=(0, 15))
+ax.grid(axis="x", alpha=0.4)
+ax.legend()
+plt.show()
+
+# %%
+# That is 65 measurements in place of 15. The lowest forgetting score is lower than at the end of
+# any epoch, as the best of more noisy numbers tends to be; after it the score rises again, within
+# epochs too.
+
+scores = [batch["forgetting_score"] for batch in measured]
+assert len(scores) == 65
+assert min(scores) < min(history[:, "forgetting_score"])
+assert scores[-1] > min(scores) + 0.09

@@ -40,7 +40,7 @@ def import_extra(module):
     except ImportError as error:
         raise ImportError(
             f"{module} is needed to load this data set and could not be imported ({error}). "
-            "Install it with: pip install 'skunlearn[data]'"
+            "Install it with: pip install '.[data]' in a checkout of skunlearn."
         ) from error
 
 
