@@ -156,10 +156,10 @@ plt.show()
 
 # %%
 # Fine-tuning has brought the network no nearer: it is about as far from the retrained one as the
-# original is, or further, and the attack finds the people in it. The student starts fresh and is nearer, and the attack
-# cannot tell the people that it has forgotten from strangers, as it cannot after a retraining. Its
-# price is not the tenth alone: six epochs are few, and it has lost accuracy on the retained rows,
-# as the training from scratch has.
+# original is, or further, and the attack finds the people in it. The student starts fresh and is
+# nearer, and the attack cannot tell the people that it has forgotten from strangers, as it cannot
+# after a retraining. Its price is not the tenth alone: six epochs are few, and it has lost accuracy
+# on the retained rows, as the training from scratch has.
 
 distance = {name: row["relative_js_distance"] for name, row in rows.items()}
 kept = {name: row["retain_accuracy"] for name, row in rows.items()}
