@@ -42,7 +42,14 @@ def draw_poison(figure, X, y, truth, said, *, dark, n_shown=10, size=11):
     The name of a line stands above it, so that all can be read on a phone.
     """
     ink, third = THEMES["dark" if dark else "light"]
-    chosen = np.flatnonzero(said[0] == y)[:n_shown]  # those that were memorised
+    repeated = said[0] == y  # in the same share among those that are shown
+    n_repeated = round(n_shown * repeated.mean())
+    chosen = np.sort(
+        np.r_[
+            np.flatnonzero(repeated)[:n_repeated],
+            np.flatnonzero(~repeated)[: n_shown - n_repeated],
+        ]
+    )
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 4.5])
     strip = np.hstack(np.pad(X[chosen], [(0, 0), (1, 1), (1, 1)]))
     picture = np.broadcast_to(mpl.colors.to_rgba(ink), (*strip.shape, 4)).copy()
