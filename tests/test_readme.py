@@ -2,6 +2,7 @@
 
 import csv
 import re
+import runpy
 import textwrap
 from pathlib import Path
 
@@ -179,3 +180,160 @@ def test_what_else_a_student_was_told_is_as_the_table_has_it():
     assert f"and leaks ({pushed}; with random signs" in page
     assert f".09 and {found['pushed rows: random signs']}, towards them" in page
     assert f".17 and {found['pushed rows: reversed']})" in page
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return runpy.run_path(str(ROOT / "docs" / "drawn.py"))
+
+
+def test_the_chart_and_the_list_ask_the_same(drawn):
+    page = flat("docs/choosing.rst")
+    places = [page.index(question) for question, *_ in drawn["questions"]()]
+    assert places == sorted(places)
+    last = page[page.index("7. Otherwise search") : page.index("What you have at hand narrows")]
+    assert re.findall(r":class:`~skunlearn\.(\w+)`", last) == list(drawn["SEARCHED"])
+
+
+def test_the_methods_to_search_are_those_that_pass_on_some_data_and_not_on_all(drawn):
+    domains = drawn["LONG"] | drawn["SHORT"]
+    everywhere = {"Original", "Retrain", "Retrain again", "Distill"}
+    named = {name for names in drawn["SEARCHED"].values() for name in names}
+    methods = {
+        row["method"]
+        for domain in domains
+        for row in rows_of(f"summary-{domain}")
+        if not row["method"].startswith(("Retrain (", "FineTune (", "DLFD ("))
+        and ":" not in row["method"]
+    }
+    passed = {name for name in methods - everywhere if drawn["where_passed"](domains, [name])}
+    assert passed == named - {"DLFD (published)"}
+    counts = [len(drawn["where_passed"](domains, names)) for names in drawn["SEARCHED"].values()]
+    assert counts == sorted(counts, reverse=True)
+    assert 0 < min(counts) <= max(counts) < len(domains)
+    nowhere = {name.split(" (")[0] for name in methods - everywhere - named}
+    assert nowhere == {"CFk", "NegGrad", "SCRUB", "SSD"}
+    assert "``CFk``, ``NegGrad``, ``SCRUB`` and ``SSD`` pass nowhere" in flat("docs/choosing.rst")
+
+
+def test_a_cell_says_what_a_method_fails_on(drawn):
+    found = drawn["summaries"]({**drawn["LONG"], **drawn["SHORT"]})
+    assert drawn["failed"](found, "ecg-long", "L1Sparse", 0.03) == ["found (.115)"]
+    assert drawn["failed"](found, "ecg-long", "L1Sparse", 0.05) == []
+    assert drawn["failed"](found, "faces-long", "EUk", 0.03) == ["no nearer"]
+    assert drawn["failed"](found, "faces-long", "Distill", 0.05) == ["lost (.054)"]
+    (word,) = drawn["failed"](found, "faces", "RandomLabel", 0.3)
+    assert word.startswith("found")
+    for (domain, method, cap), row in found.items():
+        words = " ".join(drawn["failed"](found, domain, method, cap))
+        assert ("found" in words, "lost" in words) == (row["forgot"] == "0", row["kept"] == "0")
+        for word, limit in {"found": 0.1, "lost": 0.05}.items():
+            for value in re.findall(rf"{word} \((\.\d+)\)", words):
+                assert float(value) >= limit
+
+
+def test_numbers_of_the_page_on_choosing_are_those_of_the_tables(drawn):
+    page = flat("docs/choosing.rst")
+
+    def distance(domain, method, cap):
+        (row,) = [
+            row
+            for row in rows_of(f"summary-{domain}")
+            if row["method"] == method and float(row["cap"]) == cap
+        ]
+        return short(row["relative_js_distance"])
+
+    pairs = [
+        "({} against {})".format(
+            *(distance(domain, name, 0.1) for name in ("Distill", "Retrain (shortened)"))
+        )
+        for domain in ("speeches-long", "faces-long")
+    ]
+    assert f"on the speeches {pairs[0]} and on the faces {pairs[1]}" in page
+    values = [distance("ecg-long", name, 0.05) for name in ("L1Sparse", "Distill")]
+    assert f"({values[0]}, ``Distill`` {values[1]};" in page
+    aucs = [
+        short(row["u_lira_auc"])
+        for domain in ("speeches-long", "ecg-long")
+        for row in rows_of(f"attacks-{domain}")
+        if (row["method"], float(row["cap"])) == ("Distill", 0.05)
+    ]
+    assert f"AUC of {aucs[0]} on the speeches and {aucs[1]} on the heart beats" in page
+    dial = {
+        (domain, row["noise"], row["epochs"]): short(row["u_lira_auc"])
+        for domain in ("speeches-long", "ecg-long")
+        for row in rows_of(f"dial-{domain}")
+        if (row["part"], row["method"]) == ("attack", "Distill")
+    }
+    pairs = [
+        " and ".join(dial[domain, noise, "6"] for domain in ("speeches-long", "ecg-long"))
+        for noise in ("0.7", "1")
+    ]
+    assert f"the AUC is {pairs[0]} with `noise` of .7, and {pairs[1]} with 1" in page
+    assert f"leak on the heart beats as well ({dial['ecg-long', '1', '12']})" in page
+    for domain in LONG:  # whose settings had a noise of .7
+        (row,) = [
+            row
+            for row in rows_of(f"chosen-{domain}")
+            if (row["method"], float(row["cap"])) == ("Distill", 0.05)
+        ]
+        assert '"noise": 0.7' in row["params"]
+    means = {
+        (domain, method, column): sum(values) / len(values)
+        for domain in LONG
+        for method, epochs in {"Original": "", "Distill": "6"}.items()
+        for column in ("relative_js_distance", "retain_accuracy")
+        for values in [
+            [
+                float(row[column])
+                for row in rows_of(f"dial-{domain}")
+                if (row["part"], row["method"], row["epochs"]) == ("closeness", method, epochs)
+                and row["noise"] in ("", "1")
+            ]
+        ]
+    }
+    originals = [short(means[domain, "Original", "relative_js_distance"]) for domain in LONG]
+    assert "the original's distance is {}, {} and {}".format(*originals) in page
+    kept = [short(means[domain, "Distill", "retain_accuracy"]) for domain in LONG[:2]]
+    kept.append(f"{means['ecg-long', 'Distill', 'retain_accuracy']:.3f}"[1:])
+    assert "accuracy on retained rows {}, {} and {} (heart".format(*kept) in page
+
+
+def test_a_tenth_of_the_epochs_tells_long_trainings_from_short_ones():
+    page = flat("docs/choosing.rst")
+
+    def accuracies(domain):
+        found = {
+            row["method"]: float(row["retain_accuracy"])
+            for row in rows_of(f"summary-{domain}")
+            if float(row["cap"]) == 0.1
+        }
+        return found["Original"], found["Retrain (shortened)"]
+
+    long = [accuracies(domain) for domain in LONG]
+    brief = [accuracies(domain) for domain in ("faces", "ecg", "identities", "digits")]
+    assert all(before - after <= 0.05 for before, after in long)
+    assert all(before - after > 0.05 for before, after in brief)
+    assert "a tenth has {}, {} and {} where".format(*(short(after) for _, after in long)) in page
+    said = "and {}, {}, {} and {} on faces, heart beats, drawn faces and spoken digits"
+    assert said.format(*(short(after) for _, after in brief)) in page
+    assert "short ({}, {}, {}, {})".format(*(short(before) for before, _ in brief)) in page
+
+
+def test_the_page_on_choosing_accepts_by_the_criteria_of_the_report():
+    from skunlearn.evaluation._criteria import CRITERIA
+
+    page = flat("docs/choosing.rst")
+    attacks = {limits for name, limits in CRITERIA.items() if name.endswith("_auc")}
+    differences = {limits for name, limits in CRITERIA.items() if name.endswith("_difference")}
+    assert (attacks, differences) == ({(0.4, 0.6)}, {(-0.05, 0.05)})
+    assert "is within .4 to .6" in page
+    assert page.count("within −.05 to .05") == 2
+
+
+@pytest.mark.parametrize("page", ["docs/choosing.rst", "docs/glossary.rst"])
+def test_to_pass_is_defined_alike(page):
+    for path in (page, "benchmarks/pages/GALLERY_HEADER.rst"):
+        assert all(
+            part in flat(path) for part in ("mean over", r"\|AUC − .5\|", "on average", ".05")
+        )
