@@ -277,7 +277,7 @@ def choosing_table(name, domains):
             spread = number(row["relative_js_distance_sd"])
             spread = f" ± {spread}" if float(spread) else ""
             parts = [f"{number(row['relative_js_distance'])}{spread}"]
-            parts.append(number(row["calibrated_attack_auc"]))
+            parts.append(f"AUC {number(row['calibrated_attack_auc'])}")
             parts += [f"*{word}*" for word in failed(found, domain, method, cap)] * counted
             cells.append("\n".join(f"| {part}" for part in parts))
         count = "{} of {}".format(*count_passed(found, domains, method, cap)) if counted else ""
@@ -305,7 +305,7 @@ def passed_table():
         cells = [
             ", ".join(
                 f"{domains[domain]} {number(row['relative_js_distance'])} "
-                f"({100 * float(row['cost']):.2g} %)"
+                f"({100 * float(row['cost']):.2g}\N{NO-BREAK SPACE}%)"
                 for domain, row in where_passed(domains, names).items()
             )
             for domains in (LONG, SHORT)
@@ -436,7 +436,7 @@ def draw_chart(folder):
             arrow((1.1, y - 0.4), (1.1, y - 0.7), below, (1.32, y - 0.54))
             y -= 1.1
         box(0.05, y, 4.3, WRONG)
-        write(2.2, y, last, 62)
+        write(2.2, y, last, 54)
         figure.savefig(folder / f"choosing-{theme}.svg", metadata={"Date": None})
 
 
