@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from skunlearn import all_unlearners
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -216,6 +218,15 @@ def test_the_methods_to_search_are_those_that_pass_on_some_data_and_not_on_all(d
     assert "``CFk``, ``NegGrad``, ``SCRUB`` and ``SSD`` pass nowhere" in flat("docs/choosing.rst")
 
 
+def test_methods_that_need_no_labels_of_the_rows_to_forget_are_told_apart(drawn):
+    page = (ROOT / "docs" / "choosing.rst").read_text(encoding="utf-8")
+    (point,) = re.findall(r"\*\*No labels of the rows to forget\*\*(.*?)\n\*", page, re.S)
+    listed = dict(all_unlearners()).items()
+    needing = {name for name, method in listed if "forget_labels" in method.needs}
+    advised = {"NegGrad", *drawn["SEARCHED"]}
+    assert set(re.findall(r"skunlearn\.(\w+)", point)) == needing & advised
+
+
 def test_a_cell_says_what_a_method_fails_on(drawn):
     found = drawn["summaries"]({**drawn["LONG"], **drawn["SHORT"]})
     assert drawn["failed"](found, "ecg-long", "L1Sparse", 0.03) == ["found (.115)"]
@@ -252,6 +263,8 @@ def test_numbers_of_the_page_on_choosing_are_those_of_the_tables(drawn):
     assert f"on the speeches {pairs[0]} and on the faces {pairs[1]}" in page
     values = [distance("ecg-long", name, 0.05) for name in ("L1Sparse", "Distill")]
     assert f"({values[0]}, ``Distill`` {values[1]};" in page
+    found = [long_figures(name, 0.05)["distance"][2] for name in ("L1Sparse", "FineTune")]
+    assert "the heart beats ({} and {})".format(*found) in flat("README.md")
     aucs = [
         short(row["u_lira_auc"])
         for domain in ("speeches-long", "ecg-long")

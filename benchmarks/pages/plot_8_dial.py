@@ -74,9 +74,8 @@ for domain, ax in zip(domains, axes[0]):
                 label = {"textcoords": "offset points", "fontsize": 9}
                 ax.annotate(f"noise {row.noise:g}", place, xytext=shift, **label)
     ax.plot([], [], SHORTENED, color="0.4", label="as many epochs from scratch")
-    ax.set(title=DOMAINS[domain])
+    ax.set(title=DOMAINS[domain], xlabel="distance to retrained")
     ax.set(ylim=(0.45, None), xlim=(0.7, None))
-figure.supxlabel("distance to the retrained network", fontsize="medium")
 axes[0, 0].set_ylabel("AUC of U-LiRA (.5: nothing is found)")
 handles, labels = axes[0, 0].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
