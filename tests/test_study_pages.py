@@ -75,3 +75,34 @@ def test_committed_summaries_are_of_the_committed_reports(path, beside):
                 assert found[name] == pytest.approx(float(_text(value)), nan_ok=True)
             else:
                 assert found[name] == value
+
+
+@pytest.mark.parametrize(
+    ("domain", "cap", "ours", "theirs", "page"),
+    [
+        ("ecg-long", 0.05, "L1Sparse", "Distill", "docs/choosing.rst"),
+        ("identities", 0.3, "RandomLabel", "Original", "benchmarks/pages/GALLERY_HEADER.rst"),
+    ],
+)
+def test_differences_in_prose_are_those_of_the_tables(
+    domain, cap, ours, theirs, page, beside, monkeypatch
+):
+    monkeypatch.chdir(BENCHMARKS / "pages")
+    from _tables import against
+
+    table = against([(ours, theirs)], domains=[domain])
+    (row,) = table[table.cap == cap].to_dict("records")
+    said = f"{row['mean']:.2f} ± {row['half']:.2f}".replace("-0.", "−.").replace(" 0.", " .")
+    assert said in " ".join((BENCHMARKS.parent / page).read_text(encoding="utf-8").split())
+
+
+def test_what_distill_loses_on_the_faces_is_what_the_table_says(beside):
+    from tables import Table
+
+    kept = {
+        row["method"]: f"{row['retain_accuracy']:.3f}".removeprefix("0")
+        for row in Table(BENCHMARKS / "results" / "summary-faces-long.csv").rows()
+        if row["cap"] == 0.05
+    }
+    header = (BENCHMARKS / "pages" / "GALLERY_HEADER.rst").read_text(encoding="utf-8")
+    assert f"({kept['Distill']}, the retrained network has {kept['Retrain']})" in header
