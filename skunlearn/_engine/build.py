@@ -185,7 +185,9 @@ class Cost:
 
     def __call__(self, module, args, kwargs):
         X = args or kwargs
-        while isinstance(X, tuple | list | Mapping) and not isinstance(X, PackedSequence):
+        while len(X) and isinstance(X, tuple | list | Mapping):
+            if isinstance(X, PackedSequence):
+                break
             X = next(iter(X.values() if isinstance(X, Mapping) else X))
         n_rows = int(X.batch_sizes[0]) if isinstance(X, PackedSequence) else len(X)
         self.samples += n_rows * (1 if torch.is_grad_enabled() else 1 / 3)

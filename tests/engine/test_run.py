@@ -522,3 +522,23 @@ def test_what_counts_as_damage(cls, n, before, after, is_damage):
     assert ["has damaged" in str(warning.message) for warning in caught] == [True] * is_damage
     assert net.history[-1]["retain_accuracy_before"] == before[1]
     assert net.history[-1]["retain_loss_after"] == after[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "n"),
+    [
+        ((torch.zeros(5, 2),), {}, 5),
+        ((), {"a": torch.zeros(5, 2), "b": torch.zeros(3)}, 5),
+        (([torch.zeros(4, 2), torch.zeros(2, 9)],), {}, 4),  # a graph: nodes, edges
+        (({"ids": torch.zeros(6, 2)},), {}, 6),
+        ((nn.utils.rnn.pack_sequence([torch.zeros(3, 1), torch.zeros(2, 1)]),), {}, 2),
+        ((), {}, 0),  # a module that makes up its own input
+    ],
+)
+def test_a_batch_costs_as_many_samples_as_it_has_rows(args, kwargs, n):
+    cost = Cost()
+    cost(None, args, kwargs)
+    assert cost.samples == n
+    with torch.no_grad():
+        cost(None, args, kwargs)
+    assert cost.samples == pytest.approx(n * 4 / 3)
