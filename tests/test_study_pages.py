@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -106,3 +107,46 @@ def test_what_distill_loses_on_the_faces_is_what_the_table_says(beside):
     }
     header = (BENCHMARKS / "pages" / "GALLERY_HEADER.rst").read_text(encoding="utf-8")
     assert f"({kept['Distill']}, the retrained network has {kept['Retrain']})" in header
+
+
+def test_what_is_said_of_the_task_that_is_learnt_slowly_is_what_the_table_says(beside):
+    from tables import Table
+
+    rows = Table(BENCHMARKS / "results" / "dial-cifar10-small.csv").rows()
+
+    def mean(method, figure, noise="", epochs=3):
+        key = method, "" if noise == "" else float(noise), "" if epochs == "" else float(epochs)
+        values = [
+            float(row[figure])
+            for row in rows
+            if (row["method"], *(_or_empty(row[n]) for n in ("noise", "epochs"))) == key
+        ]
+        assert values, key
+        return f"{np.mean(values):.2f}".removeprefix("0")
+
+    page = (BENCHMARKS / "pages" / "plot_8_dial.py").read_text(encoding="utf-8")
+    guide = (BENCHMARKS.parent / "docs/user_guide/methods/distill.rst").read_text(encoding="utf-8")
+    page, guide = (" ".join(text.replace("\n# ", "\n").split()) for text in (page, guide))
+    scratch = mean("Retrain (shortened)", "retain_accuracy")
+    tuned = [mean("FineTune", f"{side}_accuracy") for side in ("retain", "forget")]
+    half = {side: mean("Distill", f"{side}_accuracy", 0.5) for side in ("retain", "forget")}
+    fresh = mean("Distill", "retain_accuracy", 1)
+    original = mean("Original", "relative_js_distance", epochs="")
+    assert f"its rows ({fresh}), as three epochs from scratch have ({scratch})" in page
+    assert f"(its distance is {original})" in page
+    assert f"with .5 it is {half['retain']}, and of the rows to forget {half['forget']}" in page
+    assert f"those that nobody saw {mean('Distill', 'utility', 0.5)}" in page
+    assert f"keeps {tuned[0]}, and {tuned[1]} of the rows to forget" in page
+    late = [mean("Distill", f"{side}_accuracy", 0.7, 12) for side in ("retain", "forget")]
+    cost = mean("Distill", "cost", 0.7, 12)
+    said = f"({cost} of the cost) noise .7 keeps {late[0]}, with {late[1]} of the rows to forget"
+    assert said in page
+    assert f"get {scratch} of the retained rows right and the student with noise 1 {fresh}" in guide
+    near = [mean("Distill", "relative_js_distance", noise) for noise in (0.5, 1)]
+    assert f"it is {half['retain']}, nearer ({near[0]} against {near[1]})" in guide
+    assert f"gets {tuned[0]}, and {tuned[1]} of the rows to forget" in guide
+    assert f"the original's own is {original}" in guide
+
+
+def _or_empty(value):
+    return "" if value == "" or np.isnan(value) else float(value)
