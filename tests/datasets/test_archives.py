@@ -188,7 +188,7 @@ def test_folder_is_the_argument_then_the_environment_then_home(server, monkeypat
 
 def test_missing_pooch_names_the_extra_and_only_downloads_need_it(server, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r"pooch.*pip install 'skunlearn\[data\]'"):
+    with pytest.raises(ImportError, match=r"pooch.*pip install '\.\[data\]'"):
         fetch_cmu_faces(data_home=tmp_path)
     Path(tmp_path, "Faces-abc.zip").write_bytes(GOOD)
     check_faces(fetch_cmu_faces(data_home=tmp_path))
