@@ -302,7 +302,8 @@ class _ForgettingScore:
 
     def __init__(self, request):
         rng = check_random_state(0)
-        self.sides = [_few(rows, rng) for rows in (request.forget, request.val)]
+        with preserve_rng(request.original.device):  # from which rows may draw
+            self.sides = [_few(rows, rng) for rows in (request.forget, request.val)]
         self.n_batches = 0
 
     def of(self, net):

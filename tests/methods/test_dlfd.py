@@ -547,3 +547,32 @@ def test_as_many_clean_batches_as_asked_for(images, trained):
     )
     norm = model.unlearn(X, y, forget=forget).estimator_.module_.body[1]
     assert norm.num_batches_tracked == 3
+
+
+class Drawn(torch.utils.data.Dataset):
+    """Rows that are drawn whenever they are read, as augmented ones are."""
+
+    def __init__(self, X, y):
+        self.X, self.y = X, y
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return torch.as_tensor(self.X[i]) + 0.01 * torch.rand(1), int(self.y[i])
+
+
+def test_to_watch_does_not_change_what_is_drawn(images, trained):
+    X, y, forget = images
+    data, params = Drawn(X, y), {"max_epochs": 1, "batch_size": 64, "bn_batches": 0}
+    held_out = {"X_val": Drawn(X[:60], y[:60]), "y_val": y[:60]}
+    runs = [
+        DLFD(FrozenEstimator(trained), forgetting_threshold=at, random_state=0, **params).unlearn(
+            data, y, forget=forget, **held_out
+        )
+        for at in (0.0, 1e-9)  # never measured; measured, and never below
+    ]
+    assert "forgetting_score" in runs[1].unlearning_history_[0]
+    assert "forgetting_score" not in runs[0].unlearning_history_[0]
+    first, second = (run.estimator_.module_.parameters() for run in runs)
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
