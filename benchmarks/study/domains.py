@@ -4,23 +4,20 @@ A split is a draw of people. Real data is read from a folder of ``.npz`` files t
 not ship; ``README.md`` says what they hold.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from images import decode
+from resnet import ResNet
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from skunlearn.datasets import make_identity_images
 from skunlearn.model_selection import forget_split
-
-sys.path.append(str(Path(__file__).parents[1] / "standard"))
-from images import decode
-from resnet import ResNet
 
 
 class MissingDataError(Exception):

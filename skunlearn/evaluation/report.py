@@ -277,9 +277,10 @@ def unlearning_report(
         people, and people are attacked too.
     criteria : dict of str to tuple of float, default=None
         The range ``(low, high)`` in which a metric of the unlearned network is to lie; None for one
-        that is open. The defaults are those of the study: an AUC of the attack on losses and of the
-        calibrated attack (and of that on people, with groups) from 0.4 to 0.6, and accuracies on
-        retained and on unseen rows within 0.05 of the retrained network's.
+        that is open. By default, an AUC of the attack on losses and of the calibrated attack (and
+        of that on people, with groups) from 0.4 to 0.6, and accuracies on retained and on unseen
+        rows within 0.05 of the retrained network's: the bounds of the study's guards, which ask for
+        means over splits in place of intervals.
     request : str, default=None
         The request that it is about, for the report to name: a case number, not a person's name. A
         :class:`~skunlearn.evaluation.RequestLog` passes its own.
