@@ -176,7 +176,7 @@ assert max(row["utility"] for row in found.values()) < 0.85
 # %%
 # The losses behind the attack, of eight of them: half of the rows are in a box, the black line is
 # the median, and nine in ten rows are between the whiskers. Where a method's medians lie far apart,
-# the forgotten rows give themselves away, whichever of the two is the higher. The retrained network
+# an attack finds the forgotten rows, whichever of the two is the higher. The retrained network
 # shows what to aim for: its medians are less than a factor of five apart. Those of the original,
 # ``FineTune``, ``DLFD`` and ``NegGrad`` are more than a factor of ten apart.
 

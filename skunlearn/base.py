@@ -410,7 +410,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """Logarithms that say more than probabilities do, or None."""
         check_is_fitted(self)
         if type(self).predict_proba is not BaseUnlearner.predict_proba:
-            return None  # whose answers are others
+            return None  # of a subclass that predicts in its own way
         return self._predict_log_proba(self._check_X(X))
 
     # -- what a method may add to ------------------------------------------------------------------

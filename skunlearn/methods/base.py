@@ -433,7 +433,7 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     def _predict_log_proba(self, X):
         if type(self)._predict_proba is not NetworkUnlearner._predict_proba:
-            return None  # whose answers are others
+            return None  # of a subclass that predicts in its own way
         with restore_accelerator(self.estimator_):
             return predict_log_proba(self.estimator_, as_dataset(self.estimator_, X))
 
