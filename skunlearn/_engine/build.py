@@ -185,11 +185,12 @@ class Cost:
 
     def __call__(self, module, args, kwargs):
         X = args or kwargs
-        while len(X) and isinstance(X, tuple | list | Mapping):
+        while isinstance(X, tuple | list | Mapping) and len(X):  # the rows of its first part
             if isinstance(X, PackedSequence):
-                break
-            X = next(iter(X.values() if isinstance(X, Mapping) else X))
-        n_rows = int(X.batch_sizes[0]) if isinstance(X, PackedSequence) else len(X)
+                X = range(int(X.batch_sizes[0]))
+            else:
+                X = next(iter(X.values() if isinstance(X, Mapping) else X))
+        n_rows = len(X)
         self.samples += n_rows * (1 if torch.is_grad_enabled() else 1 / 3)
 
     def __enter__(self):

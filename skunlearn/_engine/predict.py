@@ -181,9 +181,10 @@ def log_proba(model, *sets):
         inner, rows = unwrap(model, X)
         logs = None
         if isinstance(inner, NeuralNet):
-            # Of others, skorch may make what the module does not take as an array.
-            if is_lazy(inner, rows) or not (issparse(rows) or hasattr(rows, "iloc")):
-                data = as_dataset(inner, rows if is_lazy(inner, rows) else np.asarray(rows))
+            lazy = is_lazy(inner, rows)
+            # Of frames and sparse matrices skorch may make what an array of them is not.
+            if lazy or not (issparse(rows) or hasattr(rows, "iloc")):
+                data = as_dataset(inner, rows if lazy else np.asarray(rows))
                 logs = predict_log_proba(inner, data)
         elif hasattr(inner, "_log_proba"):
             logs = inner._log_proba(rows)

@@ -638,8 +638,8 @@ class RequestLog:
             Called with the unlearner as soon as it has unlearned, such as
             ``lambda unlearner: joblib.dump(unlearner, f"{request}.joblib")``: a new file for each
             request, so that a process that is killed while it saves does not ruin the last. The
-            request is done only after that. Without it, a process that dies before you save leaves a log
-            that says done beside a network that remembers.
+            request is done only after that. Without it, a process that dies before you save leaves
+            a log that says done beside a network that remembers.
         **report
             Passed to :func:`~skunlearn.unlearning_report`. `original` is by default a copy of the
             unlearner from before, which is dropped afterwards; None does without.
