@@ -15,6 +15,7 @@ from skunlearn._engine.data import labels_of
 from skunlearn._engine.predict import answers_of, count_columns, predicted
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import Rows, input_dtype
+from skunlearn._engine.statistics import few_of
 from skunlearn._engine.validation import (
     as_dataset,
     check_number,
@@ -248,10 +249,7 @@ class ForgettingMonitor(Callback):
         codes = self._encode(labels, net, count_columns(net, read[0]))
         rng = check_random_state(self.random_state)
         chosen = [
-            # As they come where all are used, for the scorers' values on them.
-            rng.permutation(len(rows))[: self.n_rows]
-            if len(rows) > self.n_rows
-            else range(len(rows))
+            few_of(len(rows), self.n_rows, rng)  # in their order, if all: as scorers read them
             for rows in read
         ]
         return [

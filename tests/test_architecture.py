@@ -1,11 +1,13 @@
 """The rooms of the package: imports run downwards, and what is private stays in its room."""
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
 
 import skunlearn
+from skunlearn import BaseUnlearner
 
 ROOT = Path(skunlearn.__file__).parent
 
@@ -110,6 +112,130 @@ def test_what_is_private_stays_in_its_room():
         if any(is_private(part) for part in inside) or is_private(name):
             taken.append((module, source, name))
     assert not taken
+
+
+#: What other rooms may call of an unlearner that is not public, of the protected contract.
+PROTECTED = {"_needs", "_networks", "_start_from", "_to_codes"}
+
+#: What `_engine`, which knows no unlearner, calls of one that it is given.
+CALLED_BACK = {
+    ("skunlearn._engine.validation", "_check_classes"),  # whose arguments `Given` checks
+    ("skunlearn._engine.predict", "_log_proba"),  # which returns None where it knows none
+}
+
+
+def members(tree):
+    """Private names that objects of the classes of a module have."""
+    for cls in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for node in ast.walk(cls):
+            if isinstance(node, ast.FunctionDef):
+                yield node.name
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                yield node.attr
+
+
+def accesses(tree):
+    """Every attribute that is read or written, by its name or by a string: whose, and which."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.value, node.attr
+        elif isinstance(node, ast.Call) and len(node.args) > 1:
+            called = getattr(node.func, "id", getattr(node.func, "attr", None))
+            given = getattr(node.args[1], "value", None)
+            if called in ("getattr", "hasattr", "setattr", "delattr", "attrgetter"):
+                yield node.args[0], given if isinstance(given, str) else ""
+
+
+def bound_modules(tree):
+    """What names stand for modules of the package, and for which."""
+    bound = {"skunlearn": "skunlearn"}
+    for node in ast.walk(tree):
+        for alias in getattr(node, "names", ()) if isinstance(node, ast.ImportFrom) else ():
+            if f"{node.module}.{alias.name}" in NAMES:
+                bound[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        for alias in getattr(node, "names", ()) if isinstance(node, ast.Import) else ():
+            if alias.asname and alias.name in NAMES:
+                bound[alias.asname] = alias.name
+    return bound
+
+
+def resolved(value, bound):
+    """The module that an expression stands for, if it is one of the package."""
+    first, *others = ast.unparse(value).split(".")
+    name = ".".join([bound.get(first, ""), *others])
+    return name if name in NAMES else None
+
+
+def private_accesses(sources):
+    """Private attributes of what belongs to another room: module and name; of given sources."""
+    trees = {module: ast.parse(text) for module, text in sources.items()}
+    owners = {}
+    for module, tree in trees.items():
+        for name in filter(is_private, members(tree)):
+            owners.setdefault(name, set()).add(room(module))
+    for module, tree in trees.items():
+        bound = bound_modules(tree)
+        for value, name in accesses(tree):
+            if not is_private(name):
+                continue
+            source = resolved(value, bound)
+            if source is not None:
+                if room(source) != room(module):
+                    yield module, name
+            elif (
+                ast.unparse(value) not in ("self", "cls", "super()")
+                and name in owners
+                and room(module) not in owners[name]
+                and name not in PROTECTED
+            ):
+                yield module, name
+
+
+SOURCES = {module: path.read_text(encoding="utf-8") for module, path in modules()}
+
+
+def test_private_attributes_stay_in_their_room():
+    """An object of another room is used by its public names, or by the protected contract."""
+    assert set(private_accesses(SOURCES)) == CALLED_BACK
+
+
+def test_the_protected_contract_is_documented():
+    for name in PROTECTED:
+        assert inspect.getdoc(getattr(BaseUnlearner, name)), name
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "name"),
+    [
+        ("skunlearn.evaluation._seed", "def f(model):\n    model._run(1)", "_run"),
+        ("skunlearn.evaluation._seed", "def f(model):\n    model._cost = 1", "_cost"),
+        ("skunlearn.metrics._rows", "def f(u):\n    u.inner._check_task(1)._fit(2)", "_fit"),
+        ("skunlearn.utils._discovery", "getattr(object, '_template', None)", "_template"),
+        (
+            "skunlearn.evaluation.report",
+            "import skunlearn.metrics\nskunlearn.metrics._rows",
+            "_rows",
+        ),
+        ("skunlearn.inspection._loss", "from skunlearn import transport as t\nt._f(1)", "_f"),
+    ],
+)
+def test_a_private_attribute_taken_across_rooms_is_found(module, line, name):
+    assert (module, name) in set(private_accesses(SOURCES | {module: line}))
+
+
+def test_no_module_is_imported_by_a_string():
+    """Which the other tests do not see; `__init__` makes its subpackages reachable in this way."""
+    found = {
+        (module, ast.unparse(node))
+        for module, text in SOURCES.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__")
+        and "skunlearn" in ast.unparse(node)
+    }
+    assert {module for module, _ in found} == {"skunlearn"}
 
 
 @pytest.mark.parametrize("module", ["skunlearn.methods.dlfd", "skunlearn._engine.run"])

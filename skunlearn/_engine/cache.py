@@ -1,13 +1,13 @@
 """Keeping trained originals, and training each of them once."""
 
 import contextlib
-import hashlib
 import io
 import pickle
 from pathlib import Path
 
 import joblib
 
+from skunlearn._engine.files import digest
 from skunlearn._engine.hashing import _cache_inputs, _Hasher
 
 _DIGEST = 32  # bytes
@@ -45,7 +45,7 @@ def train_once(memory, content, train):
         result = train()
         try:
             content = _dumps(result, hasher.referenced)
-            return _digest(key, content) + content
+            return digest(content, key.encode(), _DIGEST) + content
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
                 f"memory cannot keep this network, for it cannot be pickled: {error}. Use "
@@ -55,8 +55,10 @@ def train_once(memory, content, train):
     def read():
         """What is kept, or None if it is not as it was written."""
         entry = cached(key, keep)
-        whole = isinstance(entry, bytes) and entry[:_DIGEST] == _digest(key, entry[_DIGEST:])
-        return entry[_DIGEST:] if whole else None
+        if not isinstance(entry, bytes):
+            return None
+        noted, content = entry[:_DIGEST], entry[_DIGEST:]
+        return content if noted == digest(content, key.encode(), _DIGEST) else None
 
     cached, lock = memory.cache(_kept, ignore=["train"]), contextlib.nullcontext()
     is_folder = isinstance(memory, joblib.Memory) and memory.backend == "local"
@@ -82,10 +84,6 @@ def train_once(memory, content, train):
                 else:
                     kept = keep()[_DIGEST:]
     return _loads(kept, hasher.referenced)
-
-
-def _digest(key, content):
-    return hashlib.blake2b(content, digest_size=_DIGEST, key=key.encode()).digest()
 
 
 def is_kept(memory):

@@ -13,11 +13,14 @@ WAIT = 60  # seconds, for another process that appends
 _TAIL = re.compile(rb', "digest": "([0-9a-f]{64})"}')
 
 
+def keyed_hash(key, content=b""):
+    """HMAC-SHA256 of bytes, which more can be added to; plain SHA-256 where there is no key."""
+    return hashlib.sha256(content) if key is None else hmac.new(key, content, "sha256")
+
+
 def keyed_digest(key, content):
-    """HMAC-SHA256 of bytes, in hexadecimal digits; plain SHA-256 where there is no key."""
-    if key is None:
-        return hashlib.sha256(content).hexdigest()
-    return hmac.new(key, content, "sha256").hexdigest()
+    """The same of all bytes, in hexadecimal digits."""
+    return keyed_hash(key, content).hexdigest()
 
 
 class ChainedFile:

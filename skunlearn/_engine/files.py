@@ -9,6 +9,11 @@ import uuid
 import warnings
 
 
+def digest(content, key=b"", size=16):
+    """A digest of bytes, `size` bytes long, to see that they are as they were; BLAKE2b."""
+    return hashlib.blake2b(content, digest_size=size, key=key).digest()
+
+
 def write(path, content):
     """Write bytes to a file that is there as a whole or not at all."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
@@ -46,17 +51,17 @@ def read_row(path):
     """A row that `write_row` wrote; None, with a warning, if it is not as it was written."""
     try:
         row = json.loads(path.read_bytes())
-        digest = row.pop("digest")
+        noted = row.pop("digest")
     except (ValueError, KeyError, AttributeError, TypeError):
         return warn_of_file(path)
-    if digest == _digest(row):
+    if noted == _row_digest(row):
         return row
     return warn_of_file(path)
 
 
 def write_row(path, row):
     """Write a dict as JSON, with a digest of it."""
-    content = row | {"digest": _digest(row)}
+    content = row | {"digest": _row_digest(row)}
     write(path, json.dumps(content, indent=2, allow_nan=False).encode())
 
 
@@ -70,8 +75,8 @@ def warn_of_file(path):
     )
 
 
-def _digest(row):
-    return hashlib.blake2b(json.dumps(row).encode(), digest_size=16).hexdigest()
+def _row_digest(row):
+    return digest(json.dumps(row).encode()).hex()
 
 
 def progress_bar(results, n_missing, n_total, unit):

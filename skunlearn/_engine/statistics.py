@@ -12,6 +12,11 @@ from skunlearn._engine.validation import check_number, check_values
 SMALLEST_FLOOR = 1e-6  # below it, two retrained networks differ by rounding alone
 
 
+def few_of(n, most, rng):
+    """Positions of `n` rows, or of `most` of them at random where there are more."""
+    return np.arange(n) if n <= most else rng.permutation(n)[:most]
+
+
 def repeated_attack(forget, unseen, n_splits, rng):
     """Run the attack of `membership_inference_accuracy`.
 
@@ -21,12 +26,7 @@ def repeated_attack(forget, unseen, n_splits, rng):
     """
     check_number("n_splits", n_splits, 1, integer=True)
     size = min(len(forget), len(unseen))
-    kept = np.array(
-        [
-            np.arange(size) if len(side) == size else rng.choice(len(side), size, replace=False)
-            for side in (forget, unseen)
-        ]
-    )
+    kept = np.array([few_of(len(side), size, rng) for side in (forget, unseen)])
     x = np.concatenate([forget[kept[0]], unseen[kept[1]]])
     y = np.repeat([1, 0], size)
     # scikit-learn's default share, but never less than a row of each class.

@@ -1,8 +1,6 @@
 """What a report says of an estimator and of rows: classes, parameters, versions, digests."""
 
 import functools
-import hashlib
-import hmac
 import platform
 from importlib.metadata import version
 
@@ -11,7 +9,7 @@ import torch
 from skorch import NeuralNet
 
 from skunlearn._engine.build import parts_of
-from skunlearn._engine.chain import keyed_digest
+from skunlearn._engine.chain import keyed_digest, keyed_hash
 from skunlearn._engine.hashing import canonical_bytes, each_row
 from skunlearn._engine.predict import plain
 from skunlearn._engine.unwrap import innermost
@@ -27,10 +25,7 @@ def digests_of(X, y, names, key):
     """
     secret = key if isinstance(key, bytes) else None
     algorithm = "sha256" if secret is None else "hmac_sha256"
-    digests = {
-        name: hashlib.sha256() if secret is None else hmac.new(secret, digestmod="sha256")
-        for name in np.unique(names).tolist()
-    }
+    digests = {name: keyed_hash(secret) for name in np.unique(names).tolist()}
     single = []
     for name, row, label in zip(names.tolist(), each_row(X), y, strict=True):
         content = canonical_bytes(row)

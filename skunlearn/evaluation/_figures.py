@@ -27,6 +27,7 @@ from skunlearn._engine.intervals import (
 from skunlearn._engine.predict import log_proba, predict_proba, predicted
 from skunlearn._engine.statistics import (
     SMALLEST_FLOOR,
+    few_of,
     jensen_shannon_divergences,
     relative_mmd,
     repeated_attack,
@@ -72,6 +73,7 @@ class Subject:
 
     def __init__(self, name, model, data, codes, mask, classes, groups=(None, None)):
         self.multilabel = codes[0].ndim == 2
+        model = model.estimator if isinstance(model, FrozenEstimator) else model
         probas, labels = [], []
         _check_classes(name, model, classes)
         logs = None
@@ -155,7 +157,7 @@ class Measure:
             metrics |= self._attack(signal, subject, subject.signals(signal))
         metrics["forgetting_score"] = distance(metrics["loss_attack_accuracy"], 0.5)
         metrics["nomus"] = self._nomus(metrics["utility"], metrics["forgetting_score"])
-        rng = np.random.RandomState(self.seed)
+        rng = check_random_state(self.seed)
         losses = subject.signals("loss")
         metrics["overshoot"] = of_overshoot(
             *losses, self.level, self.n_resamples, rng, *subject.sides()
@@ -233,11 +235,9 @@ class Measure:
         """Whether the answers for forget rows are nearer to the retrained network's."""
         groups = subject.groups["forget"]
         codes, n_people = people(groups, len(subject.codes["forget"]))
-        rows = np.arange(len(codes))
-        if len(rows) > MMD_ROWS:
-            rows = np.sort(check_random_state(self.seed).permutation(rows)[:MMD_ROWS])
-            codes = np.unique(codes[rows], return_inverse=True)[1]
-            n_people = codes.max() + 1
+        rows = np.sort(few_of(len(codes), MMD_ROWS, check_random_state(self.seed)))
+        codes = np.unique(codes[rows], return_inverse=True)[1]
+        n_people = codes.max() + 1
         if n_people < FEWEST:
             what = "row" if groups is None else "group"
             reason = f"{n_people} forget {what}{'s' * (n_people != 1)}: it takes {FEWEST}"
@@ -455,25 +455,22 @@ def _mean_over_labels(values):
 
 
 def _check_classes(name, model, classes):
-    net = model.estimator if isinstance(model, FrozenEstimator) else model
-    if not isinstance(net, NeuralNet) and not np.array_equal(net.classes_, classes):
+    if not isinstance(model, NeuralNet) and not np.array_equal(model.classes_, classes):
         raise ValueError(
             f"the {name} network must have the classes of the unlearner, {classes.tolist()[:20]}; "
-            f"got {np.asarray(net.classes_).tolist()[:20]}."
+            f"got {np.asarray(model.classes_).tolist()[:20]}."
         )
 
 
 def _proba(model, X):
-    net, X = model.estimator if isinstance(model, FrozenEstimator) else model, _as_read(model, X)
-    if isinstance(net, NeuralNet):
-        return predict_proba(net, as_dataset(net, X))
-    return np.asarray(net.predict_proba(X))
+    if isinstance(model, NeuralNet):
+        return predict_proba(model, as_dataset(model, _as_read(model, X)))
+    return np.asarray(model.predict_proba(X))
 
 
 def _as_read(model, X):
     """Rows as an array for a network without an unlearner, which would check them."""
-    net = model.estimator if isinstance(model, FrozenEstimator) else model
-    return np.asarray(X) if isinstance(net, NeuralNet) and not is_lazy(net, X) else X
+    return np.asarray(X) if isinstance(model, NeuralNet) and not is_lazy(model, X) else X
 
 
 def _to_labels(model, X, proba, classes):

@@ -5,12 +5,14 @@ import time
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import recall_score
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_memory
 
 from skunlearn._engine.cache import is_kept, train_once
 from skunlearn._engine.files import nan_to_none, write_row
 from skunlearn._engine.hashing import start_for_key
 from skunlearn._engine.rows import take_rows
+from skunlearn._engine.statistics import few_of
 from skunlearn._engine.unwrap import network_of
 from skunlearn._engine.validation import encode_labels
 from skunlearn.base import BaseUnlearner
@@ -97,10 +99,7 @@ class _Seed:
             encode_labels(y_unseen, self.classes, "y_unseen"),
         )
         self.gone = forgotten_classes(self.codes[0], self.data[2])
-        self.feature_rows = np.arange(len(y_unseen))
-        if len(y_unseen) > FEATURE_ROWS:
-            rng = np.random.RandomState(seed)
-            self.feature_rows = rng.permutation(self.feature_rows)[:FEATURE_ROWS]
+        self.feature_rows = few_of(len(y_unseen), FEATURE_ROWS, check_random_state(seed))
         # Of overshoot, the table has no interval.
         self.measure = Measure(n_splits, 2, 0.95, seed)
         self.known = {

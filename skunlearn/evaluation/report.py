@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 
 from skunlearn._engine.random import one_seed, preserve_modes
 from skunlearn._engine.rows import take_rows
+from skunlearn._engine.statistics import few_of
 from skunlearn._engine.unwrap import innermost, network_of
 from skunlearn._engine.validation import (
     encode_labels,
@@ -468,11 +469,9 @@ def _loss_quantiles(subject):
 
 def _features(models, nets, X_unseen, n_unseen, layer, seed):
     """Positions of some unseen rows, and their features by network; none without an original."""
-    rows = np.arange(n_unseen)
     if nets["unlearned"] is None or nets.get("original") is None:
-        return rows, {}
-    if n_unseen > FEATURE_ROWS:
-        rows = check_random_state(seed).permutation(rows)[:FEATURE_ROWS]
+        return np.arange(n_unseen), {}
+    rows = few_of(n_unseen, FEATURE_ROWS, check_random_state(seed))
     some = take_rows(X_unseen, rows)
     return rows, {
         name: FeatureExtractor(model, layer=layer).transform(some)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import numbers
 from pathlib import Path
@@ -17,10 +16,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, check_random_state
 
 from skunlearn._engine.data import Whole
-from skunlearn._engine.files import progress_bar, warn_of_file, write
+from skunlearn._engine.files import digest, progress_bar, warn_of_file, write
 from skunlearn._engine.hashing import cache_key, start_for_key
 from skunlearn._engine.predict import log_proba
-from skunlearn._engine.random import seeded
+from skunlearn._engine.random import draw_seed, seeded
 from skunlearn._engine.rows import take_rows
 from skunlearn._engine.validation import check_forget, check_groups, check_number, given_labels
 from skunlearn.base import BaseUnlearner
@@ -254,7 +253,7 @@ def shadow_margins(
     for _ in range(n_models // 2):  # a longer run begins with the models of a shorter one
         member = rng.permutation(n_units)[units] < n_units // 2
         members += [member, ~member]
-        seeds += rng.randint(np.iinfo(np.int32).max, size=2).tolist()
+        seeds += draw_seed(rng), draw_seed(rng)
     tasks = []
     for member, seed in zip(members, seeds):
         unlearned = np.zeros_like(forget)
@@ -362,7 +361,7 @@ def klom_margins(
     everything = np.ones_like(forget)
     tasks = []
     for _ in range(n_models):  # a longer run has the models of a shorter one
-        one, other = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
+        one, other = draw_seed(rng), draw_seed(rng)
         tasks += [(everything, forget, one), (~forget, ~everything, other)]
     margins = _margins(
         unlearner, X, y, everything, X_unseen, y_unseen, X_val, y_val, tasks, folder, n_jobs
@@ -427,7 +426,7 @@ def _margins(unlearner, X, y, measured, X_unseen, y_unseen, X_val, y_val, tasks,
 def _read(path):
     """Margins from a file; None, with a warning, if it is not as it was written."""
     content = path.read_bytes()
-    if hashlib.blake2b(content[:-_DIGEST], digest_size=_DIGEST).digest() != content[-_DIGEST:]:
+    if digest(content[:-_DIGEST]) != content[-_DIGEST:]:
         return warn_of_file(path)
     with np.load(io.BytesIO(content), allow_pickle=False) as kept:
         return kept["margins"]
@@ -457,5 +456,5 @@ def _run(unlearner, content, train, forget, seed, path):
         content = io.BytesIO()
         np.savez(content, margins=margins)
         content = content.getvalue()
-        write(path, content + hashlib.blake2b(content, digest_size=_DIGEST).digest())
+        write(path, content + digest(content))
     return margins

@@ -12,7 +12,9 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skunlearn._engine.random import draw_seed
 from skunlearn._engine.rows import take_rows
+from skunlearn._engine.statistics import few_of
 from skunlearn._engine.validation import check_number, check_values, given_labels
 from skunlearn.features import FeatureExtractor
 from skunlearn.inspection._drawing import COLORS, panels, style
@@ -205,7 +207,7 @@ class FeatureDistributionDisplay:
             ("unseen", X_unseen, y_unseen, np.arange(len(y_unseen))),
         ):
             if len(among):
-                few = np.sort(rng.permutation(among)[:n_rows])
+                few = among[np.sort(few_of(len(among), n_rows, rng))]
                 rows[key], labels[key] = take_rows(data, few), target[few]
         features = {
             name: {
@@ -281,13 +283,8 @@ class FeatureDistributionDisplay:
         features = by_network_and_set("features", features, _check_features)
         labels = _check_labels(y, features)
         rng = check_random_state(random_state)
-        few = {
-            key: np.sort(rng.permutation(len(value))[:n_rows])
-            if len(value) > n_rows
-            else np.arange(len(value))
-            for key, value in labels.items()
-        }
-        seed = rng.randint(np.iinfo(np.int32).max)
+        few = {key: np.sort(few_of(len(value), n_rows, rng)) for key, value in labels.items()}
+        seed = draw_seed(rng)
         projections, axis_names, transformer, width, first = {}, {}, None, None, None
         for name, sets in features.items():
             Z = np.concatenate([sets[key][few[key]] for key in few])

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 from skunlearn._engine.random import one_seed
+from skunlearn._engine.statistics import few_of
 from skunlearn._engine.validation import check_number, check_values
 from skunlearn.metrics._scores import _check_labels
 from skunlearn.transport import transport_distance
@@ -490,9 +491,7 @@ def feature_transport_distance(
     sides = []
     for name, value in (("Z_1", Z_1), ("Z_2", Z_2)):
         Z = _check_features(name, value)
-        if len(Z) > n_rows:
-            Z = Z[rng.choice(len(Z), n_rows, replace=False)]
-        sides.append(torch.from_numpy(Z))
+        sides.append(torch.from_numpy(Z[few_of(len(Z), n_rows, rng)]))
     if sides[0].shape[1] != sides[1].shape[1]:
         raise ValueError(
             f"Z_2 must have as many features as Z_1, {sides[0].shape[1]}; got {sides[1].shape[1]}."

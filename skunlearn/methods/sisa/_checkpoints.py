@@ -1,7 +1,6 @@
 """Checkpoints in a folder that a killed run leaves tidy, and that ensembles may share."""
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 import joblib
 import torch
 
-from skunlearn._engine.files import write
+from skunlearn._engine.files import digest, write
 
 _MANIFEST = "sisa-manifest.json"
 
@@ -68,7 +67,7 @@ class Run:
         content, suffix = io.BytesIO(), ".pt" if isinstance(state, dict) else ".joblib"
         (torch.save if suffix == ".pt" else joblib.dump)(state, content)
         content = content.getvalue()
-        path = Path(self.folder, f"{self.name}-{name}-{_digest(content)}{suffix}")
+        path = Path(self.folder, f"{self.name}-{name}-{digest(content).hex()}{suffix}")
         self.written.add(str(path))
         write(path, content)
         return str(path)
@@ -104,7 +103,7 @@ def is_whole(state):
     if not isinstance(state, str):
         return True
     path = Path(state)
-    return path.is_file() and path.stem.endswith(_digest(path.read_bytes()))
+    return path.is_file() and path.stem.endswith(digest(path.read_bytes()).hex())
 
 
 def delete(paths):
@@ -112,10 +111,6 @@ def delete(paths):
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
-
-
-def _digest(content):
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _lock(path, **kwargs):

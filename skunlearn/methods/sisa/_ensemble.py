@@ -6,7 +6,6 @@ It has over 500 lines because half of them are the docstrings of what users call
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pickle
 from collections import Counter
@@ -29,6 +28,7 @@ from skorch import NeuralNet
 from skorch.history import History
 
 from skunlearn._engine.cache import is_kept
+from skunlearn._engine.files import digest
 from skunlearn._engine.fresh import check_fresh, restored
 from skunlearn._engine.hashing import canonical_bytes, each_row, starting_point
 from skunlearn._engine.predict import predict_log_proba, predict_proba, predicted
@@ -450,18 +450,19 @@ class SISA(BaseUnlearner):
         n_shards, n_slices = len(self.estimators_), self._fitted_slices()
         key = self._seed.to_bytes(8, "little")
 
-        def digest(*contents):
-            text = b"".join(map(canonical_bytes, contents))
-            return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little")
+        def number(*contents):
+            return int.from_bytes(
+                digest(b"".join(map(canonical_bytes, contents)), key, 8), "little"
+            )
 
         if groups is None:
-            names = itself = [digest(x, code) for x, code in zip(each_row(data), codes)]
+            names = itself = [number(x, code) for x, code in zip(each_row(data), codes)]
         else:
             groups = check_groups(groups)
             check_consistent_length(codes, groups)
-            names = [digest(group) for group in groups]
+            names = [number(group) for group in groups]
             itself = [
-                digest(x, code, group) for x, code, group in zip(each_row(data), codes, groups)
+                number(x, code, group) for x, code, group in zip(each_row(data), codes, groups)
             ]
         names = np.array(names, dtype=np.uint64)
         return Assignment(
