@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from skunlearn._engine.typing import RowsLike
+    from skunlearn._engine.typing import Estimator, RowsLike
 
 
 class FeatureExtractor(
@@ -101,7 +101,7 @@ class FeatureExtractor(
 
     def __init__(
         self,
-        estimator: BaseEstimator | NeuralNet,
+        estimator: Estimator,
         *,
         layer: str = "auto",
         batch_size: int | None = None,

@@ -144,7 +144,8 @@ def _is_a(cb, kinds):
 class _Hasher(NumpyHasher):
     """joblib's hasher, for which classes and functions are what they do, and not just a name.
 
-    By their code, as their source is out of reach in worker processes and interpreters.
+    By their code, not their source: worker processes and interpreters have no source, and of a file
+    that was edited after it was imported `inspect` returns what does not run.
     """
 
     def __init__(self):

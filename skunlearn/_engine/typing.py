@@ -6,11 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-import joblib
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
@@ -42,12 +40,31 @@ class SizedItems(Protocol):
     def __getitem__(self, i: int, /) -> Any: ...
 
 
+class Estimator(Protocol):
+    """An estimator: a network of skorch or one in a FrozenEstimator, an unlearner, a pipeline.
+
+    Theirs have no annotations, so that to a type checker their classes are whatever is passed.
+    """
+
+    def fit(self, X: Any, y: Any, /) -> Any: ...
+
+    def get_params(self, deep: bool = True) -> Any: ...
+
+    def set_params(self, **params: Any) -> Any: ...
+
+
 class Predictor(Protocol):
     """A fitted classifier."""
 
     def predict(self, X: Any, /) -> Any: ...
 
     def predict_proba(self, X: Any, /) -> Any: ...
+
+
+class _Caches(Protocol):
+    """A joblib.Memory, or what has its interface."""
+
+    def cache(self, func: Any, /, **kwargs: Any) -> Any: ...
 
 
 class Transformer(Protocol):
@@ -70,14 +87,15 @@ MaskLike: TypeAlias = _BoolArray | _Frame | Sequence[bool]
 HeldOutRows: TypeAlias = RowsLike | Whole | None
 HeldOutLabels: TypeAlias = ArrayLike | Whole | None
 
-Network: TypeAlias = NeuralNet | FrozenEstimator
+#: A network, also in a FrozenEstimator. None is for `check_unlearner`, which sets one of its own.
+Network: TypeAlias = Estimator | None
 
 #: A class of optimisers, or a ``functools.partial`` of one.
 Optimizer: TypeAlias = Callable[..., torch.optim.Optimizer]
 
 RandomState: TypeAlias = int | np.integer[Any] | np.random.RandomState | None
 
-Memory: TypeAlias = str | joblib.Memory | None
+Memory: TypeAlias = str | _Caches | None
 
 Folder: TypeAlias = str | os.PathLike[str]
 

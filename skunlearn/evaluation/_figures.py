@@ -234,10 +234,9 @@ class Measure:
     def nearer(self, subject, first, original):
         """Whether the answers for forget rows are nearer to the retrained network's."""
         groups = subject.groups["forget"]
-        codes, n_people = people(groups, len(subject.codes["forget"]))
+        codes, _ = people(groups, len(subject.codes["forget"]))
         rows = np.sort(few_of(len(codes), MMD_ROWS, check_random_state(self.seed)))
-        codes = np.unique(codes[rows], return_inverse=True)[1]
-        n_people = codes.max() + 1
+        codes, n_people = people(codes[rows], len(rows))
         if n_people < FEWEST:
             what = "row" if groups is None else "group"
             reason = f"{n_people} forget {what}{'s' * (n_people != 1)}: it takes {FEWEST}"

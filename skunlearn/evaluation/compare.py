@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
-    from sklearn.base import BaseEstimator
 
     from skunlearn._engine.typing import (
+        Estimator,
         Folder,
         HeldOutLabels,
         HeldOutRows,
@@ -261,7 +261,7 @@ def pareto_front(cost: ArrayLike, loss: ArrayLike) -> NDArray[np.intp]:
 
 
 def compare_unlearners(
-    unlearners: Sequence[BaseEstimator] | Mapping[str, BaseEstimator],
+    unlearners: Sequence[Estimator] | Mapping[str, Estimator],
     X: RowsLike,
     y: ArrayLike | None = None,
     *,

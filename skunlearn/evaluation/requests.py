@@ -36,9 +36,15 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from numpy.typing import ArrayLike
-    from sklearn.base import BaseEstimator
 
-    from skunlearn._engine.typing import Folder, HeldOutLabels, HeldOutRows, MaskLike, RowsLike
+    from skunlearn._engine.typing import (
+        Estimator,
+        Folder,
+        HeldOutLabels,
+        HeldOutRows,
+        MaskLike,
+        RowsLike,
+    )
     from skunlearn.evaluation.report import UnlearningReport
 
 
@@ -500,7 +506,7 @@ class RequestLog:
             reason=str(reason),
         )
 
-    def retrained(self, unlearner: BaseEstimator, X: RowsLike) -> None:
+    def retrained(self, unlearner: Estimator, X: RowsLike) -> None:
         """Note that the network was trained again from scratch: drift starts from here.
 
         Parameters
@@ -585,7 +591,7 @@ class RequestLog:
 
     def unlearn(
         self,
-        unlearner: BaseEstimator,
+        unlearner: Estimator,
         X: RowsLike,
         y: ArrayLike | None = None,
         *,

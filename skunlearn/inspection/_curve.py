@@ -35,7 +35,7 @@ _LEVELS = ("epoch", "batch")
 
 
 class UnlearningCurveDisplay:
-    """Figures as they change over a run of unlearning, or with how much is forgotten.
+    """Metrics as they change over a run of unlearning, or with how much is forgotten.
 
     A line is the mean of several runs, a band their standard deviation above and below it (over
     n - 1; of a single run there is none). Lines are named where they end. Horizontal lines show

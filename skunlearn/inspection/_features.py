@@ -29,10 +29,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
     from numpy.typing import ArrayLike
-    from sklearn.base import BaseEstimator
     from typing_extensions import Self
 
-    from skunlearn._engine.typing import Array, BySet, MaskLike, RandomState, RowsLike, Transformer
+    from skunlearn._engine.typing import (
+        Array,
+        BySet,
+        Estimator,
+        MaskLike,
+        RandomState,
+        RowsLike,
+        Transformer,
+    )
 
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
@@ -131,7 +138,7 @@ class FeatureDistributionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: BaseEstimator | Mapping[str, BaseEstimator],
+        estimator: Estimator | Mapping[str, Estimator],
         X: RowsLike,
         y: ArrayLike | None,
         *,

@@ -3,13 +3,28 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from skorch import NeuralNetClassifier
+import torch
+from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
 import skunlearn
-from skunlearn import DLFD, SISA, FineTune, compare_unlearners, shadow_margins, unlearning_report
+from skunlearn import (
+    DLFD,
+    SCRUB,
+    SISA,
+    UNSIR,
+    AdvancedNegGrad,
+    Distill,
+    FineTune,
+    NetworkUnlearner,
+    compare_unlearners,
+    shadow_margins,
+    unlearning_report,
+)
+from skunlearn.base import Request
 from skunlearn.datasets import fetch_cmu_faces, make_identity_images
 from skunlearn.evaluation import RequestLog
+from skunlearn.features import FeatureExtractor
 from skunlearn.inspection import FeatureDistributionDisplay, UnlearningCurveDisplay
 from skunlearn.metrics import attack_signal, forgetting_score, get_scorer, u_lira
 from skunlearn.model_selection import ForgetKFold, forget_split
@@ -19,6 +34,12 @@ if TYPE_CHECKING:
     X, y = np.zeros((10, 2)), np.arange(10) % 2
     mask, indices = np.arange(10) < 3, np.arange(3)
 
+    def one_side(u: torch.Tensor) -> torch.Tensor:
+        return u
+
+    def in_words(u: torch.Tensor, v: torch.Tensor) -> str:
+        return "far"
+
     skunlearn.FinTune(net)  # E: attr-defined
     skunlearn.transport.wasserstein_distance(X, X)  # E: attr-defined
     FineTune(net, max_epochs="five")  # E: arg-type
@@ -26,11 +47,31 @@ if TYPE_CHECKING:
     FineTune(net, epochs=5)  # E: call-arg
     FineTune(net, optimizer="adam")  # E: arg-type
     FineTune(net, random_state="seed")  # E: arg-type
+    FineTune("net")  # E: arg-type
+    FineTune(net, memory=3)  # E: arg-type
+    FineTune(net, 5)  # E: call-arg
+    AdvancedNegGrad(net, loss_cap="unseen")  # E: arg-type
+    SCRUB(net, restore_best="yes")  # E: arg-type
+    Distill(net, noise="full")  # E: arg-type
+    UNSIR(net, noise_rows=None)  # E: arg-type
     DLFD(net, transport=7)  # E: arg-type
     DLFD(net, transport="greedy")  # E: arg-type
+    DLFD(net, transport=one_side)  # E: arg-type
+    DLFD(net, transport=in_words)  # E: arg-type
     DLFD(net, perturb_at=3)  # E: arg-type
     DLFD(net, clip=0.5)  # E: arg-type
     SISA(net, aggregate="median")  # E: arg-type
+    SISA("tree")  # E: arg-type
+    FeatureExtractor("net")  # E: arg-type
+    FeatureExtractor(net, layer=5)  # E: arg-type
+    skunlearn.transport.transport_distance(X, X)  # E: arg-type
+
+    class Wrong(NetworkUnlearner):
+        def _unlearn(self, request: Request) -> NeuralNet:
+            net = self._copy(request.original)
+            print(request.unseen)  # E: attr-defined
+            self._train(net, request, (request.retain, None, "1"))  # E: arg-type
+            return self._train(net, request, (request.retain, one_side, 1))  # E: arg-type
 
     unlearner = FineTune(net)
     unlearner.unlearn(X, y, forget="nonsense")  # E: arg-type
@@ -52,6 +93,7 @@ if TYPE_CHECKING:
     ForgetKFold("five")  # E: arg-type
     print(forget_split(y).retained)  # E: attr-defined
     compare_unlearners([unlearner], X, y, forget=mask)  # E: call-arg
+    compare_unlearners(["DLFD"], X, y, forget=mask, X_unseen=X)  # E: list-item
     print(shadow_margins(net, X, y, forget=indices).margin)  # E: arg-type, attr-defined
     unlearning_report(5, X, y, forget=mask, X_unseen=X).to_json(indent="two")  # E: arg-type
     RequestLog("log.jsonl")  # E: call-arg

@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from numpy.typing import ArrayLike
-    from sklearn.base import ClassifierMixin
     from typing_extensions import Self
 
     from skunlearn._engine.typing import (
@@ -194,7 +193,7 @@ class SISA(BaseUnlearner):
 
     def __init__(
         self,
-        estimator: Network | ClassifierMixin,
+        estimator: Network,
         *,
         n_shards: int = 5,
         n_slices: int = 1,
@@ -451,9 +450,8 @@ class SISA(BaseUnlearner):
         key = self._seed.to_bytes(8, "little")
 
         def number(*contents):
-            return int.from_bytes(
-                digest(b"".join(map(canonical_bytes, contents)), key, 8), "little"
-            )
+            text = b"".join(map(canonical_bytes, contents))
+            return int.from_bytes(digest(text, key, size=8), "little")
 
         if groups is None:
             names = itself = [number(x, code) for x, code in zip(each_row(data), codes)]
