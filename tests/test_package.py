@@ -143,7 +143,10 @@ def test_commands_and_files_that_are_named_exist():
 def test_show_versions_is_what_a_report_of_a_fault_asks_for(capsys):
     skunlearn.show_versions()
     printed = capsys.readouterr().out
-    for name in ("python", "system", "skunlearn", "torch", "skorch", "scikit-learn"):
+    users = text_of("pyproject.toml").partition("test = [")[0]
+    declared = re.findall(r'"([A-Za-z-]+)>=[\d.]+"', users.partition("requires-python")[2])
+    assert {"torch", "filelock", "tqdm", "pandas"} <= set(declared)
+    for name in ("python", "system", "skunlearn", *declared):
         assert re.search(rf"^{name}: +\S", printed, re.M), name
     assert "skunlearn.show_versions()" in text_of(".github/ISSUE_TEMPLATE/bug.yml")
 
@@ -151,7 +154,8 @@ def test_show_versions_is_what_a_report_of_a_fault_asks_for(capsys):
 def test_the_way_of_deprecation_works_for_a_class_and_a_parameter():
     (block,) = re.findall(r"^```python\n(.*?)^```", text_of("CONTRIBUTING.md"), re.M | re.S)
     names = {"__name__": "contributing"}
-    exec(block, names)
+    place = Path(skunlearn.__file__).with_name("practise.py")  # as if it were in the package
+    exec(compile(block, str(place), "exec"), names)
     net = NeuralNetClassifier(
         lambda n_features_in, n_classes: nn.Linear(n_features_in, n_classes),
         criterion=nn.CrossEntropyLoss,
@@ -167,8 +171,9 @@ def test_the_way_of_deprecation_works_for_a_class_and_a_parameter():
     assert epochs(names["Rehearse"](net, max_epochs=2)) == 2
     old = names["Rehearse"](net, n_epochs=3)
     assert clone(old).get_params(deep=False)["n_epochs"] == 3
-    with pytest.warns(FutureWarning, match=r"n_epochs was renamed to max_epochs in 0\.3"):
+    with pytest.warns(FutureWarning, match=r"n_epochs was renamed to max_epochs in 0\.3") as noted:
         assert epochs(old) == 3
+    assert {warning.filename for warning in noted} == {__file__}  # where the user's code is
     with pytest.warns(FutureWarning, match="Practise was renamed to Rehearse"):
         practise = names["Practise"](net, max_epochs=1)
     assert epochs(practise) == 1

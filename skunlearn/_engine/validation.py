@@ -334,8 +334,8 @@ def note_warning(message):
         messages.append(message)
 
 
-def warn(message, noted=None):
-    """Warn with a UserWarning, of the first call from outside the package.
+def warn(message, noted=None, category=UserWarning):
+    """Warn of the first call from outside the package.
 
     `noted` is what a record has of it, where the message says more than a record should keep.
     """
@@ -343,7 +343,7 @@ def warn(message, noted=None):
     frame, level = inspect.currentframe(), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def check_network_X(unlearner, net, X):

@@ -6,7 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 _LIBRARIES = ("skunlearn", "numpy", "scipy", "scikit-learn", "skorch", "torch", "POT", "joblib")
-_OPTIONAL = ("accelerate", "distributed", "matplotlib", "pandas", "peft", "pooch", "transformers")
+_LIBRARIES += ("filelock", "accelerate", "distributed", "matplotlib", "pandas", "peft", "pooch")
+_LIBRARIES += ("tqdm", "transformers")
 
 
 def show_versions() -> None:
@@ -22,7 +23,7 @@ def show_versions() -> None:
     >>> show_versions()  # doctest: +SKIP
     """
     versions = {"python": platform.python_version(), "system": platform.platform()}
-    for name in (*_LIBRARIES, *_OPTIONAL):
+    for name in _LIBRARIES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
