@@ -5,9 +5,10 @@
 There is nothing to tell ("nothing"), or forget rows lie two standard deviations below unseen ones
 ("much"), or half of them three below and half three above ("mixed", of which those below are
 remembered). Of people, each has ten rows with a correlation of 0.3, and half of the people are
-three above and half below; "shared" are people with rows on either side. Distances of predictions
-are of beta distributions, even ("nothing") and with most rows near 0 ("mixed"). Networks answer
-with three classes; the unlearned one is as far from the retrained one as another retraining is
+three above and half below; "shared" are people with rows on either side, "uneven" ones have one to
+fifty rows, ten on average, and of "one" there are sixty rows, and of all others two.
+Distances of predictions are of beta distributions, even ("nothing") and with most rows near 0
+("mixed"). Networks answer with three classes; the unlearned one is as far from the retrained one as another retraining is
 ("nothing"), or surer of the forget rows ("much"). Features of unseen rows are normal around the
 centres of three classes, which lie on one point ("nothing"), near to each other ("mixed") or far
 from each other ("much"). The test of which network is nearer has rows of its own: its level, where
@@ -171,8 +172,8 @@ def nearer_rows(rng, n, groups, n_simulations):
             test = relative_mmd_test(truth, ours, *others, labels=range(3), groups=people)
             named.append(test.pvalue <= 1 - LEVEL and (name == "level" or test.statistic > 0))
             samples = (truth_first(truth, proba) for proba in (ours, *others))
-            codes, n_people = intervals.people(people, len(ours))
-            statistics.append((*relative_mmd(*samples, codes), n_people))
+            codes, _ = intervals.people(people, len(ours))
+            statistics.append((*relative_mmd(*samples, codes), codes))
         row = {"metric": f"relative_mmd_{name}", "units": "people" if groups else "rows"}
         rows.append(row | {"forget": n, "coverage": np.mean(named), "given": 1, "n": len(named)})
         # The statistic has no bias.
@@ -321,6 +322,36 @@ def shared_rows(rng, n, n_simulations):
     return cell | covered("auc", found, 0.5)
 
 
+def uneven_rows(rng, n, told, n_simulations):
+    """Rows of the table for people of whom there are unequally many rows, and nothing to tell."""
+    found = {name: [] for name in ("auc", "tpr", "difference", "js_distance")}
+    found["relative_js_distance"] = []
+    for _ in range(n_simulations):
+        sides, people = [], []
+        for k in (n, max(n, 40)):
+            sizes = np.minimum(rng.geometric(0.1, k), 50)
+            if told == "one":
+                sizes = np.r_[60, np.full(k - 1, 2)]
+            codes = np.repeat(np.arange(k), sizes)
+            own = rng.normal(size=(2, len(codes))), rng.normal(size=(2, k))[:, codes]
+            sides.append(np.sqrt(1 - CORRELATION) * own[0] + np.sqrt(CORRELATION) * own[1])
+            people.append(codes)
+        (forget, again), (unseen, _) = sides
+        both = people[0], len(people[0]) + people[1]
+        found["auc"].append(intervals.of_auc(forget, unseen, LEVEL, *both))
+        found["tpr"].append(intervals.of_tpr(forget, unseen, MAX_FPR, LEVEL, *both))
+        right = [part < norm.ppf(p) for part, p in ((forget, 0.9), (again, 0.6))]
+        found["difference"].append(intervals.of_difference(*right, LEVEL, people[0]))
+        above, below = norm.cdf(forget) ** 3, norm.cdf(again) ** 3
+        found["js_distance"].append(intervals.of_mean(above, LEVEL, people[0]))
+        ratio = intervals.of_ratio((above + below) / 2, below, LEVEL, people[0])
+        found["relative_js_distance"].append(ratio)
+    truth = {"auc": 0.5, "tpr": MAX_FPR, "difference": 0.3, "js_distance": 0.25}
+    truth["relative_js_distance"] = 1
+    cell = {"units": "people", "forget": n, "told": told}
+    return [cell | covered(name, found[name], truth[name]) for name in found]
+
+
 def simulate(n_simulations, sizes):
     """All rows of the table."""
     for n in sizes:
@@ -340,6 +371,9 @@ def simulate(n_simulations, sizes):
                 yield from network_rows(rng, n, told, groups, n_simulations // 2)
             if groups:
                 yield shared_rows(np.random.default_rng([n, 3]), n, n_simulations)
+                for told in ("uneven", "one"):
+                    rng = np.random.default_rng([n, *map(ord, told)])
+                    yield from uneven_rows(rng, n, told, n_simulations)
             for told in BETAS:
                 rng = np.random.default_rng([n, groups, *map(ord, told)])
                 yield from closeness_rows(rng, n, told, groups, 5 * n_simulations)

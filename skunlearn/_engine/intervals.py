@@ -103,6 +103,25 @@ def people(groups, n):
     return codes.ravel(), len(names)
 
 
+def worth(codes, weights=None):
+    """How many people with equally many rows each the people of some rows are worth.
+
+    Returns
+    -------
+    n_people : float
+        For a mean over rows, where those of one person are alike.
+    degrees : float
+        Degrees of freedom of its variance.
+    room : ndarray
+        By which the square of a person's part in that variance is divided: who has much of the
+        rows has drawn the mean near.
+    """
+    sizes = np.bincount(codes, weights).astype(float)
+    squares = (sizes**2).sum()
+    degrees = max(squares**2 / (sizes**4).sum() - 1, 1.0)
+    return sizes.sum() ** 2 / squares, degrees, np.maximum(1 - sizes / sizes.sum(), 1e-12)
+
+
 def _unit(groups):
     return "row" if groups is None else "group"
 
@@ -111,10 +130,30 @@ def _count(n, groups, what=""):
     return f"{n} {what}{_unit(groups)}{'s' * (n != 1)}"
 
 
-def few(numbers, groups, what=f"an interval takes {FEWEST} of each"):
-    """Why something cannot be had of so few forget and unseen rows."""
-    sides = (_count(n, groups, side) for n, side in zip(numbers, ("forget ", "unseen ")))
-    return f"{' and '.join(sides)}: {what}"
+def too_few(sides, groups, fewest=FEWEST, does="an interval takes"):
+    """Why there is no interval of one side or two, of so few rows or people; empty if there is one.
+
+    Parameters
+    ----------
+    sides : list of ndarray
+        Codes of whose the rows are.
+    groups : array-like or None
+        None where they are rows alone.
+    fewest : int
+        People, or as many as people with unequally many rows are worth.
+    does : str
+        What takes as many.
+    """
+    found = [(int(codes.max()) + 1, float(worth(codes)[0])) for codes in sides]
+    if min(n_worth for _, n_worth in found) >= fewest - 0.5:
+        return ""
+    names = ("forget ", "unseen ") if len(sides) > 1 else ("",)
+    parts = [
+        _count(n, groups, name)
+        + f", with unequally many rows and worth {n_worth:.1f}" * (n >= fewest > n_worth + 0.5)
+        for (n, n_worth), name in zip(found, names)
+    ]
+    return f"{' and '.join(parts)}: {does} {fewest}{' of each' * (len(sides) > 1)}"
 
 
 def clopper_pearson(share, n, tail):
@@ -136,22 +175,21 @@ def effective_number(values, groups, weights, tail):
     weights = np.ones(n) if weights is None else weights
     total = weights.sum()
     mean = float(weights @ values / total)
-    sizes = np.bincount(codes, weights)
-    fewest, most = total**2 / (sizes**2).sum(), total**2 / (weights**2).sum()
+    fewest, degrees, room = worth(codes, weights)
+    most = total**2 / (weights**2).sum()
     parts = np.bincount(codes, weights * (values - mean)) / total
     squares = (parts**2).sum()
     if n_people == n and is_binary(values):
         return mean, most
     if n_people < 2 or squares <= 1e-20:
         return mean, fewest
-    variance = squares * n_people / (n_people - 1)
-    degrees = n_people - 1
+    variance = (parts**2 / room).sum()
     if is_binary(values):
         # Of few people who differ from the others, the variance is less certain.
         degrees = min(max(squares**2 / (parts**4).sum(), 1), degrees)
     else:
         # Of values that are alike, one at the far end may have been missed.
-        variance += (max(mean, 1 - mean) / n_people) ** 2
+        variance += (max(mean, 1 - mean) / fewest) ** 2
     number = mean * (1 - mean) / variance * (norm.ppf(tail) / t.ppf(tail, degrees)) ** 2
     number = max(number, fewest)
     return mean, min(number, most) if is_binary(values) else number
@@ -165,9 +203,8 @@ def of_mean(values, level, groups=None, weights=None):
     """Interval of the mean of values from 0 to 1."""
     tail = (1 - level) / 2
     mean, number = effective_number(values, groups, weights, tail)
-    n_people = people(groups, len(values))[1]
-    if not is_binary(values) and n_people < FEWEST:
-        return absent(mean, f"{_count(n_people, groups)}: an interval takes {FEWEST}")
+    if not is_binary(values) and (reason := too_few([people(groups, len(values))[0]], groups)):
+        return absent(mean, reason)
     method = "Clopper–Pearson"
     if groups is not None or weights is not None or not is_binary(values):
         method += " at the effective number of rows"
@@ -177,22 +214,21 @@ def of_mean(values, level, groups=None, weights=None):
 def of_auc(forget, unseen, level, groups_forget=None, groups_unseen=None):
     """Interval of the AUC."""
     value, (above, below) = placements(forget, unseen)
-    sides = [(above, groups_forget), (below, groups_unseen)]
-    n_people = [people(groups, len(values))[1] for values, groups in sides]
-    if min(n_people) < FEWEST:
-        return absent(value, few(n_people, groups_forget))
-    variances, numbers, parts = [], [], []
-    for (values, groups), n in zip(sides, n_people):
-        codes, _ = people(groups, len(values))
+    groups = groups_forget, groups_unseen
+    codes_of_sides = [people(group, len(side))[0] for group, side in zip(groups, (above, below))]
+    if reason := too_few(codes_of_sides, groups_forget):
+        return absent(value, reason)
+    variances, numbers, parts, degrees_of_sides = [], [], [], []
+    for values, codes in zip((above, below), codes_of_sides):
+        fewest, degrees, room = worth(codes)
         of_rows = ((values - value) ** 2).sum() / (len(values) - 1) / len(values)
         part = np.bincount(codes, values - value) / len(values)
-        of_people = (part**2).sum() * n / (n - 1)
-        sizes = np.bincount(codes)
-        fewest = len(values) ** 2 / (sizes**2).sum()
+        of_people = (part**2 / room).sum()
         number = len(values) * of_rows / of_people if of_people > 0 else fewest
         variances.append(of_people)
         numbers.append(min(max(number, fewest), len(values)))
         parts.append(part)
+        degrees_of_sides.append(degrees)
     together = sum(variances)
     if groups_forget is not None:  # people of whom there are rows on both sides
         _, mine, theirs = np.intersect1d(
@@ -201,9 +237,9 @@ def of_auc(forget, unseen, level, groups_forget=None, groups_unseen=None):
         together += 2 * (parts[0][mine] * parts[1][theirs]).sum()
     usual = _variance(value, *numbers)
     factor = max(1.0, together / usual) if usual > 0 else 1.0
-    degrees = min(n_people) - 1
+    degrees = min(degrees_of_sides)
     if sum(variances) > 0:
-        degrees = sum(variances) ** 2 / sum(v**2 / (n - 1) for v, n in zip(variances, n_people))
+        degrees = sum(variances) ** 2 / sum(v**2 / d for v, d in zip(variances, degrees_of_sides))
     factor *= t.ppf((1 + level) / 2, degrees) ** 2
 
     def bound(end):
@@ -287,13 +323,10 @@ def of_accuracy(value, right, guessed, level, groups_forget=None, groups_unseen=
     how often an attack that was not trained on it was asked. Groups are of those rows.
     """
     size = right.shape[1]
-    groups = None
-    n_people = [size, size]
-    if groups_forget is not None:
-        groups = np.r_[groups_forget, groups_unseen]
-        n_people = [people(side, size)[1] for side in (groups_forget, groups_unseen)]
-    if min(n_people) < FEWEST:
-        return absent(value, few(n_people, groups))
+    sides = groups_forget, groups_unseen
+    groups = None if groups_forget is None else np.concatenate(sides)
+    if reason := too_few([people(side, size)[0] for side in sides], groups):
+        return absent(value, reason)
     asked = guessed.ravel() > 0
     weights = guessed.ravel()[asked].astype(float)
     independent = weights.sum() ** 2 / (weights**2).sum()
@@ -336,17 +369,18 @@ def of_difference(first, second, level, groups=None, weights=None):
 def of_ratio(above, below, level, groups=None):
     """Interval of the ratio of two means of numbers from 0, of the same rows."""
     n = len(above)
-    codes, n_people = people(groups, n)
+    codes, _ = people(groups, n)
     means = np.mean(above), np.mean(below)
     value = float(means[0] / means[1])
-    if n_people < FEWEST:
-        return absent(value, f"{_count(n_people, groups)}: an interval takes {FEWEST}")
+    if reason := too_few([codes], groups):
+        return absent(value, reason)
+    _, degrees, room = worth(codes)
     parts = np.array(
         [np.bincount(codes, each - mean) / n for each, mean in zip((above, below), means)]
     )
-    (of_above, both), (_, of_below) = parts @ parts.T * n_people / (n_people - 1)
+    (of_above, both), (_, of_below) = parts / room @ parts.T
     # The ratios r for which mean(above - r * below) is not further from 0 than chance allows.
-    squared = t.ppf((1 + level) / 2, n_people - 1) ** 2
+    squared = t.ppf((1 + level) / 2, degrees) ** 2
     a = means[1] ** 2 - squared * of_below
     b = means[0] * means[1] - squared * both
     c = means[0] ** 2 - squared * of_above
@@ -356,10 +390,10 @@ def of_ratio(above, below, level, groups=None):
     return Interval(value, max((b - root) / a, 0.0), float((b + root) / a), "Fieller")
 
 
-def of_difference_of_mmd(value, error, n_people, level):
+def of_difference_of_mmd(value, error, codes, level):
     """Interval of the difference of two squared distances, by its standard error."""
     # Away from 0 it is skewed: its error is known as well as that of a quarter as many others.
-    half = t.ppf((1 + level) / 2, max(n_people // 4, 1)) * error
+    half = t.ppf((1 + level) / 2, max((worth(codes)[1] + 1) // 4, 1)) * error
     return Interval(value, value - half, value + half, "jackknife")
 
 
@@ -411,17 +445,16 @@ def of_overshoot(forget, unseen, level, n_resamples, rng, groups_forget=None, gr
             drawn = np.bincount(rng.randint(n_people, size=n_people), minlength=n_people)
             return quantiles(np.repeat(ordered, drawn[codes]))
 
-        return quantiles(ordered), resample, n_people
+        return quantiles(ordered), resample, codes
 
-    (mine, draw_mine, n_mine), (others, draw_others, n_others) = (
+    (mine, draw_mine, of_mine), (others, draw_others, of_others) = (
         resampler(*side) for side in ((forget, groups_forget), (unseen, groups_unseen))
     )
     difference = mine - others
     value = float(np.maximum(difference, 0) @ share)
-    n_people = min(n_mine, n_others)
-    if n_people < FEWEST_LOSSES:
-        why = f"an interval takes {FEWEST_LOSSES} of each"
-        return absent(value, few((n_mine, n_others), groups_forget, why))
+    if reason := too_few([of_mine, of_others], groups_forget, FEWEST_LOSSES):
+        return absent(value, reason)
+    n_people = min(worth(of_mine)[0], worth(of_others)[0])
     excess = [
         np.maximum(draw_mine() - draw_others() - difference, 0) @ share for _ in range(n_resamples)
     ]

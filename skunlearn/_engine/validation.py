@@ -163,9 +163,25 @@ def check_groups(groups, name="groups"):
         raise ValueError(
             f"{name} must have shape (n_samples,), with at least one row; got {groups.shape}."
         )
+    if groups.dtype.kind == "O" and any(group is None for group in groups):
+        raise ValueError(f"{name} must name the group of every row; got missing values (None).")
     if (groups != groups).any():
         raise ValueError(f"{name} must name the group of every row; got missing values (NaN).")
+    _check_names(groups, name)
     return groups
+
+
+def _check_names(groups, name):
+    """Refuse names of groups that are not of one type, and so have no order."""
+    kinds = sorted({type(group).__name__ for group in groups.tolist()})
+    if groups.dtype.kind != "O" or len(kinds) == 1:
+        return
+    try:
+        np.sort(groups)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} must hold names of one type; got {' and '.join(kinds)}."
+        ) from error
 
 
 def check_sides_groups(sides, **groups):
@@ -183,6 +199,9 @@ def check_sides_groups(sides, **groups):
                 f"{name} must name the group of each of the {len(side)} rows; got "
                 f"{len(checked[-1])}."
             )
+    if len({array.dtype.kind in "US" for array in checked}) > 1:
+        checked = [array.astype(object) for array in checked]
+        _check_names(np.concatenate(checked), " and ".join(groups))
     return tuple(checked)
 
 

@@ -1,6 +1,8 @@
 """What a report says of the criteria that a user has set, and of what was not measured."""
 
 import math
+from collections.abc import Mapping
+from numbers import Real
 
 #: The range in which a metric of the unlearned network is to lie, by default.
 CRITERIA = {
@@ -56,8 +58,13 @@ def check_criteria(criteria, known):
     """The criteria as a dict of ranges, or None; a ValueError names what is wrong."""
     if criteria is None:
         return None
+    if not isinstance(criteria, Mapping):
+        raise ValueError(
+            "criteria must be a dict such as {'utility': (0.7, None)}; got "
+            f"{type(criteria).__name__}."
+        )
     checked = {}
-    for name, limits in dict(criteria).items():
+    for name, limits in criteria.items():
         if name not in known:
             raise ValueError(
                 f"criteria must name metrics of a report; got {name!r}. Among them are "
@@ -66,7 +73,8 @@ def check_criteria(criteria, known):
         limits = tuple(limits) if isinstance(limits, tuple | list) else (limits,)
         low, high = limits if len(limits) == 2 else (math.nan, math.nan)
         low, high = -math.inf if low is None else low, math.inf if high is None else high
-        if not low <= high:
+        are_numbers = all(isinstance(limit, Real) for limit in (low, high))
+        if not (are_numbers and low <= high):
             raise ValueError(
                 "criteria must give each metric a range (low, high), of which one may be None; "
                 f"got {limits} for {name!r}."
@@ -139,6 +147,8 @@ def counts(verdicts):
 def verdict_line(verdicts):
     """The verdicts in one line."""
     number, n = counts(verdicts), len(verdicts)
+    if not n:
+        return "no criteria are stated"
     failed = ", ".join(each["metric"] for each in verdicts if each["verdict"] == VERDICTS[1])
     return (
         f"{number['met']} of {n} stated criteria are met, {number['not met']} not met"

@@ -8,13 +8,11 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from skunlearn._engine.intervals import (
-    FEWEST,
     FEWEST_FEATURE_PEOPLE,
     FEWEST_FEATURES,
     absent,
     clopper_pearson,
     distance,
-    few,
     of_auc,
     of_difference,
     of_difference_of_mmd,
@@ -23,6 +21,7 @@ from skunlearn._engine.intervals import (
     of_overshoot,
     of_ratio,
     people,
+    too_few,
 )
 from skunlearn._engine.predict import log_proba, predict_proba, predicted
 from skunlearn._engine.statistics import (
@@ -236,10 +235,8 @@ class Measure:
         groups = subject.groups["forget"]
         codes, _ = people(groups, len(subject.codes["forget"]))
         rows = np.sort(few_of(len(codes), MMD_ROWS, check_random_state(self.seed)))
-        codes, n_people = people(codes[rows], len(rows))
-        if n_people < FEWEST:
-            what = "row" if groups is None else "group"
-            reason = f"{n_people} forget {what}{'s' * (n_people != 1)}: it takes {FEWEST}"
+        codes, _ = people(codes[rows], len(rows))
+        if reason := too_few([codes], groups, does="it takes"):
             return {"mmd_difference": absent(math.nan, reason)}
         truth = subject.codes["forget"][rows]
         probas = (
@@ -247,7 +244,7 @@ class Measure:
             for each in (subject, first, original)
         )
         statistic = relative_mmd(*probas, codes)
-        return {"mmd_difference": of_difference_of_mmd(*statistic, n_people, self.level)}
+        return {"mmd_difference": of_difference_of_mmd(*statistic, codes, self.level)}
 
     def differences(self, subject, first, level=None):
         """By how much the accuracies are above those of the first retrained network."""
@@ -347,8 +344,8 @@ class Measure:
         if groups is None:
             return spread, ""
         codes, n_people = people(groups, n)
-        if n_people < FEWEST_FEATURE_PEOPLE:
-            return spread, f"{n_people} groups: an interval takes {FEWEST_FEATURE_PEOPLE}"
+        if reason := too_few([codes], groups, FEWEST_FEATURE_PEOPLE):
+            return spread, reason
         part = rng.permutation(n_people)[codes] % min(20, n_people)
         if any(len(np.unique(part[classes == name])) < 2 for name in np.unique(classes)):
             return spread, "a class is of too few groups to do without some"
@@ -379,7 +376,7 @@ class Measure:
             losses = each.signals("loss")
             size = min(map(len, losses))
             if size < 2:
-                return absent(math.nan, few(tuple(map(len, losses)), None))
+                return absent(math.nan, too_few(list(map(np.arange, map(len, losses))), None))
             rng = check_random_state(self.seed)
             right, rows, kept = repeated_attack(*losses, self.n_splits, rng)
             attacks.append(times_guessed(right, rows, size))

@@ -412,6 +412,9 @@ def unlearning_report(
         digests = _digests(X, y, mask, X_unseen, y_unseen, key)
     measure = Measure(n_splits, n_resamples, confidence_level, seed)
     gone = forgotten_classes(codes[0], mask)
+    ranges = check_criteria(criteria, MEANINGS)
+    if ranges is None:
+        ranges = defaults(has_groups, len(gone) > 0)
     metrics = _by_metric(_measured(measure, subjects, features, rows, gone))
     reasons = without_values(metrics) | _without_classes(metrics, classes[gone], codes[1], gone)
     n_retain = int(np.count_nonzero(~mask))
@@ -434,11 +437,7 @@ def unlearning_report(
             "intervals_over": "people" if has_groups else "rows",
         },
         attackers=attackers_of(metrics),
-        criteria=judge(
-            check_criteria(criteria, MEANINGS) or defaults(has_groups, len(gone) > 0),
-            metrics,
-            reasons,
-        ),
+        criteria=judge(ranges, metrics, reasons),
         not_measured=left_out(models, has_groups, n_retain, metrics) | reasons,
         losses={name: _loss_quantiles(subject) for name, subject in subjects.items()},
         metrics=metrics,

@@ -11,11 +11,11 @@ from sklearn.utils import check_random_state
 from skunlearn._engine.intervals import (
     Interval,
     absent,
-    few,
     of_accuracy,
     of_auc,
     of_tpr,
     placements,
+    too_few,
     tpr,
 )
 from skunlearn._engine.statistics import mean_by_group, repeated_attack, times_guessed
@@ -395,9 +395,10 @@ def membership_inference_report(
       Graubard [3]_.
 
     AUC and accuracy have bounds with 6 rows (or people) a side and more: of fewer, all may well
-    differ from the rest in the same way. Otherwise the bounds are NaN and `reason` says why. The
-    accuracy itself is NaN with one row on a side. Simulated coverage of all of them is at least
-    93 % at nominal 95 %; see the user guide and ``benchmarks/bench_intervals.py``.
+    differ from the rest in the same way. People with unequally many rows count as fewer: as many as
+    people with equally many rows would be worth. Otherwise the bounds are NaN and `reason` says
+    why. The accuracy itself is NaN with one row on a side. Simulated coverage of all of them is at
+    least 93 % at nominal 95 %; see the user guide and ``benchmarks/bench_intervals.py``.
 
     The attack on people is stronger than that on rows, since what is remembered adds up, and
     strongest with `calibrated_signal`, without which hard people and easy ones differ more.
@@ -454,10 +455,9 @@ def membership_inference_report(
 
 
 def _accuracy(sides, groups, n_splits, level, random_state):
-    if min(map(len, sides)) < 2:
-        return absent(
-            math.nan, few(tuple(map(len, sides)), None, "an attack takes 2 of each to be trained")
-        )
+    codes = [np.arange(len(side)) for side in sides]
+    if reason := too_few(codes, None, 2, "to be trained, an attack takes"):
+        return absent(math.nan, reason)
     correct, rows, kept = repeated_attack(*sides, n_splits, check_random_state(random_state))
     if groups[0] is not None:
         groups = [group[positions] for group, positions in zip(groups, kept)]

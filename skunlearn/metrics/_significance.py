@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata, t
 from sklearn.utils import check_random_state
 
-from skunlearn._engine.intervals import FEWEST, people
+from skunlearn._engine.intervals import people, too_few, worth
 from skunlearn._engine.statistics import relative_mmd, truth_first
 from skunlearn._engine.validation import (
     check_groups,
@@ -73,7 +73,8 @@ def membership_inference_test(
     signal_unseen : array-like of shape (n_unseen,)
         The same for rows the network was never trained on.
     groups_forget, groups_unseen : array-like of shape (n_forget,) and (n_unseen,), default=None
-        The person each row is from, both or neither. If given, people are exchanged, not rows.
+        The person each row is from, both or neither. If given, people are exchanged, not rows, and
+        each counts once, however many rows there are of them.
     n_permutations : int, default=999
         How many exchanges.
     random_state : int, RandomState instance or None, default=None
@@ -101,10 +102,11 @@ def membership_inference_test(
     Notes
     -----
     A permutation test: its level is exact, however few rows there are, if forget and unseen rows
-    (or people) could be exchanged but for what the network remembers. A great p-value does not say
-    that nothing is left, least of all with few rows: one row among 99 others has 0.02 if it is the
-    first or the last of all, and no row can have less. The statistic itself is above 0 by chance,
-    the more so for few rows.
+    (or people) could be exchanged but for what the network remembers. Whoever takes the place of a
+    person with fewer rows is left as many: where people have unequally many, the p-value is greater
+    than it need be. A great p-value does not say that nothing is left, least of all with few rows:
+    one row among 99 others has 0.02 if it is the first or the last of all, and no row can have
+    less. The statistic itself is above 0 by chance, the more so for few rows.
 
     References
     ----------
@@ -140,22 +142,31 @@ def membership_inference_test(
     ranks = rankdata(signal)
     # Far from the middle first. Of equal signals, no attack names one alone.
     orders = [_steps(ranks), _steps(-abs(ranks - (len(ranks) + 1) / 2))]
-
-    def statistic(is_forget):
-        mine = is_forget[person]
-        (order, ends), (outer, outer_ends) = orders
-        n, m = mine.sum(), (~mine).sum()
-        below, far = np.cumsum(mine[order])[ends], np.cumsum(mine[outer])[outer_ends]
-        return max(
-            abs(below / n - (ends + 1 - below) / m).max(),
-            (far / n - (outer_ends + 1 - far) / m).max(),
-        )
-
+    n_rows = np.bincount(person)
     is_forget = np.arange(n_first + n_second) < n_first
-    found = statistic(is_forget)
-    n_as_great = sum(
-        statistic(rng.permutation(is_forget)) >= found - 1e-12 for _ in range(n_permutations)
-    )
+
+    def statistic(is_forget, weights):
+        # What a row adds to the difference of the rates of an attack that names it.
+        each = weights * np.where(is_forget, 1 / n_first, -1 / n_second)[person]
+        below, far = (np.cumsum(each[order])[ends] for order, ends in orders)
+        return max(abs(below).max(), far.max())
+
+    def exchanged():
+        # Who takes the place of another has no more rows than those: or a side of people with few
+        # rows each, whose signals spread more, would differ from the others by that alone.
+        place = rng.permutation(len(n_rows))
+        n_kept = np.minimum(n_rows, n_rows[place])
+        weights = 1 / n_kept[person]
+        if (n_kept < n_rows).any():
+            order = np.lexsort((rng.random_sample(len(person)), person))
+            number = np.empty(len(person), dtype=int)
+            number[order] = np.arange(len(person)) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows)
+            weights = np.where(number < n_kept[person], weights, 0)
+        return statistic(is_forget[place], weights)
+
+    # Each person counts once, however many rows there are of them.
+    found = statistic(is_forget, 1 / n_rows[person])
+    n_as_great = sum(exchanged() >= found - 1e-12 for _ in range(n_permutations))
     return Significance(float(found), (1 + int(n_as_great)) / (1 + n_permutations))
 
 
@@ -262,12 +273,11 @@ def relative_mmd_test(
             raise ValueError(
                 f"groups must name the person of each of the {n} rows; got {len(groups)}."
             )
-    codes, n_people = people(groups, n)
-    if n_people < FEWEST:
-        who = "rows" if groups is None else "people"
-        raise ValueError(f"y_proba must have at least {FEWEST} {who}; got {n_people}.")
+    codes, _ = people(groups, n)
+    if reason := too_few([codes], groups, does="the test takes"):
+        raise ValueError(f"y_proba must be of more rows, or people; got {reason}.")
     statistic, error = relative_mmd(ours, retrained, original, codes)
     # Equal up to rounding, they are equally far.
     ratio = abs(statistic) / max(error, 1e-300) if abs(statistic) > 1e-12 else 0.0
-    pvalue = 2 * t.sf(ratio, n_people - 1)
+    pvalue = 2 * t.sf(ratio, worth(codes)[1])
     return Significance(float(statistic), float(pvalue))

@@ -655,6 +655,16 @@ def test_a_binary_network_decides_by_its_threshold(data):
         ({"key": "secret"}, "key must be .* got str"),
         ({"groups": np.arange(N_TRAIN)}, "must be given together; got groups_unseen=None"),
         ({"criteria": {"auc": (0, 1)}}, "criteria must name metrics of a report; got 'auc'"),
+        ({"criteria": ["utility"]}, "criteria must be a dict .* got list"),
+        ({"criteria": {"utility": ("0.7", None)}}, r"a range .* got \('0.7', None\) for 'utility'"),
+        *(
+            ({"groups": whose, "groups_unseen": np.arange(240)}, message)
+            for whose, message in (
+                (np.array([None] * N_TRAIN), r"groups must name the group of every row.* \(None\)"),
+                (np.array(["a", 1] * (N_TRAIN // 2), object), "one type; got int and str"),
+                (np.array(["a"] * N_TRAIN), "groups and groups_unseen must .* got int and str"),
+            )
+        ),
         ({"criteria": {"utility": (1, 0)}}, r"a range \(low, high\).* got \(1, 0\) for 'utility'"),
         ({"criteria": {"utility": 0.9}}, r"a range \(low, high\).* got \(0.9,\) for 'utility'"),
         ({"forget": np.arange(3)}, "forget must be a boolean mask"),
@@ -735,3 +745,18 @@ def test_low_end_of_nomus_takes_the_worst_of_both(report):
         utility, forgetting = metrics["utility"][name], metrics["forgetting_score"][name]
         assert nomus.low == pytest.approx(utility.low / 2 + 0.5 - forgetting.high)
         assert nomus.high == pytest.approx(utility.high / 2 + 0.5 - forgetting.low)
+
+
+def test_no_criteria_can_be_stated(models, data):
+    report = make_report(models, data, criteria={})
+    assert report.criteria == []
+    assert report.verdict() == "no criteria are stated"
+    assert "no criteria are stated" in report.to_html()
+
+
+def test_names_of_people_may_be_strings_of_either_kind(models, data):
+    """Those of a data frame are objects."""
+    people = np.array([f"p{i % 9}" for i in range(N_TRAIN)])
+    others = np.array([f"q{i % 9}" for i in range(240)], dtype=object)
+    report = make_report(models, data, groups=people, groups_unseen=others)
+    assert report.settings["intervals_over"] == "people"

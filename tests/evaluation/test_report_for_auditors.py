@@ -310,8 +310,12 @@ def test_figures_of_features_are_over_people_where_the_others_are(full, models):
     few = report_of(models, groups=GROUPS, groups_unseen=np.arange(100) // 25)
     assert few.metrics["linear_cka"]["unlearned"].reason == "4 groups: an interval takes 12"
     assert "4 unseen groups" in few.metrics["loss_attack_people_auc"]["unlearned"].reason
-    apart = np.unique(Y_UNSEEN, return_inverse=True)[1]
-    alone = report_of(models, groups=GROUPS, groups_unseen=np.where(apart, 0, np.arange(100)))
+    of_one = Y_UNSEEN == "yes"
+    whose = np.where(of_one, 0, np.arange(100))
+    uneven = report_of(models, groups=GROUPS, groups_unseen=whose)
+    assert "unequally many rows" in uneven.metrics["scatter_ratio"]["unlearned"].reason
+    some = np.sort(np.r_[np.flatnonzero(of_one)[:8], np.flatnonzero(~of_one)])
+    alone = report_of(models, unseen=some, groups=GROUPS, groups_unseen=whose[some])
     assert "a class is of too few groups" in alone.metrics["scatter_ratio"]["unlearned"].reason
 
 

@@ -310,7 +310,7 @@ def test_one_row_is_reported():
     report = membership_inference_report([0.5], np.arange(200.0), random_state=0)
     assert np.isnan(report["accuracy"]).all()
     assert report["accuracy"].reason == (
-        "1 forget row and 200 unseen rows: an attack takes 2 of each to be trained"
+        "1 forget row and 200 unseen rows: to be trained, an attack takes 2 of each"
     )
     assert report["auc"].value == pytest.approx(199 / 200)
     assert report["auc"].reason.startswith("1 forget row and 200 unseen rows")

@@ -86,6 +86,43 @@ def test_people_are_exchanged_with_all_their_rows():
         membership_inference_test([1, 2], [3], groups_forget=[2, 3], groups_unseen=[3])
 
 
+def test_each_person_counts_once_however_many_rows_there_are_of_them():
+    """Of the one to forget all rows are below those of two others, of which one has the most."""
+    unseen, whose = [2.0] * 9 + [0.5], [1] * 9 + [2]
+    groups = {"groups_forget": [0, 0], "groups_unseen": whose}
+    found = membership_inference_test([0.0, 1.0], unseen, n_permutations=1, **groups)
+    assert found.statistic == pytest.approx(0.5)  # at 0 or 1: half or all of it, none or half of 2
+
+
+@pytest.mark.parametrize(
+    ("n_forget", "forget_rows", "n_unseen", "unseen_rows", "correlation"),
+    [(10, 10, 10, 1, 0.0), (10, 1, 40, 10, 0.0), (10, 1, 40, 10, 0.3), (6, 2, 20, 10, 0.0)],
+)
+def test_level_holds_where_one_side_has_more_rows_of_each_person(
+    n_forget, forget_rows, n_unseen, unseen_rows, correlation
+):
+    """It was 0.60, 0.52, 0.40 and 0.27 with all rows of each who takes another's place."""
+    rng, pvalues = np.random.default_rng(0), []
+    for seed in range(120):
+        sides, people = [], []
+        for first, n, each in ((0, n_forget, forget_rows), (100, n_unseen, unseen_rows)):
+            own, person = rng.normal(size=n * each), np.repeat(rng.normal(size=n), each)
+            sides.append(np.sqrt(correlation) * person + np.sqrt(1 - correlation) * own)
+            people.append(first + np.arange(n * each) // each)
+        groups = dict(zip(("groups_forget", "groups_unseen"), people))
+        test = membership_inference_test(*sides, **groups, n_permutations=39, random_state=seed)
+        pvalues.append(test.pvalue)
+    assert np.mean(np.array(pvalues) <= 0.05) <= 0.1
+
+
+def test_a_person_with_most_of_the_rows_is_worth_few():
+    rng = np.random.default_rng(0)
+    probas = rng.dirichlet([1, 1, 1], (3, 40))
+    whose = np.repeat(np.arange(11), [30, *[1] * 10])
+    with pytest.raises(ValueError, match=r"11 groups, .* worth 1\.8: the test takes 6"):
+        relative_mmd_test(np.zeros(40, int), *probas, labels=range(3), groups=whose)
+
+
 def soft(logits):
     shares = np.exp(logits)
     return shares / shares.sum(axis=-1, keepdims=True)
@@ -189,9 +226,9 @@ def test_relative_test_refuses_what_does_not_fit():
         relative_mmd_test(y, proba, proba, proba[:7], **known)
     with pytest.raises(ValueError, match="y_proba_retrained must hold probabilities"):
         relative_mmd_test(y, proba, proba + 1, proba, **known)
-    with pytest.raises(ValueError, match="at least 6 rows; got 5"):
+    with pytest.raises(ValueError, match="got 5 rows: the test takes 6"):
         relative_mmd_test(y[:5], proba[:5], proba[:5], proba[:5], **known)
-    with pytest.raises(ValueError, match="at least 6 people; got 2"):
+    with pytest.raises(ValueError, match="got 2 groups: the test takes 6"):
         relative_mmd_test(y, proba, proba, proba, groups=np.arange(8) // 4, **known)
     with pytest.raises(ValueError, match="the person of each of the 8 rows; got 2"):
         relative_mmd_test(y, proba, proba, proba, groups=[1, 2], **known)
