@@ -6,13 +6,13 @@ There is nothing to tell ("nothing"), or forget rows lie two standard deviations
 ("much"), or half of them three below and half three above ("mixed", of which those below are
 remembered). Of people, each has ten rows with a correlation of 0.3, and half of the people are
 three above and half below; "shared" are people with rows on either side, "uneven" ones have one to
-fifty rows, ten on average, and of "one" there are sixty rows, and of all others two.
-Distances of predictions are of beta distributions, even ("nothing") and with most rows near 0
-("mixed"). Networks answer with three classes; the unlearned one is as far from the retrained one as another retraining is
-("nothing"), or surer of the forget rows ("much"). Features of unseen rows are normal around the
-centres of three classes, which lie on one point ("nothing"), near to each other ("mixed") or far
-from each other ("much"). The test of which network is nearer has rows of its own: its level, where
-both are as far, and its power.
+fifty rows, ten on average, and of "one" there are sixty rows, and of all others two. Distances of
+predictions are of beta distributions, even ("nothing") and with most rows near 0 ("mixed").
+Networks answer with three classes; the unlearned one is as far from the retrained one as another
+retraining is ("nothing"), or surer of the forget rows ("much"). Features of unseen rows are normal
+around the centres of three classes, which lie on one point ("nothing"), near to each other
+("mixed") or far from each other ("much"). The test of which network is nearer has rows of its own:
+its level, where both are as far, and its power.
 """
 
 import argparse
