@@ -26,7 +26,8 @@ from skunlearn.transport import transport_distance
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
-MODULES += ("attacks", "checks", "compare", "cost", "defaults", "dial", "misleading", "overlap")
+MODULES += ("attacks", "checks", "compare", "cost", "defaults", "dial", "guard", "misleading")
+MODULES += ("overlap",)
 METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
@@ -737,6 +738,52 @@ def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch
     assert path.read_text() == written
     for file in (tmp_path / ".cache").rglob("*.npz"):  # no network was trained again
         assert file.stat().st_mtime_ns == kept[file]
+
+
+def test_what_leaks_on_a_tuning_split_is_passed_over(study, tmp_path, monkeypatch):
+    """The closest that hardly leaks is chosen; each setting is attacked once, whatever the cap."""
+    domain, closest = study.domains.DOMAINS["smoke"], {"a": 1.0, "b": 1.1, "c": 1.3, "d": 0.9}
+    noise = {"a": 0.7, "b": 0.9, "c": 1.0, "d": 0.8}
+    rows = [
+        {"method": "Distill", "trial": trial, "seed": seed, "error": ""}
+        | {"cost": 0.6 if trial == "b" else 0.2, "retain_accuracy": 0.9}
+        | {"relative_js_distance": distance, "params": {"noise": noise[trial]}}
+        for trial, distance in closest.items()
+        for seed in (0, 1)
+    ]
+    references = [
+        {"method": "Retrain", "trial": "", "seed": seed, "error": ""}
+        | {"cost": 1.0, "retain_accuracy": 0.9, "relative_js_distance": 1.0, "params": {}}
+        for seed in (0, 1)
+    ]
+    study.tables.Table(tmp_path / "tuning-smoke.csv").add(rows + references)
+    attacked = []
+
+    def membership(args, domain, seed, unlearner):
+        assert seed == 0  # a tuning split
+        if isinstance(unlearner, Retrain):
+            return {"u_lira_auc": 0.49}
+        attacked.append(unlearner.noise)
+        return {"n_models": 3, "u_lira_auc": {0.7: 0.521, 0.8: 0.6}.get(unlearner.noise, 0.5)}
+
+    monkeypatch.setattr(study.guard, "membership", membership)
+    monkeypatch.setattr(study.guard, "CAPS", (0.3, 1.0))
+    command = ["smoke", "--results", str(tmp_path)]
+    study.guard.main(command)
+    assert attacked == [0.8, 0.7, 1.0, 0.9]
+    study.guard.main(command)
+    assert attacked[4:] == []
+    found = smoke_rows(tmp_path / "guard-smoke.csv")
+    assert [(row["cap"], row["turn"], row["trial"], row["passed"]) for row in found] == [
+        *[("0.3", "1", "d", "0"), ("0.3", "2", "a", "0"), ("0.3", "3", "c", "1")],
+        *[("1", "1", "d", "0"), ("1", "2", "a", "0"), ("1", "3", "b", "1")],
+    ]
+    chosen = study.report.guarded(SimpleNamespace(results=tmp_path), domain)
+    assert {(row["method"], row["cap"]): row["trial"] for row in chosen} == {
+        ("Distill (guarded)", 0.3): "c",
+        ("Distill (guarded)", 1.0): "b",
+    }
+    assert study.methods.make("Distill (guarded)", domain, {"noise": 0.9}).noise == 0.9
 
 
 def test_an_interval_of_an_attack_is_over_people(study):

@@ -12,10 +12,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from methods import make
+from methods import GUARDED, SHORTENED, make, tuned
 from options import FIRST_REPORTED, options
 from sklearn.metrics import roc_auc_score
 from tables import Table, fill
+from variants import variants
 
 from skunlearn import Retrain, klom_margins, shadow_margins
 from skunlearn.metrics import klom, rmia, u_lira
@@ -36,10 +37,12 @@ def main(args=None):
         table = Table(args.results / f"attacks-{domain.name}.csv", COLUMNS)
         done = {(row["method"], row["trial"], int(row["seed"]), row["cap"]) for row in table.rows()}
         wanted = {("Retrain", ""): ({}, [1.0])}
+        attacked_by_default = [name for name in tuned(domain) if name not in variants(domain.net)]
+        attacked_by_default += [SHORTENED, f"Distill{GUARDED}"]
         choices = Table(args.results / f"chosen-{domain.name}.csv").rows()
         for choice in sorted(choices, key=lambda choice: _turn(choice["method"])):
             name, cap = choice["method"], float(choice["cap"])
-            if cap in CAPS and ": " not in name and name in (args.methods or [name]):
+            if cap in CAPS and ": " not in name and name in (args.methods or attacked_by_default):
                 wanted.setdefault((name, choice["trial"]), (choice["params"], []))[1].append(cap)
         seeds = range(FIRST_REPORTED, FIRST_REPORTED + (args.reporting_splits or 1))
         tasks = []

@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 from domains import DOMAINS
-from methods import CONTROLS, SHORTENED
+from methods import CONTROLS, GUARDED, SHORTENED
 from options import options
 from scipy.stats import false_discovery_control, t
 from summarise import paired
@@ -103,7 +103,8 @@ def _pairs(here):
     yield from ((ours, "Original") for ours in ranked)
     if here.get(SHORTENED, {"kept": 0})["kept"]:
         yield from ((ours, SHORTENED) for ours in ranked if ours != SHORTENED)
-    for ours, theirs in [("Distill", "Retrain (tuned, short)"), *_controlled()]:
+    own = [("Distill", "Retrain (tuned, short)"), (f"Distill{GUARDED}", "Retrain (tuned, short)")]
+    for ours, theirs in [*own, *_controlled()]:
         if ours in here and theirs in here and here[ours]["kept"]:
             yield ours, theirs
 

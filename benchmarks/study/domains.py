@@ -228,10 +228,12 @@ def _sizes(forget, val, test):
 
 
 _SHORT = [
-    Domain("speeches", _speeches, _net(Dense, 0.02, 8), 180, _sizes(32, 35, 35), 5, stratify=True),
+    Domain("speeches", _speeches, _net(Dense, 0.02, 8), 180, _sizes(32, 35, 35), 10, stratify=True),
     Domain("faces", _faces, _net(Convolutions, 0.02, 12, 32), 20, _sizes(2, 3, 4), 10),
     Domain("ecg", _ecg, _net(Dense, 0.02, 20), 47, _sizes(4, 9, 5), 10),
-    Domain("identities", _identities, _net(Convolutions, 0.02, 20, 32), 200, _sizes(20, 40, 40), 5),
+    Domain(
+        "identities", _identities, _net(Convolutions, 0.02, 20, 32), 200, _sizes(20, 40, 40), 10
+    ),
     # Hard: a tenth of the training learns little. Every row is its own person.
     Domain(
         "cifar10-small",

@@ -9,6 +9,7 @@ from skunlearn import DLFD, SCRUB, AdvancedNegGrad, Retrain, all_unlearners
 from skunlearn.transport import transport_distance
 
 SHORTENED = "Retrain (shortened)"
+GUARDED = " (guarded)"  # by closeness and leakage together; see guard.py
 FEW_EPOCHS = 3  # of a long training, 2.5 %
 SOME_EPOCHS = [4, 5, 6]  # up to 5 %
 PUBLISHED = {"clean_weight": 0, "bn_batches": 0}
@@ -61,7 +62,7 @@ def make(name, domain, params):
     """A method, or a control of one, with parameters."""
     if name == SHORTENED:
         return Retrain(domain.net, **params)
-    name, _, control = name.partition(": ")
+    name, _, control = name.removesuffix(GUARDED).partition(": ")
     unlearner = clone(tuned(domain)[name]).set_params(**params)
     return unlearner.set_params(**CONTROLS[control]) if control else unlearner
 

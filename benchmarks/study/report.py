@@ -4,11 +4,11 @@ Settings are chosen from the tuning table alone. Rows are written as they come; 
 stopped goes on where it was.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
-from methods import CONTROLS, SHORTENED, make, tuned
+from methods import CONTROLS, GUARDED, SHORTENED, make, tuned
 from options import FIRST_REPORTED, ROUNDING, options, splits
 from tables import REFERENCES, Table, fill, run
 
@@ -37,31 +37,7 @@ def choose(domain, rows, objective):
         A row for each method and cap; methods without a setting within a cap have none. A setting
         is within a cap if it is on every tuning split; `n_within` is how many of them are.
     """
-    trials, retrained = defaultdict(list), []
-    for row in rows:
-        if row["method"] not in REFERENCES:
-            trials[row["method"], row["trial"]].append(row)
-        elif row["method"] == "Retrain":
-            retrained.append(row["retain_accuracy"])
-    enough = np.mean(retrained) - GUARD
-    n_splits = max(map(len, trials.values()))
-    sign = -1 if objective in HIGHER_IS_BETTER else 1
-    best, within = {}, Counter()
-    for (method, trial), found in trials.items():
-        if len(found) < n_splits or any(row["error"] for row in found):
-            continue
-        cost = max(row["cost"] for row in found)
-        score = np.mean([row[objective] for row in found])
-        kept = int(np.mean([row["retain_accuracy"] for row in found]) >= enough)
-        for cap in domain.caps:
-            if cost > ROUNDING * cap:
-                continue
-            within[method, cap] += 1
-            last = best.get((method, cap), {"kept": 0, "tuned": sign * np.inf})
-            if (not kept, sign * score) < (not last["kept"], sign * last["tuned"]):
-                choice = method, cap, trial, float(score), float(cost), found[0]["params"]
-                best[method, cap] = dict(zip(CHOICE, (domain.name, *choice))) | {"kept": kept}
-    choices = [choice | {"n_within": within[key]} for key, choice in best.items()]
+    choices = [found[0] for found in in_turn(domain, rows, objective).values()]
     for choice in list(choices):
         if choice["method"] in ("DLFD", "DLFD (published)"):
             for control in CONTROLS:
@@ -76,6 +52,60 @@ def choose(domain, rows, objective):
     return choices
 
 
+def in_turn(domain, rows, objective):
+    """The settings of each method within each cap, the one to choose first.
+
+    Parameters
+    ----------
+    domain, rows, objective
+        As for `choose`.
+
+    Returns
+    -------
+    settings : dict of tuple (method, cap) to list of dict
+        Rows as `choose` returns.
+    """
+    trials, retrained = defaultdict(list), []
+    for row in rows:
+        if row["method"] not in REFERENCES:
+            trials[row["method"], row["trial"]].append(row)
+        elif row["method"] == "Retrain":
+            retrained.append(row["retain_accuracy"])
+    enough = np.mean(retrained) - GUARD
+    n_splits = max(map(len, trials.values()))
+    sign = -1 if objective in HIGHER_IS_BETTER else 1
+    within = defaultdict(list)
+    for (method, trial), found in trials.items():
+        if len(found) < n_splits or any(row["error"] for row in found):
+            continue
+        cost = max(row["cost"] for row in found)
+        score = np.mean([row[objective] for row in found])
+        if not np.isfinite(score):
+            continue
+        kept = int(np.mean([row["retain_accuracy"] for row in found]) >= enough)
+        for cap in domain.caps:
+            if cost > ROUNDING * cap:
+                continue
+            choice = method, cap, trial, float(score), float(cost), found[0]["params"]
+            within[method, cap].append(dict(zip(CHOICE, (domain.name, *choice))) | {"kept": kept})
+    return {
+        key: sorted(
+            (choice | {"n_within": len(found)} for choice in found),
+            key=lambda choice: (not choice["kept"], sign * choice["tuned"]),
+        )
+        for key, found in within.items()
+    }
+
+
+def guarded(args, domain):
+    """What `guard.py` has chosen by closeness and leakage together, if it was run."""
+    return [
+        {name: row[name] for name in CHOICE} | {"method": f"{row['method']}{GUARDED}"}
+        for row in Table(args.results / f"guard-{domain.name}.csv").rows()
+        if row["passed"]
+    ]
+
+
 def main(args=None):
     args = options(__doc__, args)
     for domain in args.domains:
@@ -84,7 +114,7 @@ def main(args=None):
         if missing and not args.methods:
             print(f"{domain.name} is skipped: {sorted(missing)} are not tuned yet.")
             continue
-        choices = choose(domain, tried, args.objective)
+        choices = choose(domain, tried, args.objective) + guarded(args, domain)
         Table(args.results / f"chosen-{domain.name}.csv", CHOICE).replace(choices)
         table = Table(args.results / f"reported-{domain.name}.csv")
         done = {(row["method"], int(row["seed"]), row["trial"]) for row in table.rows()}

@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
+from methods import GUARDED
 from options import ROUNDING, options
 from report import GUARD
 from scipy.stats import t
@@ -117,7 +118,8 @@ def summarise(domain, choices, rows):
 
     A rank is 1 plus the number of methods that are better: ties share it. Ranked are methods that
     keep the retrained network's accuracy on retained rows, less `GUARD` (`kept`), and cost no more
-    than the cap on any split (`in_cap`); not the references, the controls and the variants.
+    than the cap on any split (`in_cap`); not the references, the controls, the
+    variants and what was chosen by another rule.
     `forgot` says whether the AUC of the calibrated attack is off chance level by `ATTACK` at most,
     on average over splits.
 
@@ -154,6 +156,7 @@ def summarise(domain, choices, rows):
             and entries[key]["in_cap"]
             and ": " not in key[0]
             and key[0] not in unranked
+            and not key[0].endswith(GUARDED)
         ]
         for key, entry in entries.items():
             for name, greater in SHOWN.items():
