@@ -52,6 +52,7 @@ def text_of(page):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft's
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile's
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in text_of(page)])
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     needed = r"^>>> (?:from|import) (" + "|".join(OPTIONAL) + r")\b"
