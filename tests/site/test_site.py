@@ -212,7 +212,12 @@ def test_what_is_copied_runs_in_its_order(page, seen, tmp_path):
     for line in raised:
         code = code.replace(line, "")
     (tmp_path / "pasted.py").write_text(code, encoding="utf-8")
-    warnings = ["-W", "error::UserWarning", "-W", "ignore:The .grad attribute of a Tensor:UserWarning"]
+    warnings = [
+        "-W",
+        "error::UserWarning",
+        "-W",
+        "ignore:The .grad attribute of a Tensor:UserWarning",
+    ]
     run([sys.executable, *warnings, "pasted.py"], tmp_path)
 
 
