@@ -23,6 +23,11 @@ def keyed_digest(key, content):
     return keyed_hash(key, content).hexdigest()
 
 
+def now():
+    """The time in UTC, as an entry has it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 class ChainedFile:
     """JSON lines, of which one that is changed, taken out or put in is noticed.
 
@@ -104,7 +109,7 @@ class ChainedFile:
                 check(entries)
             entry = {
                 "entry": len(lines) + 1,
-                "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "time": now(),
                 "event": event,
                 **content,
                 "previous": keyed_digest(None, lines[-1]) if lines else None,

@@ -199,7 +199,7 @@ def check_sides_groups(sides, **groups):
                 f"{name} must name the group of each of the {len(side)} rows; got "
                 f"{len(checked[-1])}."
             )
-    if len({array.dtype.kind in "US" for array in checked}) > 1:
+    if len({array.dtype.kind for array in checked}) > 1:
         checked = [array.astype(object) for array in checked]
         _check_names(np.concatenate(checked), " and ".join(groups))
     return tuple(checked)

@@ -78,11 +78,9 @@ def due_reasons(drift, limits):
     return reasons
 
 
-def relative_cost(unlearner, n_retained):
+def relative_cost(unlearner, n_retained, epochs):
     """The cost of the last request, as a share of a training on the retained rows, if known."""
-    inner = innermost(unlearner)
-    epochs = getattr(innermost(inner.estimator), "max_epochs", None)
-    cost = getattr(inner, "unlearning_cost_", None)
+    cost = getattr(innermost(unlearner), "unlearning_cost_", None)
     if not epochs or not n_retained or cost is None:
         return None
     return float(cost / (epochs * n_retained))

@@ -28,6 +28,11 @@ _PARAMETERS = {
 }
 
 
+def as_rows(X):
+    """A list of rows as an array: networks with several inputs would take it for one of inputs."""
+    return np.asarray(X) if isinstance(X, list | tuple) else X
+
+
 def check_arguments(
     unlearner,
     X,

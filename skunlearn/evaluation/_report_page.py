@@ -17,7 +17,7 @@ STYLE = (
     "font-size:6.8pt;font-variant-numeric:tabular-nums}.w{white-space:nowrap;width:1%}"
     ".m td{font-size:6.6pt;line-height:1.1;padding:.15mm 1mm}.s,.m td.s{font-size:6pt;"
     "line-height:1.1;"
-    "color:#444}code{font-size:6.2pt}"
+    "color:#444}.l{margin:0;padding-left:4mm;columns:2;column-gap:8mm}code{font-size:6.2pt}"
     "@media print{body{margin:0;max-width:none}tr,figure{break-inside:avoid}"
     "h2{break-after:avoid}}"
 )
@@ -78,7 +78,12 @@ def _criteria(verdicts):
 def _metrics(report):
     heads = ["", *(name.replace("_", " ") for name in report.networks), ""]
     lines = ["".join(f"<th>{html.escape(head)}</th>" for head in heads)]
+    explained = set()
     for name, intervals in report.metrics.items():
+        what, *ideal = MEANINGS[name].split("; ")
+        # Or what is said of each attack would take a third sheet.
+        meaning = "; ".join(["likewise" if what in explained else what, *ideal])
+        explained.add(what)
         cells = (
             shown(intervals[network], 2) if network in intervals else "-"
             for network in report.networks
@@ -86,7 +91,7 @@ def _metrics(report):
         lines.append(
             f'<td class="w">{html.escape(name_in_words(name))}</td>'
             + "".join(f'<td class="n">{cell}</td>' for cell in cells)
-            + f'<td class="s">{html.escape(MEANINGS[name])}</td>'
+            + f'<td class="s">{html.escape(meaning)}</td>'
         )
     return '<table class="m">' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
@@ -119,4 +124,4 @@ def _listed(items):
         f"<li><strong>{html.escape(name_in_words(name))}</strong>: {html.escape(text)}</li>"
         for name, text in items.items()
     )
-    return f'<ul class="s" style="margin:0;padding-left:4mm">{"".join(lines)}</ul>'
+    return f'<ul class="s l">{"".join(lines)}</ul>'

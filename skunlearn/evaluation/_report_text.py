@@ -14,6 +14,7 @@ _WORDS = {
     "auc": "AUC",
     "cka": "CKA",
     "js": "JS",
+    "mmd": "MMD",
     "nomus": "NoMUS",
     "pvalue": "p-value",
     "tpr": "TPR",

@@ -19,7 +19,7 @@ from skunlearn.base import BaseUnlearner
 from skunlearn.evaluation._criteria import counts
 from skunlearn.evaluation._description import fingerprint, qualified_name
 from skunlearn.evaluation._drift import drift_of, due_reasons, relative_cost
-from skunlearn.evaluation._report_arguments import rehearse
+from skunlearn.evaluation._report_arguments import as_rows, rehearse
 from skunlearn.evaluation._returns import (
     Forgotten,
     described_rows,
@@ -70,9 +70,10 @@ class RequestRun:
 
     def __init__(self, log, unlearner, rows, others, request, on_return, report):
         self.log, self.key, self.unlearner = log, log._file.key, unlearner
-        self.X, self.y, forget = rows
+        self.X, self.y, forget = as_rows(rows[0]), *rows[1:]
         self.X_val, self.y_val, self.groups = others
         self.request, self.on_return = request, on_return
+        report["X_unseen"] = as_rows(report["X_unseen"])
         self.report = {"key": self.key, "request": request, **report}
         self.messages = []  # of warnings that are not in an entry yet
         given = REPORT.bind(unlearner, self.X, self.y, forget=forget, **report)
@@ -110,6 +111,7 @@ class RequestRun:
         self.n_forgotten = len(earlier) + len(content["rows"])
         self.n_measured = len(content["rows"]) + again
         known = self._check_network(again == len(earlier))
+        self.epochs = self._epochs_of_training(known)
         self._check_report()
         if "original" not in self.report:
             self.report["original"] = self._copied()
@@ -136,7 +138,7 @@ class RequestRun:
             self._note_failure("unlearning", error)
             raise
         self.seconds = time.perf_counter() - start
-        self.cost = relative_cost(self.unlearner, int(np.count_nonzero(~self.mask)))
+        self.cost = relative_cost(self.unlearner, int(np.count_nonzero(~self.mask)), self.epochs)
         network = fingerprint(self.key, self.unlearner)
         if save is not None:
             # Killed from here on, it may be the network that is in the file.
@@ -152,6 +154,7 @@ class RequestRun:
             network=network,
             cost=self.cost,
             seconds=self.seconds,
+            epochs=self.epochs,
         )
 
     def measure(self):
@@ -286,6 +289,16 @@ class RequestRun:
                 "RequestLog.retrained."
             )
         return found in noted
+
+    def _epochs_of_training(self, known):
+        """The epochs of the network's training, of which costs are shares; None if not known."""
+        inner, noted = innermost(self.unlearner), []
+        for entry in self.entries:
+            noted = [] if entry["event"] == "retrained" else [*noted, entry.get("epochs")]
+        noted = [epochs for epochs in noted if epochs]
+        if known and noted and isinstance(inner.estimator, FrozenEstimator):
+            return noted[-1]  # a network that has unlearned has the `max_epochs` of that run
+        return getattr(innermost(inner.estimator), "max_epochs", None)
 
     # -- the run -----------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ def requests_of(entries, today=None):
         received = date.fromisoformat(row["received"])
         end = today if row["state"] in OPEN else date.fromisoformat(row["done"][:10])
         row["due"] = month_after(received).isoformat()
-        row["days"] = (end - received).days
+        row["days"] = max((end - received).days, 0)  # less, where a clock was set back
     return found
 
 

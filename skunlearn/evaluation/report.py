@@ -46,7 +46,7 @@ from skunlearn.evaluation._figures import (
     forgotten_classes,
     warn_of_classes,
 )
-from skunlearn.evaluation._report_arguments import check_arguments
+from skunlearn.evaluation._report_arguments import as_rows, check_arguments
 from skunlearn.evaluation._report_page import report_page
 from skunlearn.evaluation._report_text import MEANINGS, as_html, as_json, as_text, records
 from skunlearn.features import FeatureExtractor
@@ -397,6 +397,7 @@ def unlearning_report(
     >>> "4 stated criteria are met" in report.verdict()
     True
     """
+    X, X_unseen = as_rows(X), as_rows(X_unseen)
     models, (y, y_unseen), mask, groups = check_arguments(**locals())
     has_groups = groups[0] is not None
     classes = np.asarray(unlearner.classes_)

@@ -6,13 +6,14 @@ It has over 500 lines because half of them are the docstrings of what users call
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skunlearn._engine.chain import ChainedFile, keyed_digest, lock_of, parsed
+from skunlearn._engine.chain import ChainedFile, keyed_digest, lock_of, now, parsed
 from skunlearn._engine.unwrap import innermost
 from skunlearn._engine.validation import check_forget, check_number, noted_warnings, warn
 from skunlearn.evaluation._description import fingerprint, versions
@@ -750,8 +751,20 @@ class RequestLog:
                 raise ValueError(f"{self.path} {is_}; nothing was appended. Open it again.")
             if check is not None:
                 check(entries)
+            if event in ("received", "began", "retrained"):
+                self._tell_clock(entries)
 
         return self._written(lambda: self._file.append(event, check_all, **content), state)
+
+    def _tell_clock(self, entries):
+        """Warn of a clock that is an hour or more behind the last entry."""
+        latest = max((entry["time"] for entry in entries), default=now())
+        behind = datetime.fromisoformat(latest) - datetime.fromisoformat(now())
+        if behind >= timedelta(hours=1):
+            warn(
+                f"{self.path} has an entry of {latest}, which is still to come by the clock of the "
+                "computer. One of the two is wrong; days since receipt are counted by the clock."
+            )
 
     def _written(self, act, state):
         try:

@@ -4,7 +4,10 @@ import hashlib
 import hmac
 import json
 import math
+import os
 import re
+import shutil
+import subprocess
 from html import escape
 from html.parser import HTMLParser
 
@@ -30,6 +33,8 @@ from skunlearn.metrics import (
 from tests.networks import make_net
 
 KEY = bytes(range(32))
+
+BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 rng = np.random.default_rng(0)
 ALL = rng.normal(size=(240, 4)).astype(np.float32)
@@ -371,6 +376,35 @@ def test_the_page_is_whole_and_has_its_plots_in_it(full, models):
     parser = Parser()
     parser.feed(alone)
     assert parser.pictures == 1  # no distances
+
+
+def test_what_is_said_of_an_attack_is_said_once(full):
+    text = full.to_html()
+    assert text.count("share of forget and unseen rows told apart") == 1
+    assert text.count("likewise; ideal 0.5") >= 8
+    assert "share of forget and unseen rows told apart; ideal 0.5" in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on the path, nor in CHROMIUM")
+@pytest.mark.filterwarnings("ignore:.*NoMUS does not apply:UserWarning")
+def test_it_prints_on_two_sheets_with_all_there_is_to_say(models, tmp_path):
+    """A class of people, each network, and a dozen criteria of the user's."""
+    names = "utility retain_accuracy forget_accuracy gap tug_of_war agreement js_distance "
+    names += "relative_js_distance linear_cka cka_ratio class_attack_auc calibrated_attack_auc"
+    report = report_of(
+        models,
+        forget=Y == "yes",
+        groups=GROUPS,
+        groups_unseen=GROUPS_UNSEEN,
+        key=KEY,
+        criteria=dict.fromkeys(names.split(), (0, 1)),
+    )
+    page, printed = tmp_path / "page.html", tmp_path / "page.pdf"
+    page.write_text(report.to_html(), encoding="utf-8")
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command = [BROWSER, *quiet, f"--user-data-dir={tmp_path}", f"--print-to-pdf={printed}"]
+    subprocess.run([*command, page.as_uri()], check=True, capture_output=True, timeout=120)
+    assert len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes())) == 2
 
 
 def test_whoever_has_both_networks_finds_what_changed(full, models):

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -418,3 +419,80 @@ def test_failing_measures_do_not_hide_what_was_noted(log, unlearner, monkeypatch
         "failed",
     ]
     assert entries(log, "saving")[0]["network"] == entries(log, "unlearned")[0]["network"]
+
+
+# -- clocks, costs, and what rows and people may be given as ---------------------------------------
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_clock_that_was_set_back_is_told_and_noted(log, unlearner, monkeypatch):
+    log.receive("a")
+
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(days=40)
+
+    for module in ("_engine.chain", "evaluation._states"):
+        monkeypatch.setattr(f"skunlearn.{module}.datetime", SetBack)
+    with pytest.warns(UserWarning, match="which is still to come by the clock"):
+        log.receive("b")
+    with pytest.warns(UserWarning, match="which is still to come by the clock"):
+        ask(log, unlearner, [3], "a")
+    first, second = log.records
+    assert (first["state"], first["days"]) == ("done", 0)
+    assert any("still to come" in message for message in first["warnings"])
+    assert second["days"] == 0
+    log.verify()
+
+
+def test_a_network_that_is_frozen_again_costs_a_share_of_its_training(log):
+    """What has unlearned has the max_epochs of that run; its training took three."""
+    trained = FineTune(make_net(max_epochs=3), random_state=0).fit(X, Y).estimator_
+    for number, name in enumerate("ab"):
+        unlearner = FineTune(FrozenEstimator(trained), max_epochs=1, lr=0.01, random_state=0)
+        ask(log, unlearner, [number], name, on_return="mark")
+        trained = unlearner.estimator_
+    assert trained.max_epochs == 1
+    assert [record["cost"] for record in log.records] == pytest.approx([1 / 3, 1 / 3])
+    assert [entry["epochs"] for entry in entries(log, "unlearned")] == [3, 3]
+
+
+def test_a_network_that_was_trained_again_counts_by_its_own_epochs(log):
+    fitted = [FineTune(make_net(max_epochs=n), random_state=0).fit(X, Y) for n in (3, 5)]
+    ask(log, fitted[0].set_params(max_epochs=1, lr=0.01), [0], "a")
+    again = FineTune(FrozenEstimator(fitted[1].estimator_), max_epochs=1, lr=0.01, random_state=0)
+    log.retrained(again, X[1:])
+    ask(log, again, np.arange(len(X) - 1) == 0, "b", rows=X[1:], labels=Y[1:])
+    assert [record["cost"] for record in log.records] == pytest.approx([1 / 3, 1 / 5])
+
+
+def test_rows_may_be_lists(log, unlearner):
+    unseen = {name: value.tolist() for name, value in UNSEEN.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*another each time it is read")
+        ask(log, unlearner, [3], "a", rows=X.tolist(), labels=Y.tolist(), **unseen)
+    assert log.records[0]["state"] == "done"
+    assert log.returned(X) == log.returned(X.tolist()) == [(3, "a")]
+    original = copy.deepcopy(unlearner)
+    report = unlearning_report(
+        unlearner,
+        X.tolist(),
+        Y.tolist(),
+        forget=np.arange(len(X)) == 3,
+        original=original,
+        n_resamples=2,
+        **unseen,
+    )
+    assert report.metrics["linear_cka"]["unlearned"].value >= 0
+
+
+@pytest.mark.parametrize("who", [None, "a", ("a", 1)])
+def test_people_without_names_are_refused_before_the_network_unlearns(log, unlearner, who):
+    before = weights(unlearner)
+    people = np.array([*who] * 60 if isinstance(who, tuple) else [who] * len(X), dtype=object)
+    others = {"groups_unseen": np.arange(len(UNSEEN["X_unseen"]))}
+    with pytest.raises(ValueError, match=r"^groups (must|and groups_unseen must)"):
+        ask(log, unlearner, [3], "a", groups=people, **others)
+    assert equal(before, weights(unlearner))
+    assert not log.records
