@@ -103,9 +103,10 @@ class RequestLog:
     holds is older than the one that it would have to go on with. Other entries wait for each other.
 
     *Rows* are known by their contents, without labels, in the type that they came in and as float32
-    holds them. Rows that are drawn or augmented when they are read have new contents each time,
-    and cannot be recognised. As many rows as were equal to a forgotten row, and were retained when
-    it was forgotten, may be there later.
+    holds them. In half precision, in another shape, or scaled, they are others. Rows that are drawn
+    or augmented when they are read have new contents each time, and cannot be recognised. As many
+    rows as were equal to a forgotten row, and were retained when it was forgotten, may be there
+    later.
 
     *The month* is that of Article 12(3) of the GDPR, from the day of receipt to the same day of the
     next month. Whether it applies, or is extended, is not for a library to say.
