@@ -16,6 +16,7 @@ import skunlearn
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # where the gallery finds its order, and Sphinx the study's pages
+gallery = import_module("gallery")
 os.environ["TQDM_DISABLE"] = "1"  # progress bars are nothing to print
 
 project = "skunlearn"
@@ -129,6 +130,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "seaborn", "gallery.plain_warnings"),
     "write_computation_times": False,
     "min_reported_time": 1,
+    "thumbnail_size": (400, 280),
     "parallel": 2,
     "first_notebook_cell": "# Needs skunlearn and some extras, from a checkout of its repository:\n"
     "# pip install '.[plot,data,tables]'\n%matplotlib inline",
@@ -142,5 +144,6 @@ intersphinx_mapping = runpy.run_path(str(HERE / "inventories.py"))["mapping"](
 
 
 def setup(app):
-    """Draw what is drawn from the tables and the code."""
+    """Draw what comes from the tables and the code; make thumbnails once the gallery is there."""
+    app.connect("builder-inited", gallery.crop_thumbnails, priority=900)
     runpy.run_path(str(HERE / "drawn.py"))["main"](HERE / "generated" / "drawn")

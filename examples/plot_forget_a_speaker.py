@@ -93,6 +93,8 @@ for name, line in zip(speakers, axes):
     part = "stranger" if name in speaker[test] else "retain"
     part = "forget" if name in speaker[train][forget] else part
     line[0].set_ylabel(f"{name}\n({part})")
+figure.supxlabel("time")
+figure.supylabel("frequency")
 
 # %%
 # The networks

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
@@ -196,7 +197,7 @@ kind = np.select([said == y[few], said == truth[few]], [0, 2], 1)
 colors = ListedColormap(["#E69F00", "0.85", "#56B4E9"])
 
 figure, (top, bottom) = plt.subplots(
-    2, 1, figsize=(7.5, 4.2), height_ratios=[1, 4.4], layout="constrained"
+    2, 1, figsize=(7.5, 4.6), height_ratios=[1, 4.4], layout="constrained"
 )
 strip = np.hstack(np.pad(X[few, 0], [(0, 0), (1, 1), (1, 1)]))
 top.imshow(strip, cmap="gray_r", aspect="auto")
@@ -211,6 +212,9 @@ bottom.grid(axis="x", color="white", linewidth=2)
 bottom.grid(axis="y", which="minor", color="white", linewidth=2)
 bottom.tick_params(which="both", length=0)
 bottom.spines[:].set_visible(False)
+meaning = ["the wrong label it was taught", "another", "the right one"]
+patches = [Patch(facecolor=colors(i), label=text) for i, text in enumerate(meaning)]
+figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False)
 plt.show()
 
 # %%

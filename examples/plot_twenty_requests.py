@@ -147,19 +147,23 @@ for network_name, style in styles.items():
     if network_name != "retrained":
         value, low, high = curve("js_distance", network_name)
         closeness.plot(number, value, **style)
-        closeness.fill_between(number, low, high, color=style["color"], alpha=0.15)
+        closeness.fill_between(
+            number, low, high, color=style["color"], alpha=0.15, label="95 % interval"
+        )
 cost.plot(number, [record["drift"]["cost"] for record in log.records], color="#0072B2")
 cost.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
 for axes in (accuracy, closeness, cost):
     for retraining in retrainings:
-        axes.axvline(retraining + 0.5, color="0.3", linestyle="--", linewidth=0.8)
+        line = axes.axvline(retraining + 0.5, color="0.3", linestyle="--", linewidth=0.8)
+line.set_label("retraining")
 accuracy.set(ylabel="accuracy on unseen rows")
 closeness.set(ylabel="JS distance to retrained,\nall forgotten rows")
 cost.set(
     ylabel="cost since training,\nin retrainings", xlabel="request (20 rows, a person, a class)"
 )
 cost.set_xticks(range(2, len(requests) + 1, 2))
-figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+handles = [*accuracy.lines[:3], *closeness.collections[:1], line]
+figure.legend(handles=handles, loc="outside upper center", ncols=3)
 
 distance, low, _ = curve("js_distance", "unlearned")
 before = curve("js_distance", "original")[0]

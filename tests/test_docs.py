@@ -217,6 +217,27 @@ def test_front_pages_begin_with_a_method_that_the_chooser_names_for_a_poisoned_b
         assert method in first, page
 
 
+def test_examples_are_listed_in_the_order_of_the_gallery():
+    pytest.importorskip("PIL")
+    order = runpy.run_path(str(DOCS / "gallery.py"))["ORDER"]
+    examples = DOCS.parent / "examples"
+    header = (examples / "GALLERY_HEADER.rst").read_text(encoding="utf-8")
+    assert list(order) == re.findall(r"^\d+\. .*plot_(\w+)\.py`: \w", header, re.M)
+    assert sorted(order) == sorted(p.stem.removeprefix("plot_") for p in examples.glob("plot_*.py"))
+
+
+@pytest.mark.parametrize("size", [(730, 980), (800, 300), (400, 280)])
+def test_a_thumbnail_is_the_left_upper_part_of_its_plot(size):
+    Image = pytest.importorskip("PIL.Image")
+    plot = Image.new("RGB", size, "white")
+    plot.putpixel((0, 0), (0, 0, 0))
+    thumbnail = runpy.run_path(str(DOCS / "gallery.py"))["crop"](plot, (400, 280))
+    assert thumbnail.size == (400, 280)
+    scale = min(size[0] / 400, size[1] / 280)
+    assert thumbnail.getpixel((0, 0)) != thumbnail.getpixel((399, 279))
+    assert scale <= 2  # its text is at least half as large as in the plot
+
+
 def test_the_tables_of_the_site_are_whole():
     drawn = runpy.run_path(str(DOCS / "drawn.py"))
     tables = [drawn["choosing_table"](name, drawn[name.upper()]) for name in ("long", "short")]
