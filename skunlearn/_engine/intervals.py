@@ -366,19 +366,32 @@ def of_difference(first, second, level, groups=None, weights=None):
     return Interval(value, low, high, "of the rows that gain and of those that lose (MOVER)")
 
 
+def _of_missed(values, n_worth):
+    """Variance of a mean for a value at the other end that was missed, where most are at an end.
+
+    Of networks whose answers are 0 or 1, distances of all rows may be alike by chance.
+    """
+    if np.mean(np.minimum(values, 1 - values) < 0.01) < 0.8:
+        return 0.0
+    mean = np.mean(values)
+    return (max(mean, 1 - mean) / n_worth) ** 2
+
+
 def of_ratio(above, below, level, groups=None):
-    """Interval of the ratio of two means of numbers from 0, of the same rows."""
+    """Interval of the ratio of two means of numbers from 0 to 1, of the same rows."""
     n = len(above)
     codes, _ = people(groups, n)
     means = np.mean(above), np.mean(below)
     value = float(means[0] / means[1])
     if reason := too_few([codes], groups):
         return absent(value, reason)
-    _, degrees, room = worth(codes)
+    n_worth, degrees, room = worth(codes)
     parts = np.array(
         [np.bincount(codes, each - mean) / n for each, mean in zip((above, below), means)]
     )
     (of_above, both), (_, of_below) = parts / room @ parts.T
+    of_above += _of_missed(above, n_worth)
+    of_below += _of_missed(below, n_worth)
     # The ratios r for which mean(above - r * below) is not further from 0 than chance allows.
     squared = t.ppf((1 + level) / 2, degrees) ** 2
     a = means[1] ** 2 - squared * of_below
@@ -392,6 +405,10 @@ def of_ratio(above, below, level, groups=None):
 
 def of_difference_of_mmd(value, error, codes, level):
     """Interval of the difference of two squared distances, by its standard error."""
+    if error <= 1e-12:
+        return absent(
+            value, "the rows are answered alike, so that they do not say how far it varies"
+        )
     # Away from 0 it is skewed: its error is known as well as that of a quarter as many others.
     half = t.ppf((1 + level) / 2, max((worth(codes)[1] + 1) // 4, 1)) * error
     return Interval(value, value - half, value + half, "jackknife")
