@@ -1,5 +1,6 @@
 """The package as a whole: what importing it costs, and what it lists."""
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -33,6 +34,20 @@ def test_importing_loads_nothing_that_skorch_does_not():
         "sklearn.frozen",
         "sklearn.frozen._frozen",
     }
+
+
+def test_every_public_module_is_reachable_after_importing_the_package():
+    public = [
+        module.name
+        for module in pkgutil.walk_packages(skunlearn.__path__, "skunlearn.")
+        if "._" not in module.name
+    ]
+    assert {"skunlearn.utils.estimator_checks", "skunlearn.methods.sisa"} <= set(public)
+    code = f"import skunlearn\nfor name in {public}: assert eval(name).__name__ == name, name"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name in public:
+        parent, _, last = name.rpartition(".")
+        assert last in dir(sys.modules[parent]), name
 
 
 def test_every_public_name_is_there_and_documented():
