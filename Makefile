@@ -21,7 +21,7 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
-# What depends on how a processor rounds: the networks and the figures of each method, with other
+# What depends on how a processor rounds: the networks and the metrics of each method, with other
 # instruction sets and thread counts. Of scikit-learn's checks, those that compare orders of rows.
 PORTABLE = tests/test_common.py tests/methods tests/evaluation/test_relearning.py \
 	tests/evaluation/test_report.py tests/evaluation/test_shadow.py tests/metrics/test_collapse.py \

@@ -1,6 +1,6 @@
 """What a DLFD batch costs: against a floor, against the number of rows, and in memory.
 
-`python benchmarks/bench_dlfd_batch.py`; every figure is a ratio within one run, and is taken
+`python benchmarks/bench_dlfd_batch.py`; every number is a ratio within one run, and is taken
 from real runs of `unlearn`, whose batches a skorch callback times. After each of these batches
 the callback times what it is compared with, so that both see the same machine.
 """
@@ -273,7 +273,7 @@ def published_way(args, n_attacked):
 def peak_memory():
     """The most memory that this process has held so far, in bytes; 0 where the system has no /proc.
 
-    Not getrusage: on Linux a child's figure starts at its parent's.
+    Not getrusage: on Linux a child's value starts at its parent's.
     """
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []

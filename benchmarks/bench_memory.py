@@ -1,6 +1,6 @@
 """Peak memory of training and unlearning on many rows that are never all loaded.
 
-`python benchmarks/bench_memory.py`; each row of the table is a process of its own, and its figure
+`python benchmarks/bench_memory.py`; each row of the table is a process of its own, and its number
 is memory beyond what the process held with the framework imported and warmed up.
 """
 
@@ -68,9 +68,9 @@ def make_net():
 
 
 def held(field):
-    """A figure of this process in bytes: VmHWM, its peak, or RssAnon, without mapped files.
+    """Memory of this process in bytes: VmHWM, its peak, or RssAnon, without mapped files.
 
-    Not getrusage: on Linux a child's figure starts at its parent's.
+    Not getrusage: on Linux a child's value starts at its parent's.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))

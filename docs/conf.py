@@ -134,7 +134,7 @@ sphinx_gallery_conf = {
     "parallel": 2,
     "first_notebook_cell": "# Needs skunlearn and some extras, from a checkout of its repository:\n"
     "# pip install '.[plot,data,tables]'\n%matplotlib inline",
-    "capture_repr": ("_repr_html_",),  # of displays, the picture says it all
+    "capture_repr": ("_repr_html_",),  # of displays, the plot says it all
 }
 
 # Links to other projects come from lists that are kept here: no page needs a network to be built.

@@ -1,4 +1,4 @@
-"""The pictures and tables that the site draws from its own code and from the study's tables."""
+"""The plots and tables that the site draws from its own code and from the study's tables."""
 
 import contextlib
 import csv
@@ -37,7 +37,7 @@ def first_answers():
 
 
 def draw_poison(figure, X, y, truth, said, *, dark, n_shown=10, size=11):
-    """Draw the wrong labels, the answers before and the answers after, below their pictures.
+    """Draw the wrong labels, the answers before and the answers after, below their images.
 
     The name of a line stands above it, so that all can be read on a phone.
     """
@@ -79,7 +79,7 @@ def draw_poison(figure, X, y, truth, said, *, dark, n_shown=10, size=11):
 
 
 def draw_front(folder, answers):
-    """Draw the picture of the front page, light and dark, and the card of the site."""
+    """Draw the plot of the front page, light and dark, and the card of the site."""
     for theme in THEMES:
         figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         figure.patch.set_alpha(0)

@@ -103,8 +103,8 @@ columns = {
 }
 print(f"{'':16}" + "".join(f"{name:>14}" for name in columns.values()))
 table = comparison.summary(list(columns))
-for method, figures in table.items():
-    cells = (f"{mean:.2f} ± {std:.2f}" if std == std else "" for mean, std in figures.values())
+for method, metrics in table.items():
+    cells = (f"{mean:.2f} ± {std:.2f}" if std == std else "" for mean, std in metrics.values())
     print(f"{method:16}" + "".join(f"{cell:>14}" for cell in cells))
 
 # %%

@@ -147,8 +147,8 @@ columns = {
 }
 summary = comparison.summary(list(columns))
 print(f"{'':16}" + "".join(f"{name:>13}" for name in columns.values()))
-for method, figures in summary.items():
-    print(f"{method:16}" + "".join(f"{mean:13.2f}" for mean, _ in figures.values()))
+for method, metrics in summary.items():
+    print(f"{method:16}" + "".join(f"{mean:13.2f}" for mean, _ in metrics.values()))
 
 # %%
 # How far to shrink
@@ -165,7 +165,7 @@ for ax, column, color, label in [
     (axes[1], "retain_accuracy", "#009E73", "rows to retain"),
     (axes[1], "forget_accuracy", "#E69F00", "rows to forget"),
 ]:
-    values = {method: figures[column][0] for method, figures in summary.items()}
+    values = {method: metrics[column][0] for method, metrics in summary.items()}
     ax.plot(shares, [values[f"shrink={share}"] for share in shares], "o-", color=color, label=label)
     for name, style in [("Retrain", "--"), ("5 epochs", ":")]:
         ax.axhline(values[name], color=color, linestyle=style, linewidth=1)

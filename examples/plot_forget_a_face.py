@@ -170,15 +170,15 @@ for seed in range(4):
             proba = model.predict_proba(X[rows])
             losses.append(sample_log_loss(y[rows], proba, labels=model.classes_))
             calibrated.append(calibrated_signal(y[rows], proba, proba_calm, labels=model.classes_))
-        figures = [
+        metrics = [
             model.score(X[rows], y[rows]) for rows in (split.test, split.retain, split.forget)
         ]
-        figures += [
+        metrics += [
             forgetting_score(*losses, n_splits=40, random_state=0),
             membership_inference_auc(*losses),
             membership_inference_auc(*calibrated),
         ]
-        table.append({"method": name, **dict(zip(names, figures))})
+        table.append({"method": name, **dict(zip(names, metrics))})
 
 print(f"{'':10}" + "".join(f"{name:>19}" for name in names))
 for name in found:

@@ -178,14 +178,14 @@ proba = {name: model.predict_proba(X_forget) for name, model in models.items()}
 agreement, distance = "agreement with Retrain", "distance to it"
 print(f"{'':14}{'retained':>10}{'new takes':>11}{'forget':>8}{agreement:>24}{distance:>16}")
 for name, model in models.items():
-    figures = [
+    metrics = [
         model.score(X_train[~forget], y_train[~forget]),
         model.score(X[new], y[new]),
         model.score(X_forget, y_forget),
         prediction_agreement(proba[name].argmax(1), proba["Retrain"].argmax(1)),
         jensen_shannon_distance(proba[name], proba["Retrain"]),
     ]
-    print("{:14}{:10.2f}{:11.2f}{:8.2f}{:24.2f}{:16.2f}".format(name, *figures))
+    print("{:14}{:10.2f}{:11.2f}{:8.2f}{:24.2f}{:16.2f}".format(name, *metrics))
 
 # %%
 # The retrained networks understand a third to a half of what they never heard this speaker say. An

@@ -100,10 +100,10 @@ report = compare_unlearners(
     seeds=[0],
 )
 rows = {record["method"]: record for record in report.records}
-figures = ("cost", "relative_js_distance", "retain_accuracy", "forget_accuracy", "utility")
-print(f"{'':24}" + "".join(f"{name.replace('relative_js_', ''):>17}" for name in figures))
+metrics = ("cost", "relative_js_distance", "retain_accuracy", "forget_accuracy", "utility")
+print(f"{'':24}" + "".join(f"{name.replace('relative_js_', ''):>17}" for name in metrics))
 for name, row in rows.items():
-    cells = ["" if row[figure] is None else f"{row[figure]:.2f}" for figure in figures]
+    cells = ["" if row[metric] is None else f"{row[metric]:.2f}" for metric in metrics]
     print(f"{name:24}" + "".join(f"{cell:>17}" for cell in cells))
 
 # %%

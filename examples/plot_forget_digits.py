@@ -144,7 +144,7 @@ for name, model in models.items():
     ]
     utility = utility_score(y_test, model.predict(X_test))
     forgetting = forgetting_score(*losses[name], n_splits=40, random_state=0)
-    figures = [
+    metrics = [
         utility,
         utility_score(y_train[~forget], model.predict(X_train[~forget])),
         utility_score(y_train[forget], model.predict(X_train[forget])),
@@ -152,8 +152,8 @@ for name, model in models.items():
         forgetting,
         nomus_score(utility, forgetting),
     ]
-    found[name] = dict(zip(columns, figures))
-    line = f"{name:25}" + "".join(f"{value:{n}.3f}" for value, n in zip(figures, widths))
+    found[name] = dict(zip(columns, metrics))
+    line = f"{name:25}" + "".join(f"{value:{n}.3f}" for value, n in zip(metrics, widths))
     if name in seconds:
         line += f"{seconds[name]:9.2f}{seconds['Retrain'] / seconds[name]:9.1f}"
     print(line)

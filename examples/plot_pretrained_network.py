@@ -165,12 +165,12 @@ models["Retrain"] = retrain.fit(X[rows], y[rows], forget=forget)
 print(f"{'accuracy':18}{'retained':>10}{'unseen':>8}{'poison: wrong label':>22}{'right label':>13}")
 kept, repeated = rows[~forget], {}
 for name, network in models.items():
-    figures = [
+    metrics = [
         network.score(X[some], labels[some])
         for some, labels in [(kept, y), (test, y), (poison, y), (poison, truth)]
     ]
-    repeated[name] = figures[2]
-    print("{:18}{:10.2f}{:8.2f}{:22.2f}{:13.2f}".format(name, *figures))
+    repeated[name] = metrics[2]
+    print("{:18}{:10.2f}{:8.2f}{:22.2f}{:13.2f}".format(name, *metrics))
 
 assert min(repeated["Original"], repeated["DLFD"], repeated["FineTune, alike"]) > 0.75
 assert max(repeated[name] for name in ("Retrain", "DLFD, stronger", "EUk", "RandomLabel")) < 0.5

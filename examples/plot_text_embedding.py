@@ -154,10 +154,10 @@ proba = {name: model.predict_proba(X_train[forget]) for name, model in models.it
 known, distances = {}, {}
 print(f"{'accuracy':18}{'retain':>8}{'forget':>8}{'unseen':>8}{'distance to Retrain':>22}")
 for name, model in models.items():
-    figures = [model.score(X[rows], y[rows]) for rows in (split.retain, split.forget, split.test)]
+    metrics = [model.score(X[rows], y[rows]) for rows in (split.retain, split.forget, split.test)]
     distance = jensen_shannon_distance(proba[name], proba["Retrain"])
-    known[name], distances[name] = figures[1], distance
-    print("{:18}{:8.2f}{:8.2f}{:8.2f}{:22.2f}".format(name, *figures, distance))
+    known[name], distances[name] = metrics[1], distance
+    print("{:18}{:8.2f}{:8.2f}{:8.2f}{:22.2f}".format(name, *metrics, distance))
 
 assert known["Original"] > 0.9
 assert known["Retrain"] + 0.05 < known["DLFD, faster"] < known["Original"]

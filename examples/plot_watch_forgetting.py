@@ -91,7 +91,7 @@ retrained = Retrain(net, random_state=1).fit(X_train, y_train, forget=forget)
 # -------------------
 # The monitor is given the forget rows and held-out rows. ``Checkpoint`` comes after it, writes the
 # weights of every epoch that is better than all before, and takes the network back to the last one
-# written when the run is over (``f_history=None`` leaves the history as it is, for the picture).
+# written when the run is over (``f_history=None`` leaves the history as it is, for the plot).
 # Its files hold weights of a network which may remember: they go with the folder.
 
 monitor = ForgettingMonitor(X_train[forget], y_train[forget], X_val, y_val)

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports run downwards, and what is private stays in its room."""
+"""The layers of the package: imports run downwards, and what is private stays in its layer."""
 
 import ast
 import inspect
@@ -11,8 +11,8 @@ from skunlearn import BaseUnlearner
 
 ROOT = Path(skunlearn.__file__).parent
 
-#: The rooms, from the top; each imports from those below it and from itself.
-ROOMS = (
+#: The layers, from the top; each imports from those below it and from itself.
+LAYERS = (
     "utils",
     "evaluation",
     "methods",
@@ -52,8 +52,8 @@ def imports(path):
 NAMES = {name for name, _ in modules()}
 
 
-def room(module):
-    """The room of a module; None for the package itself."""
+def layer_of(module):
+    """The layer of a module; None for the package itself."""
     return (module.split(".") + [None])[1]
 
 
@@ -66,22 +66,25 @@ def arrows():
             yield module, source, name
 
 
-def test_every_room_is_on_the_list():
-    assert {room(name) for name in NAMES} - {None} == set(ROOMS)
+def test_every_layer_is_on_the_list():
+    assert {layer_of(name) for name in NAMES} - {None} == set(LAYERS)
 
 
 def test_imports_run_downwards():
     upwards = [
         (module, source)
         for module, source, _ in arrows()
-        if room(module) is not None
-        and room(module) != room(source)
-        and (room(source) is None or ROOMS.index(room(module)) > ROOMS.index(room(source)))
+        if layer_of(module) is not None
+        and layer_of(module) != layer_of(source)
+        and (
+            layer_of(source) is None
+            or LAYERS.index(layer_of(module)) > LAYERS.index(layer_of(source))
+        )
     ]
     assert not upwards
 
 
-def test_no_room_has_a_circle():
+def test_no_layer_has_a_circle():
     graph = {}
     for module, source, _ in arrows():
         graph.setdefault(module, set()).add(source)
@@ -102,19 +105,19 @@ def is_private(name):
     return name is not None and name.startswith("_") and not name.startswith("__")
 
 
-def test_what_is_private_stays_in_its_room():
-    """`_engine` is for all rooms, but the private names in it are for it alone."""
+def test_what_is_private_stays_in_its_layer():
+    """`_engine` is for all layers, but the private names in it are for it alone."""
     taken = []
     for module, source, name in arrows():
-        if room(module) == room(source):
+        if layer_of(module) == layer_of(source):
             continue
-        inside = source.split(".")[2:] if room(source) else []
+        inside = source.split(".")[2:] if layer_of(source) else []
         if any(is_private(part) for part in inside) or is_private(name):
             taken.append((module, source, name))
     assert not taken
 
 
-#: What other rooms may call of an unlearner that is not public, of the protected contract.
+#: What other layers may call of an unlearner that is not public, of the protected contract.
 PROTECTED = {"_needs", "_networks", "_start_from", "_to_codes"}
 
 #: What `_engine`, which knows no unlearner, calls of one that it is given.
@@ -169,12 +172,12 @@ def resolved(value, bound):
 
 
 def private_accesses(sources):
-    """Private attributes of what belongs to another room: module and name; of given sources."""
+    """Private attributes of what belongs to another layer: module and name; of given sources."""
     trees = {module: ast.parse(text) for module, text in sources.items()}
     owners = {}
     for module, tree in trees.items():
         for name in filter(is_private, members(tree)):
-            owners.setdefault(name, set()).add(room(module))
+            owners.setdefault(name, set()).add(layer_of(module))
     for module, tree in trees.items():
         bound = bound_modules(tree)
         for value, name in accesses(tree):
@@ -182,12 +185,12 @@ def private_accesses(sources):
                 continue
             source = resolved(value, bound)
             if source is not None:
-                if room(source) != room(module):
+                if layer_of(source) != layer_of(module):
                     yield module, name
             elif (
                 ast.unparse(value) not in ("self", "cls", "super()")
                 and name in owners
-                and room(module) not in owners[name]
+                and layer_of(module) not in owners[name]
                 and name not in PROTECTED
             ):
                 yield module, name
@@ -196,8 +199,8 @@ def private_accesses(sources):
 SOURCES = {module: path.read_text(encoding="utf-8") for module, path in modules()}
 
 
-def test_private_attributes_stay_in_their_room():
-    """An object of another room is used by its public names, or by the protected contract."""
+def test_private_attributes_stay_in_their_layer():
+    """An object of another layer is used by its public names, or by the protected contract."""
     assert set(private_accesses(SOURCES)) == CALLED_BACK
 
 
@@ -221,7 +224,7 @@ def test_the_protected_contract_is_documented():
         ("skunlearn.inspection._loss", "from skunlearn import transport as t\nt._f(1)", "_f"),
     ],
 )
-def test_a_private_attribute_taken_across_rooms_is_found(module, line, name):
+def test_a_private_attribute_taken_across_layers_is_found(module, line, name):
     assert (module, name) in set(private_accesses(SOURCES | {module: line}))
 
 

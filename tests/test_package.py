@@ -1,5 +1,6 @@
 """The package as a whole: what importing it costs, and what it lists."""
 
+import math
 import pkgutil
 import re
 import subprocess
@@ -82,7 +83,8 @@ def test_the_readme_names_every_method_and_fits_on_three_screens():
     readme = text_of("README.md")
     for name, _ in skunlearn.all_unlearners():
         assert f"`{name}`" in readme
-    assert len(readme.splitlines()) <= 110
+    # Of fifty lines of 120 characters, twenty of them for the plot.
+    assert sum(max(1, math.ceil(len(line) / 120)) for line in readme.splitlines()) + 20 <= 150
     links = re.findall(r"\]\(((?!https?:)[^)#]+)\)", readme)
     assert len(links) > 10
     for link in links:

@@ -325,7 +325,7 @@ def test_matched_targets_are_the_nearest_of_held_out_rows_of_the_class(study):
 def test_ceiling_lets_the_loss_on_forget_rows_rise_to_that_on_held_out_ones(study):
     smoke = study.domains.DOMAINS["smoke"]
     (X, y, forget), (X_val, y_val), _ = smoke.split(0)
-    net = clone(smoke.net).set_params(max_epochs=30)  # so that it knows the rows by heart
+    net = clone(smoke.net).set_params(max_epochs=30)  # so that it memorises the rows
     original = FineTune(net, random_state=0).fit(X, y)
     variant = study.variants.UnderCeiling(
         FrozenEstimator(original.estimator_),
@@ -435,7 +435,7 @@ def test_ties_share_a_rank(study):
     assert not better(of([2, 3.3, 4.6]), of([1, 2, 3]), greater=True, measured_share=1)
     mean, half = study.summarise.paired([1, 1.3, np.nan, 1.6], measured_share=1)
     assert (mean, half) == (pytest.approx(1.3), pytest.approx(4.3027 * 0.3 * np.sqrt(4 / 3), 1e-4))
-    names = ("A", "B", "C", "A: control", "FineTune (reset)", "un-fitted", "dear", "remembers")
+    names = ("A", "B", "C", "A: control", "FineTune (reset)", "un-fitted", "expensive", "remembers")
     choices = [{"method": name, "trial": "0", "cap": 0.3} for name in names]
     values = {"A": [5, 5.1, 5.2], "B": [5.1, 5.2, 5.0], "C": [1, 1.2, 1.1]}
     values["Retrain"] = [1, 1, 1]
@@ -448,7 +448,7 @@ def test_ties_share_a_rank(study):
         {"method": name, "trial": "0" if name in names else "", "seed": seed, "error": ""}
         | dict.fromkeys(study.summarise.SHOWN, value)
         | passing
-        | failing.get(name, {"cost": 0.31} if name == "dear" and seed == 2 else {})
+        | failing.get(name, {"cost": 0.31} if name == "expensive" and seed == 2 else {})
         for name in ("Retrain", *names)
         for seed, value in enumerate(values.get(name, [0.9, 0.9, 0.9]))
     ]
@@ -459,7 +459,7 @@ def test_ties_share_a_rank(study):
     ranked = [name for name in summary if "nomus_rank" in summary[name]]
     assert ranked == ["A", "B", "C", "remembers"]
     assert [name for name in summary if not summary[name]["kept"]] == ["un-fitted"]
-    assert [name for name in summary if not summary[name]["in_cap"]] == ["dear"]
+    assert [name for name in summary if not summary[name]["in_cap"]] == ["expensive"]
     assert [name for name in summary if not summary[name]["forgot"]] == ["remembers"]
 
 

@@ -4,7 +4,7 @@ import html
 import math
 
 from skunlearn.evaluation._criteria import verdict_line
-from skunlearn.evaluation._report_pictures import distances_svg, losses_svg
+from skunlearn.evaluation._report_plots import distances_svg, losses_svg
 from skunlearn.evaluation._report_text import MEANINGS, facts, name_in_words, shown
 
 STYLE = (
@@ -33,7 +33,7 @@ def page(title, body, style=""):
 
 def report_page(report):
     """A report as a page."""
-    pictures = losses_svg(report.losses) + distances_svg(report.metrics)
+    plots = losses_svg(report.losses) + distances_svg(report.metrics)
     body = (
         "<h1>Unlearning report</h1>"
         f"<p><strong>{html.escape(verdict_line(report.criteria))}.</strong> A criterion is met if "
@@ -41,7 +41,7 @@ def report_page(report):
         "attack that fails shows that this attack fails.</p>"
         f"{_facts(report)}"
         f"<h2>Criteria</h2>{_criteria(report.criteria)}"
-        f"<h2>Losses and distances</h2>{pictures}"
+        f"<h2>Losses and distances</h2>{plots}"
         f"<h2>What the attackers know</h2>{_listed(report.attackers)}"
         f"<h2>What was not measured, and why</h2>{_listed(report.not_measured)}"
         f"<h2>Metrics</h2>{_metrics(report)}"

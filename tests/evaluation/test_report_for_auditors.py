@@ -341,10 +341,10 @@ class Parser(HTMLParser):
 
     tags = ()
     links = ()
-    pictures = 0
+    plots = 0
 
     def handle_starttag(self, tag, attrs):
-        self.pictures += tag == "svg"
+        self.plots += tag == "svg"
         self.links += tuple(v for k, v in attrs if k in ("src", "href", "xlink:href"))
         if tag != "meta":
             self.tags += (tag,)
@@ -363,7 +363,7 @@ def test_the_page_is_whole_and_has_its_plots_in_it(full, models):
     parser.feed(text)
     assert parser.tags == ()
     assert parser.links == ()
-    assert parser.pictures == 2
+    assert parser.plots == 2
     assert "<b>audit" not in text
     assert "&lt;b&gt;audit" in text
     for verdict in full.criteria:
@@ -375,7 +375,7 @@ def test_the_page_is_whole_and_has_its_plots_in_it(full, models):
     alone = report_of({"unlearner": models["unlearner"]}).to_html()
     parser = Parser()
     parser.feed(alone)
-    assert parser.pictures == 1  # no distances
+    assert parser.plots == 1  # no distances
 
 
 def test_what_is_said_of_an_attack_is_said_once(full):

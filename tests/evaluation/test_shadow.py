@@ -387,7 +387,7 @@ def test_attacks_see_what_weak_unlearning_leaves_and_nothing_in_retrained_models
 ):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(140, 20)).astype(np.float32)
-    y = rng.integers(2, size=140)  # without a pattern: they can only be learnt by heart
+    y = rng.integers(2, size=140)  # without a pattern: they can only be memorised
     forget = (np.arange(140) >= 60)[:100]
     net = make_net(max_epochs=15, module__hidden=32)
     shadow = shadow_margins(

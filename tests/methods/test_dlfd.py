@@ -270,8 +270,8 @@ def test_batch_norm_statistics_are_those_of_clean_rows(images, trained):
     X, y, forget = images
     params = {"batch_size": 128, "random_state": 0, "step_size": 0.5, "perturb_steps": 2}
     kept = DLFD(FrozenEstimator(trained), bn_batches=0, **params).unlearn(X, y, forget=forget)
-    mended = DLFD(FrozenEstimator(trained), bn_batches=1, **params).unlearn(X, y, forget=forget)
-    conv, norm = mended.estimator_.module_.body[:2]
+    unlearned = DLFD(FrozenEstimator(trained), bn_batches=1, **params).unlearn(X, y, forget=forget)
+    conv, norm = unlearned.estimator_.module_.body[:2]
     with torch.no_grad():
         clean = conv(torch.as_tensor(X[~forget])).mean(dim=(0, 2, 3))
     assert torch.allclose(norm.running_mean, clean, atol=1e-5)

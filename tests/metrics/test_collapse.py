@@ -139,7 +139,7 @@ def test_probe_keeps_people_together_where_asked():
     person = np.repeat(np.arange(20), 8)
     y = rng.permutation(np.arange(20) % 2)[person]  # nothing of it is in the features, ...
     Z = rng.normal(size=(20, 30))[person] + 0.1 * rng.normal(size=(160, 30))
-    assert linear_probe_score(Z, y, random_state=0) > 0.95  # ... which know people by heart
+    assert linear_probe_score(Z, y, random_state=0) > 0.95  # ... which have memorised people
     splits = GroupKFold(5).split(Z, y, person)  # an iterable that can be used once
     indicators = np.c_[y, 1 - y]
     assert linear_probe_score(Z, indicators, cv=splits) < 0.75
@@ -350,7 +350,7 @@ def test_negative_gradient_run_long_collapses_and_others_do_not():
         "original": original,
         "long": NegGrad(trained, max_epochs=6, random_state=0).unlearn(**request),
         "short": NegGrad(trained, max_epochs=1, random_state=0).unlearn(**request),
-        "mended": DLFD(trained, random_state=0).unlearn(**request),
+        "restored": DLFD(trained, random_state=0).unlearn(**request),
         "retrained": Retrain(net, random_state=1).fit(**request),
     }
     Z = {name: FeatureExtractor(model).transform(X_test) for name, model in models.items()}
@@ -361,5 +361,5 @@ def test_negative_gradient_run_long_collapses_and_others_do_not():
     assert collapse["long"].collapsed
     ratio = collapse["long"].ratio
     assert ratio["linear_cka"] < ratio["linear_probe"] - 0.2  # which understates it
-    for name in ("short", "mended", "retrained"):
+    for name in ("short", "restored", "retrained"):
         assert not collapse[name].collapsed
