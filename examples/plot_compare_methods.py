@@ -160,10 +160,10 @@ for seed in (0, 1):
 # %%
 # Then the cost
 # -------------
-# Distance against cost; down and left is better. The line joins what no other is at once cheaper
-# and nearer than. From a quarter of retraining on, the shorter trainings are the front. They have
-# their price, too: read their accuracy on retained rows. That leaves the cheap end, where on this
-# data no method has come far from the original (dotted).
+# Distance against cost; down and left is better. The line joins the Pareto-optimal points: no
+# other is both cheaper and nearer. From a quarter of retraining on, the shorter trainings are the
+# front. They have their price, too: read their accuracy on retained rows. That leaves the cheap
+# end, where on this data no method has come far from the original (dotted).
 
 # sphinx_gallery_thumbnail_number = 4
 comparison.plot_front()

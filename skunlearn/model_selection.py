@@ -431,7 +431,7 @@ def forget_mask(groups: ArrayLike, identities: Hashable | Iterable[Hashable]) ->
 
 
 class ForgetSplit(NamedTuple):
-    """What `forget_split` returns: four masks of shape (n_samples,), of which each row is in one.
+    """Result of `forget_split`: four masks of shape (n_samples,), of which each row is in one.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What judges an unlearner: comparisons, reports, and the models that attacks on each row need."""
+"""Evaluation of unlearners: comparisons, reports, and the models that attacks on each row need."""
 
 from skunlearn.evaluation.compare import UnlearnerComparison, compare_unlearners, pareto_front
 from skunlearn.evaluation.relearning import relearning_time

@@ -1,4 +1,4 @@
-"""What a report says of the criteria that a user has set, and of what was not measured."""
+"""Verdicts of a report on the criteria that a user has set, and what was not measured."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a report says of an estimator and of rows: classes, parameters, versions, digests."""
+"""Description of an estimator and of rows: classes, parameters, versions, digests."""
 
 import functools
 import platform

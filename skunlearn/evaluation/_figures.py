@@ -1,4 +1,4 @@
-"""What is measured of a network that has unlearned: every metric, with its interval."""
+"""Metrics of a network that has unlearned, each with its interval."""
 
 import math
 
@@ -68,7 +68,7 @@ FEATURE_ROWS = 2000  # unseen rows, at most, whose features are read
 
 
 class Subject:
-    """What one network says of the rows, with encoded labels, and whose the rows are."""
+    """Predictions of one network for the rows, with their encoded labels and groups."""
 
     def __init__(self, name, model, data, codes, mask, classes, groups=(None, None)):
         self.multilabel = codes[0].ndim == 2

@@ -1,4 +1,4 @@
-"""What a report is given: checked, and tried on two rows before there is anything to measure."""
+"""Arguments of a report: checked, and tried on two rows before there is anything to measure."""
 
 import numpy as np
 from sklearn.utils import check_random_state

@@ -1,4 +1,4 @@
-"""What the entries of a log say of each request: its state, its dates, its numbers."""
+"""State of each request, from the entries of a log: its dates and its numbers."""
 
 from calendar import monthrange
 from datetime import date, datetime, timezone

@@ -65,7 +65,7 @@ SCHEMA = Path(__file__).with_name("report.schema.json")
 
 @dataclass(frozen=True, repr=False)
 class UnlearningReport:
-    """What `unlearning_report` returns. It holds numbers and names, and no rows.
+    """Result of `unlearning_report`: metrics, settings and verdicts, but no rows.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ _DIGEST = 16  # bytes
 
 
 class ShadowMargins(NamedTuple):
-    """What `shadow_margins` returns, in the order in which `u_lira` and `rmia` take it.
+    """Result of `shadow_margins`, in the order in which `u_lira` and `rmia` take it.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class ShadowMargins(NamedTuple):
 
 
 class KlomMargins(NamedTuple):
-    """What `klom_margins` returns, in the order in which `klom` takes it.
+    """Result of `klom_margins`, in the order in which `klom` takes it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the displays share: colours, panels, and labels that keep out of each other's way."""
+"""Shared by the displays: colours, panels, and labels that do not overlap."""
 
 import numpy as np
 from sklearn.isotonic import isotonic_regression

@@ -1,4 +1,4 @@
-"""What methods cost and what they reach, as points of a plane."""
+"""Plots of methods as points: one metric against another."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def change_signal(
 
 
 class ClassUtility(NamedTuple):
-    """What `class_utility` returns.
+    """Result of `class_utility`: accuracy on the classes kept and on those forgotten.
 
     Attributes
     ----------

@@ -275,7 +275,7 @@ def scatter_ratio(Z: ArrayLike, y: ArrayLike) -> float:
 
 @dataclass(frozen=True, repr=False)
 class CorrelationCollapse:
-    """What `correlation_collapse` returns.
+    """Result of `correlation_collapse`: measures of the features of each network.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ _ENOUGH_FOR_A_VARIANCE = 64
 
 @dataclass(frozen=True, eq=False)
 class PerExampleAttack:
-    """What `u_lira` and `rmia` return.
+    """Result of `u_lira` or `rmia`: how well the attack does, and its signal for each row.
 
     Attributes
     ----------

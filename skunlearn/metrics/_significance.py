@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Significance(NamedTuple):
-    """What `membership_inference_test` and `relative_mmd_test` return.
+    """Result of `membership_inference_test` or `relative_mmd_test`: statistic and p-value.
 
     Attributes
     ----------

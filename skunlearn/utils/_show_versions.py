@@ -1,4 +1,4 @@
-"""What to say of an installation in a report of a fault."""
+"""Versions of an installation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LIBRARIES += ("tqdm", "transformers")
 
 
 def show_versions() -> None:
-    """Print the versions of Python, the system and the libraries, as for a report of a fault.
+    """Print the versions of Python, the system and the libraries, for a bug report.
 
     See Also
     --------

@@ -267,7 +267,7 @@ class SISA(BaseUnlearner):
         X_val: HeldOutRows = None,
         y_val: HeldOutLabels = None,
     ) -> Self:
-        """Make the ensemble one that never had the rows that `forget` marks.
+        """Retrain the models of the ensemble that were trained on the rows that `forget` marks.
 
         Can be called again for the next request. If it fails or is interrupted, the estimator stays
         as it was. `n_shards` and `n_slices` are those of the last `fit`.
@@ -312,7 +312,7 @@ class SISA(BaseUnlearner):
         forget: MaskLike,
         groups: ArrayLike | None = None,
     ) -> float:
-        """What a request would cost, as a share of training the whole ensemble again.
+        """Cost of a request, as a share of training the whole ensemble again.
 
         Parameters
         ----------
