@@ -127,6 +127,13 @@ def transport_distance(
     >>> u.grad
     tensor([[0.0000, 0.2500],
             [0.0000, 0.0000]])
+
+    "sinkhorn" nears "exact" as `reg` falls, which takes more iterations; "sliced" stays below it:
+
+    >>> transport_distance(u, v, reg=0.01, tol=1e-6, max_iter=5000).item()
+    0.5...
+    >>> transport_distance(u, v, method="sliced", n_projections=500).item() <= 0.5
+    True
     """
     u, v = _as_rows(u, "u"), _as_rows(v, "v")
     if u.shape[1] != v.shape[1]:

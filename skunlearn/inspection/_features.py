@@ -115,6 +115,17 @@ class FeatureDistributionDisplay:
     >>> display = FeatureDistributionDisplay.from_predictions(features, y)
     >>> [axes.get_title() for axes in display.axes_.flat]
     ['retain (n = 50)', 'forget (n = 10)']
+
+    One projection for two networks, of any transformer:
+
+    >>> from sklearn.random_projection import GaussianRandomProjection
+    >>> shrunk = {name: Z / 2 for name, Z in features.items()}
+    >>> display = FeatureDistributionDisplay.from_predictions(
+    ...     {"original": features, "unlearned": shrunk}, y,
+    ...     projection=GaussianRandomProjection(2, random_state=0), shared=True,
+    ... )
+    >>> display.axes_.shape
+    (2, 2)
     """
 
     axes_: Array

@@ -333,6 +333,11 @@ def klom(
     >>> from skunlearn.metrics import klom
     >>> klom([[0.0, 9.0], [1.0, 9.0]], [[0.0, 0.0], [1.0, 1.0]], n_bins=2)
     array([ 0. , 11.5...])
+
+    The second row's bins have nothing in common. How much that counts is up to `eps`:
+
+    >>> klom([[0.0, 9.0], [1.0, 9.0]], [[0.0, 0.0], [1.0, 1.0]], n_bins=2, eps=0.01)
+    array([0. , 4.6...])
     """
     arrays = [np.clip(each, -100, 100) for each in _check_two(margins_unlearned, margins_retrained)]
     check_number("n_bins", n_bins, 1, integer=True)

@@ -80,6 +80,8 @@ def unlearning_epsilon(
     >>> retrained = np.array([[3.0, 1.0], [5.0, 2.0], [7.0, 1.0], [8.0, 2.0]])
     >>> unlearning_epsilon(unlearned, retrained)  # at a threshold of 4.5, log(0.75 / 0.25)
     array([1.098...,       inf])
+    >>> unlearning_epsilon(unlearned, retrained, delta=0.25)  # log((0.75 - 0.25) / 0.25)
+    array([0.693...,       inf])
     """
     unlearned, retrained = _check_two(margins_unlearned, margins_retrained)
     check_number("delta", delta, 0, 1)
