@@ -243,6 +243,8 @@ def jensen_shannon_distance(
     >>> from skunlearn.metrics import jensen_shannon_distance
     >>> jensen_shannon_distance([[1, 0], [0.3, 0.7]], [[0, 1], [0.3, 0.7]])
     0.5
+    >>> jensen_shannon_distance([[1, 1], [0.3, 0.7]], [[0, 1], [0.3, 0.7]], multilabel=True)
+    0.25
     """
     rows = jensen_shannon_divergences(
         multilabel, y_proba=y_proba, y_proba_reference=y_proba_reference
@@ -364,6 +366,8 @@ def zero_retrain_forgetting(
     >>> from skunlearn.metrics import zero_retrain_forgetting
     >>> zero_retrain_forgetting([[1, 0], [0.5, 0.5]], [[0, 1], [0.5, 0.5]])
     0.5
+    >>> zero_retrain_forgetting([[1, 1], [0.5, 0.5]], [[0, 1], [0.5, 0.5]], multilabel=True)
+    0.75
     """
     rows = jensen_shannon_divergences(multilabel, y_proba=y_proba, y_proba_random=y_proba_random)
     return float(1 - rows.mean())
