@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
+from skunlearn._engine.random import draw_seed
+
 if TYPE_CHECKING:
     from typing import Literal
 
@@ -152,7 +154,7 @@ def make_identity_images(
     target[wrong] = (target[wrong] + rng.randint(1, n_classes, len(wrong))) % n_classes
 
     # RandomState draws noise in double precision, half of the whole run time.
-    noise = np.random.default_rng(rng.randint(2**31 - 1))
+    noise = np.random.default_rng(draw_seed(rng))
     data = np.empty((n, n_channels, image_size, image_size), dtype=np.float32)
     # Blocks that fit the processor's cache are several times faster than everything at once.
     for start in range(0, n, 64):
