@@ -3,7 +3,7 @@
 ``python benchmarks/hops.py`` prints a line for each of four calls. Functions of the package are
 taken in the order in which a call first enters them; a change of file is one that is in another
 file than the one before. Depth counts the functions of the package that wait for each other.
-Methods with two underscores at each end (``__len__``, ``__call__``) are left out of the changes.
+Lambdas and comprehensions are part of the function that they are written in.
 """
 
 import sys
@@ -28,11 +28,7 @@ def walk(call):
     def watch(frame, event, _):
         nonlocal waiting, depth
         code = frame.f_code
-        if (
-            not code.co_filename.startswith(PACKAGE)
-            or code.co_name[:1] in "<"
-            or code.co_name[:2] == "__"
-        ):
+        if not code.co_filename.startswith(PACKAGE) or code.co_name[:1] in "<":
             return
         if event == "call":
             entered.setdefault((code.co_filename, code.co_firstlineno))

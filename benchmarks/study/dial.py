@@ -36,9 +36,10 @@ from tables import Table, fill, run
 from torch.nn import functional as F
 
 from skunlearn import DLFD, AdvancedNegGrad, Distill, FineTune, Retrain
+from skunlearn._engine.fit import fit_network
 from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import NumberedRows
-from skunlearn._engine.run import cycle, fit_network
+from skunlearn._engine.run import cycle
 from skunlearn.methods.distill import _outputs
 from skunlearn.methods.distillation import divergence, teacher_logits
 from skunlearn.methods.dlfd import _Perturbation

@@ -15,9 +15,10 @@ from skorch.utils import to_device
 from torch.nn import functional as F
 
 from skunlearn import DLFD
+from skunlearn._engine.fit import fit_network
 from skunlearn._engine.fresh import fresh_network
 from skunlearn._engine.predict import logits
-from skunlearn._engine.run import cycle, fit_network
+from skunlearn._engine.run import cycle
 from skunlearn.methods.last_layers import _start_last_layers, last_layers
 
 _WITHOUT = {"perturb_steps": 0}

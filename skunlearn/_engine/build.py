@@ -1,4 +1,4 @@
-"""The parts of skorch networks: read, copied, put together, and counted as rows go through."""
+"""The parts of skorch networks: read, copied and put together."""
 
 import contextlib
 from collections import deque
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence
 
 from skunlearn._engine.predict import plain
 
@@ -161,67 +160,3 @@ def modules_of(parts):
     """All modules of a network's modules and criteria, in a fixed order."""
     parts = (part for kind in parts.values() for part in kind.values())
     return [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
-
-
-class Cost:
-    """Counts samples: forwards and backwards as one, forwards alone as a third.
-
-    It is itself the hook of each network that it watches, and lets go of all at the end of a
-    ``with`` block.
-
-    Attributes
-    ----------
-    samples : float
-        The count so far.
-    """
-
-    def __init__(self):
-        self.samples = 0.0
-        self._handles = {}
-
-    def __getstate__(self):
-        # A copy of a watched network must not hold copies of all others that are watched.
-        return vars(self) | {"_handles": {}}
-
-    def __call__(self, module, args, kwargs):
-        X = args or kwargs
-        while isinstance(X, tuple | list | Mapping) and len(X):  # the rows of its first part
-            if isinstance(X, PackedSequence):
-                X = range(int(X.batch_sizes[0]))
-            else:
-                X = next(iter(X.values() if isinstance(X, Mapping) else X))
-        n_rows = len(X)
-        self.samples += n_rows * (1 if torch.is_grad_enabled() else 1 / 3)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        while self._handles:
-            self._handles.popitem()[1].remove()
-
-    def watch(self, *nets):
-        """Count what goes through networks from now on."""
-        for net in nets:
-            if net.module_ not in self._handles:
-                hook = net.module_.register_forward_pre_hook(self, with_kwargs=True)
-                self._handles[net.module_] = hook
-
-    @contextlib.contextmanager
-    def switched(self, net, *, on):
-        """Count what goes through a network, or not, inside the block.
-
-        A copy made where it is off has no hook.
-        """
-        before = net.module_ in self._handles
-        self._switch(net, on)
-        try:
-            yield
-        finally:
-            self._switch(net, before)
-
-    def _switch(self, net, on):
-        if on:
-            self.watch(net)
-        elif net.module_ in self._handles:
-            self._handles.pop(net.module_).remove()

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
@@ -140,6 +141,51 @@ def forward_features(net, X, layer):
     if not read:
         raise ValueError(f"{type(layer[0]).__name__} is a layer that does not run in this network.")
     return read[-1]
+
+
+def check_alike(forget, retain, layer_name, net):
+    """Raise a ValueError unless two batches have as many features of each row."""
+    if forget.shape[1:] != retain.shape[1:]:
+        raise ValueError(
+            f"feature_layer={layer_name!r} must give all rows as many features; got shapes "
+            f"{tuple(forget.shape)} and {tuple(retain.shape)} for two batches of rows of different "
+            "lengths. Name a layer behind the one that pools over the length: "
+            f"{layer_names(net)}."
+        )
+
+
+def value_range(read, items):
+    """The limits of the values of some rows, for each feature by itself.
+
+    The features are on the second axis, or on the last where the length of the second varies from
+    batch to batch, as that of padded sequences does. If both vary, all values have one range.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the values, a tensor, for a batch of a list of items.
+    items : list of tuple
+        Items of a data set.
+
+    Returns
+    -------
+    low, high : torch.Tensor
+        They broadcast against the values of any batch.
+    """
+    batch = read(items)
+    sizes = [np.prod(np.shape(x)) if hasattr(x, "shape") else len(x) for x, _ in items]
+    ends = [read([items[i]] * 2) for i in {int(np.argmin(sizes)), int(np.argmax(sizes))}]
+    parts, shapes = [batch], {part.shape[1:] for part in (batch, *ends)}
+    if len(shapes) > 1:  # each row by itself, for padding is no value of the data
+        parts = [read([item] * 2) for item in items]
+        shapes |= {part.shape[1:] for part in parts}
+    fixed = [
+        axis for axis in (1, -1) if batch.ndim > 1 and len({(0, *s)[axis] for s in shapes}) == 1
+    ]
+    keep = fixed[0] % batch.ndim if fixed else None
+    others = [axis for axis in range(batch.ndim) if axis != keep]
+    low = torch.stack([part.amin(others, True) for part in parts]).amin(0)
+    return low, torch.stack([part.amax(others, True) for part in parts]).amax(0)
 
 
 class Place:

@@ -1,7 +1,5 @@
 """Outputs of a network for rows, without a trace: no generator is drawn from."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from scipy.sparse import issparse
@@ -12,13 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skunlearn._engine.random import preserve_modes, preserve_rng
-from skunlearn._engine.rows import Rows, StackedRows, input_dtype
+from skunlearn._engine.rows import Rows, input_dtype
 from skunlearn._engine.unwrap import unwrap
 from skunlearn._engine.validation import as_dataset, is_lazy, is_multilabel
 
 _TAKE_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
-
-_FEW = 256  # rows, at most, that are compared before and after a run
 
 
 def count_columns(net, rows):
@@ -67,26 +63,16 @@ def count_columns(net, rows):
     return output.shape[1]
 
 
-def check_inputs(net, rows, others):
-    """Raise a ValueError for held-out rows of another shape that the network does not take."""
-    shapes = [_shapes(part.data[0][0]) for part in (rows, others)]
-    if shapes[0] == shapes[1]:
-        return
+def check_inputs(net, rows, shape, usual):
+    """Raise a ValueError for held-out rows of another shape if a network does not take them."""
     try:
         with preserve_modes(net):
             count_columns(net, rows)
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"X_val must have rows that the network takes. Those of X have shape {shapes[1]}, "
-            f"those of X_val {shapes[0]}: {error}"
+            f"X_val must have rows that the network takes. Those of X have shape {usual}, "
+            f"those of X_val {shape}: {error}"
         ) from error
-
-
-def _shapes(row):
-    """The shape of an input, or those of its parts."""
-    if isinstance(row, Mapping):
-        return {key: _shapes(part) for key, part in row.items()}
-    return list(map(_shapes, row)) if isinstance(row, tuple | list) else tuple(np.shape(row))
 
 
 def view_of(net, **settings):
@@ -265,8 +251,8 @@ def predicted(net, proba):
     return proba.argmax(axis=1)
 
 
-def behaviour(net, retain, forget=None):
-    """How a network does on a few rows: what is compared before and after a run.
+def behaviour(net, retain, forget):
+    """How a network does on some rows: what is compared before and after a run.
 
     Parameters
     ----------
@@ -274,8 +260,8 @@ def behaviour(net, retain, forget=None):
         The network.
     retain : Rows
         Retained rows; there may be none.
-    forget : Rows, default=None
-        Rows to forget, if what is said of them matters.
+    forget : Rows
+        Rows to forget; none if what is said of them does not matter.
 
     Returns
     -------
@@ -284,14 +270,13 @@ def behaviour(net, retain, forget=None):
     proba : ndarray or None
         Probabilities of rows to forget.
     """
-    few = [rows and rows.take(np.arange(min(len(rows), _FEW))) for rows in (retain, forget)]
     kept = proba = None
     with preserve_rng(net.device):  # from which rows may draw
-        if few[0]:
-            losses, right = row_losses(net, few[0])
-            kept = float(losses.mean()), float(right.mean()), len(few[0])
-        if few[1]:
-            proba = predict_proba(net, few[1])
+        if len(retain):
+            losses, right = row_losses(net, retain)
+            kept = float(losses.mean()), float(right.mean()), len(retain)
+        if len(forget):
+            proba = predict_proba(net, forget)
     return kept, proba
 
 
@@ -307,6 +292,25 @@ def row_losses(net, rows):
         proba = np.where(codes > 0, proba, 1 - proba)
     tiny = np.finfo(proba.dtype).tiny
     return -np.log(np.maximum(proba, tiny)).mean(axis=1), right
+
+
+class StackedRows(Rows):
+    """Rows of an array that a loader is given as batches, which it need not collate.
+
+    Row by row takes longer than a small network does. A batch is what ``default_collate`` makes.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows, of which `is_array` is true.
+    """
+
+    def __init__(self, rows):
+        super().__init__(rows.data, rows.y, rows.index, rows.dtype, rows.collate)
+
+    def __getitems__(self, which):
+        x = torch.as_tensor(self.data.X[self.index[which]]).to(self.dtype)
+        return [x, self.y[which]]
 
 
 def as_it_is(batch):

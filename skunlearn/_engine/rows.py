@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,7 +88,7 @@ class Rows(Dataset):
         self.index = np.arange(len(data)) if index is None else index
         self.dtype = dtype
         self.collate = collate
-        # Whether they are simply rows of an array, to be cast: then they come as whole batches.
+        # Whether they are simply rows of an array, to be cast: then they may come as whole batches.
         self.is_array = dtype is not None and holds_array(data)
 
     @property
@@ -113,10 +114,11 @@ class Rows(Dataset):
             x = torch.as_tensor(x).to(self.dtype)
         return x, self.y[i]
 
-    def __getitems__(self, which: Sequence[int]) -> list[tuple[Any, Tensor]]:
+    def __getitems__(self, which: Sequence[int]) -> list[Any]:
         if not self.is_array:
             return [self[i] for i in which]
-        return list(zip(*StackedRows.__getitems__(self, which)))
+        x = torch.as_tensor(self.data.X[self.index[which]]).to(self.dtype)
+        return list(zip(x, self.y[which]))
 
     def take(self, which: ArrayLike) -> Rows:
         """The rows at the given positions, or where a mask is True.
@@ -199,24 +201,20 @@ class Rows(Dataset):
         return self.collate(self.__getitems__(list(which)))
 
 
-class StackedRows(Rows):
-    """Rows of an array that a loader is given as batches, which it need not collate.
+def few(rows, n):
+    """At most the first `n` rows."""
+    return rows.take(np.arange(len(rows))[:n])
 
-    Row by row takes longer than a small network does. A batch is what ``default_collate`` makes.
 
-    Parameters
-    ----------
-    rows : Rows
-        The rows, of which `is_array` is true.
-    """
+def shapes_of(rows):
+    """The shape of the first input, or those of its parts."""
 
-    def __init__(self, rows):
-        super().__init__(rows.data, rows.y, rows.index, rows.dtype, rows.collate)
+    def shapes(x):
+        if isinstance(x, Mapping):
+            return {key: shapes(part) for key, part in x.items()}
+        return list(map(shapes, x)) if isinstance(x, tuple | list) else tuple(np.shape(x))
 
-    def __getitems__(self, which):
-        x = self.data.X[self.index[which]]
-        x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x)).to(self.dtype)
-        return [x, self.y[which]]
+    return shapes(rows.__getitems__([0])[0][0])
 
 
 class JoinedRows(Dataset):
@@ -367,40 +365,6 @@ def check_batch(name, rows, items, X):
             f"{len(items)} rows, of which the first has shape {tuple(np.shape(items[0][0]))}. Move "
             "axes in the module, or in the data set."
         )
-
-
-def value_range(read, items):
-    """The limits of the values of some rows, for each feature by itself.
-
-    The features are on the second axis, or on the last where the length of the second varies from
-    batch to batch, as that of padded sequences does. If both vary, all values have one range.
-
-    Parameters
-    ----------
-    read : callable
-        Returns the values, a tensor, for a batch of a list of items.
-    items : list of tuple
-        Items of a data set.
-
-    Returns
-    -------
-    low, high : torch.Tensor
-        They broadcast against the values of any batch.
-    """
-    batch = read(items)
-    sizes = [np.prod(np.shape(x)) if hasattr(x, "shape") else len(x) for x, _ in items]
-    ends = [read([items[i]] * 2) for i in {int(np.argmin(sizes)), int(np.argmax(sizes))}]
-    parts, shapes = [batch], {part.shape[1:] for part in (batch, *ends)}
-    if len(shapes) > 1:  # each row by itself, for padding is no value of the data
-        parts = [read([item] * 2) for item in items]
-        shapes |= {part.shape[1:] for part in parts}
-    fixed = [
-        axis for axis in (1, -1) if batch.ndim > 1 and len({(0, *s)[axis] for s in shapes}) == 1
-    ]
-    keep = fixed[0] % batch.ndim if fixed else None
-    others = [axis for axis in range(batch.ndim) if axis != keep]
-    low = torch.stack([part.amin(others, True) for part in parts]).amin(0)
-    return low, torch.stack([part.amax(others, True) for part in parts]).amax(0)
 
 
 def is_static(net, rows):

@@ -1,21 +1,88 @@
 """The training run: skorch's epochs and batches, with a step that a method may have of its own."""
 
 import contextlib
+import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.dataset import get_len
 from skorch.utils import to_device
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.rnn import PackedSequence
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from skunlearn._engine.build import Cost, attributes, configure
-from skunlearn._engine.fresh import sizes_from_data
-from skunlearn._engine.predict import as_it_is, count_columns, plain, predict_proba
+from skunlearn._engine.build import attributes
+from skunlearn._engine.predict import StackedRows, as_it_is, plain
 from skunlearn._engine.random import preserve_rng
-from skunlearn._engine.rows import MarkedBatch, MarkedRows, Rows, StackedRows, cast_for
+from skunlearn._engine.rows import MarkedBatch, MarkedRows, Rows
+
+
+class Cost:
+    """Counts samples: forwards and backwards as one, forwards alone as a third.
+
+    It is itself the hook of each network that it watches, and lets go of all at the end of a
+    ``with`` block.
+
+    Attributes
+    ----------
+    samples : float
+        The count so far.
+    """
+
+    def __init__(self):
+        self.samples = 0.0
+        self._handles = {}
+
+    def __getstate__(self):
+        # A copy of a watched network must not hold copies of all others that are watched.
+        return vars(self) | {"_handles": {}}
+
+    def __call__(self, module, args, kwargs):
+        X = args or kwargs
+        while isinstance(X, tuple | list | Mapping) and len(X):  # the rows of its first part
+            if isinstance(X, PackedSequence):
+                X = range(int(X.batch_sizes[0]))
+            else:
+                X = next(iter(X.values() if isinstance(X, Mapping) else X))
+        n_rows = len(X)
+        self.samples += n_rows * (1 if torch.is_grad_enabled() else 1 / 3)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        while self._handles:
+            self._handles.popitem()[1].remove()
+
+    def watch(self, *nets):
+        """Count what goes through networks from now on."""
+        for net in nets:
+            if net.module_ not in self._handles:
+                hook = net.module_.register_forward_pre_hook(self, with_kwargs=True)
+                self._handles[net.module_] = hook
+
+    @contextlib.contextmanager
+    def switched(self, net, *, on):
+        """Count what goes through a network, or not, inside the block.
+
+        A copy made where it is off has no hook.
+        """
+        before = net.module_ in self._handles
+        self._switch(net, on)
+        try:
+            yield
+        finally:
+            self._switch(net, before)
+
+    def _switch(self, net, on):
+        if on:
+            self.watch(net)
+        elif net.module_ in self._handles:
+            self._handles.pop(net.module_).remove()
 
 
 class TrainingRun:
@@ -226,64 +293,6 @@ class CosineSchedule(RunCallback, LRScheduler):
         super().__init__(policy, T_max=max(n_steps, 1), step_every="batch")
 
 
-def fit_network(
-    template, rows, n_classes, *, name="the training", state=None, cost=None, **settings
-):
-    """A clone of `template`, trained on `rows` as skorch would, from fresh weights.
-
-    Parameters
-    ----------
-    template : skorch.NeuralNet
-        Its settings.
-    rows : Rows
-        What to train on.
-    n_classes : int
-        How many columns its output has to have.
-    name : str, default="the training"
-        What to call the training in messages.
-    state : dict of str to dict of str to torch.Tensor, default=None
-        State dicts of modules and criteria, by name, to go on from.
-    cost : Cost, default=None
-        Counts the samples of the training.
-    **settings : object
-        Parameters that replace the template's.
-
-    Returns
-    -------
-    net : skorch.NeuralNet
-        The trained network.
-
-    Raises
-    ------
-    ValueError
-        If the training diverges, or the module has another number of outputs.
-    """
-    net = configure(clone(template), settings)
-    net.set_params(**sizes_from_data(template, rows, n_classes))
-    net.initialize()
-    for part, values in (state or {}).items():
-        plain(getattr(net, f"{part}_")).load_state_dict(values)
-    rows = cast_for(net, rows)
-    run = TrainingRun(net, name=name, cost=cost)
-    with run.training(rows):
-        n_columns = count_columns(net, rows)  # a callback may have made the module just now
-        if n_columns != n_classes:
-            one = " For one output and two classes, use skorch.NeuralNetBinaryClassifier."
-            raise ValueError(
-                f"estimator's module returns {n_columns} columns, but y has {n_classes} "
-                "classes. Give the module as many outputs as there are classes, or pass "
-                "classes= to the network if y lacks some of them."
-                + (one if n_columns == 1 and n_classes == 2 and rows.y.ndim == 1 else "")
-            )
-        run.check_schedule(net.max_epochs * len(run.batches(rows)), net.max_epochs)
-        net.check_data(rows, rows.y)
-        kept, valid = split_rows(net, rows)
-        run.train(kept, None, net.max_epochs, valid)
-    net.classes_inferred_ = np.arange(n_classes)  # rows may lack some
-    _check_converged(net, rows, name)
-    return net
-
-
 def backward(net, loss):
     """Add the gradients of a loss to those that the optimiser will step along."""
     if hasattr(net, "accelerator"):
@@ -344,8 +353,26 @@ def batches(net, rows, *, whole=False, batch_size=None):
 
 def cycle(net, rows, *, whole=False):
     """Training batches of `rows` without end."""
-    while True:
-        yield from batches(net, rows, whole=whole)
+    return itertools.chain.from_iterable(batches(net, rows, whole=whole) for _ in itertools.count())
+
+
+def renew_statistics(net, rows, n_batches):
+    """Take the running statistics of batch normalisation from some training batches of `rows`."""
+    some = itertools.islice(cycle(net, rows), n_batches)
+    with one_row_statistics(net.module_):
+        update_bn(([X] for X, _ in some), _Inference(net))
+
+
+class _Inference(nn.Module):
+    """A skorch network as a module, for torch's functions that call one."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.module = net.module_
+        self.infer = net.infer
+
+    def forward(self, X):
+        return self.infer(X)
 
 
 @contextlib.contextmanager
@@ -403,18 +430,6 @@ def one_row_statistics(module):
         yield
 
 
-def split_rows(net, rows):
-    """Rows to train on and rows of the validation, as the network's `train_split` says."""
-    try:
-        return net.get_split_datasets(rows, rows.y)
-    except ValueError as error:
-        raise ValueError(
-            f"train_split of estimator cannot set validation rows aside from {len(rows)} training "
-            f"rows: {error} Use fewer folds, a ValidSplit that is not stratified, or "
-            "train_split=None; held-out rows (X_val) take the place of train_split in unlearn."
-        ) from error
-
-
 class _MarkedLoader:
     """A loader of `MarkedRows` that takes the marks off before anyone else sees the batch."""
 
@@ -436,14 +451,3 @@ class _MarkedLoader:
         for batch, marks in self.loader:
             self.rows.marks = marks
             yield batch
-
-
-def _check_converged(net, rows, name):
-    """Raise a ValueError if a training from scratch has ended in a network that says nothing."""
-    losses = [[b["train_loss"] for b in e["batches"] if "train_loss" in b] for e in net.history]
-    first, last = losses[0][0], np.mean(losses[-1])
-    if last > 1000 * max(first, 1) or not np.isfinite(predict_proba(net, rows.take([0]))).all():
-        raise ValueError(
-            f"{name} has diverged: its loss went from {first:.3g} to {last:.3g}, and the network's "
-            "output is of no use. Nothing was changed; use a smaller lr for estimator."
-        )

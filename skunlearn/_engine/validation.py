@@ -46,6 +46,9 @@ _REGRESSION_LOSSES = (
     nn.GaussianNLLLoss,
 )
 
+#: Parameters of an unlearner that replace the network's own for its run, unless they are None.
+SETTINGS = ("lr", "optimizer", "batch_size", "max_epochs")
+
 _INDICATOR_LOSSES = (
     nn.BCELoss,
     nn.BCEWithLogitsLoss,
@@ -155,6 +158,21 @@ def check_number(name, value, low, high=np.inf, *, integer=False, low_open=False
     if high < np.inf:
         bound += f" and {'less than' if high_open else 'at most'} {high}"
     raise ValueError(f"{name} must be {what} {bound}; got {value!r}.")
+
+
+def check_settings(unlearner):
+    """Raise a ValueError for what an unlearner sets on its network if it makes no sense there."""
+    given = {name: getattr(unlearner, name, None) for name in SETTINGS}
+    if given["lr"] is not None:
+        check_number("lr", given["lr"], 0, low_open=True)
+    for name in ("batch_size", "max_epochs"):
+        if given[name] is not None:
+            check_number(name, given[name], 1, integer=True)
+    if given["optimizer"] is not None and not callable(given["optimizer"]):
+        raise ValueError(
+            "optimizer must be a torch.optim class (or functools.partial of one) or None for the "
+            f"network's own; got {given['optimizer']!r}."
+        )
 
 
 def check_groups(groups, name="groups"):
@@ -371,8 +389,11 @@ def check_network_X(unlearner, net, X):
     return X if is_lazy(net, X) else validate_data(unlearner, X, reset=False, allow_nd=True)
 
 
-def check_network_data(unlearner, net, X, y, x_name, y_name, reset):
-    """Rows as a data set and their labels, for the network of an unlearner to train on."""
+def check_network_data(unlearner, net, takes_several, X, y, x_name, y_name, reset):
+    """Rows as a data set and their labels, for the network of an unlearner to train on.
+
+    Where it `takes_several` labels per row, labels may be an indicator matrix.
+    """
     if is_lazy(net, X, x_name):
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
@@ -394,12 +415,12 @@ def check_network_data(unlearner, net, X, y, x_name, y_name, reset):
     else:
         X, y = validate_data(unlearner, X, y, reset=reset, allow_nd=True, multi_output=True)
         data = as_dataset(net, X)
-    check_targets(unlearner, net, y, y_name)
+    check_targets(unlearner, net, takes_several, y, y_name)
     return data, y if is_multilabel(net) else column_or_1d(y, warn=True)
 
 
-def check_targets(unlearner, net, y, y_name):
-    """Raise a ValueError for labels of a kind that the criterion does not take."""
+def check_targets(unlearner, net, takes_several, y, y_name):
+    """Raise a ValueError for labels of a kind that the criterion, or the method, does not take."""
     # Of what is missing, NaN is not equal to itself, and pandas' NA has no truth value.
     if y.dtype.kind in "fO" and any(
         value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
@@ -415,7 +436,7 @@ def check_targets(unlearner, net, y, y_name):
         ) from error
     name = getattr(net.criterion, "__name__", type(net.criterion).__name__)
     one_hot = given and (y.sum(axis=1) == 1).all()
-    if given and not (taken and unlearner.multilabel):
+    if given and not takes_several:
         way = f"{y_name}.argmax(axis=1)"
         if hasattr(net, "classes") and net.classes is not None:
             way = f"np.asarray(net.classes)[{way}]"

@@ -244,7 +244,6 @@ class AdvancedNegGrad(NetworkUnlearner):
         self.batch_size = batch_size
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("forget_weight", self.forget_weight, 0)
         if self.loss_cap not in (None, "val"):
             raise ValueError(f"loss_cap must be None or 'val'; got {self.loss_cap!r}.")

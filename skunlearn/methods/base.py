@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from copy import deepcopy
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.stats import loguniform
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted, check_memory
+from sklearn.utils.validation import check_memory
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch.utils.data import Subset
 
 from skunlearn._engine.build import (
-    Cost,
     assemble,
     copy_parts,
     parts_of,
@@ -26,6 +24,7 @@ from skunlearn._engine.build import (
 )
 from skunlearn._engine.cache import is_kept, train_once
 from skunlearn._engine.finish import compare, finish
+from skunlearn._engine.fit import fit_network, split_rows
 from skunlearn._engine.fresh import check_fresh, restored
 from skunlearn._engine.hashing import starting_point
 from skunlearn._engine.predict import (
@@ -38,17 +37,14 @@ from skunlearn._engine.predict import (
     view_of,
 )
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
-from skunlearn._engine.rows import rows_for
-from skunlearn._engine.run import CosineSchedule, TrainingRun, fit_network, split_rows
+from skunlearn._engine.rows import few, rows_for, shapes_of
+from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun
 from skunlearn._engine.validation import (
+    SETTINGS,
     as_dataset,
     check_network,
-    check_network_data,
     check_network_X,
-    check_number,
-    check_row_shapes,
     distinct_classes,
-    is_multilabel,
     warn,
 )
 from skunlearn.base import BaseUnlearner, Request
@@ -62,6 +58,7 @@ if TYPE_CHECKING:
     from skunlearn._engine.rows import Rows
     from skunlearn._engine.typing import Phase
 
+_FEW = 256  # rows, at most, that are compared before and after a run
 _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 
 
@@ -147,6 +144,9 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
     #: What to do about a run that costs more.
     _remedy: ClassVar[str] = "Use more epochs or another lr."
 
+    #: Counts the samples of a run, while there is one.
+    _cost: Cost | None = None
+
     @abstractmethod
     def _unlearn(self, request: Request) -> NeuralNet:
         """Return a fitted network that has forgotten ``request.forget``.
@@ -174,35 +174,20 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     def _assemble(self, parts: dict[str, Any] | None, original: NeuralNet) -> NeuralNet:
         """What :meth:`_copy` makes, of the given modules and criteria or of the original's own."""
-        cost = vars(self).setdefault("_cost", Cost())
+        template, settings, cost = self._template, self._settings(), self._cost
         if parts is None:
-            with cost.switched(original, on=False):
+            with contextlib.nullcontext() if cost is None else cost.switched(original, on=False):
                 parts = copy_parts(plain_parts(original))
-        template = self._template
-        settings = settings_of_copy(template, original) | self._settings()
+        settings = settings_of_copy(template, original) | settings
         if original.compile:
             settings["compile"] = False  # for the run: hooks of layers would not run
         net = assemble(template, parts, len(self.classes_), **settings)
-        cost.watch(original, net)
+        if cost is not None:
+            cost.watch(net)
         return net
 
-    def _check_hyperparameters(self) -> None:
-        given = self._settings()
-        if "lr" in given:
-            check_number("lr", self.lr, 0, low_open=True)
-        if "max_epochs" in given:
-            check_number("max_epochs", self.max_epochs, 1, integer=True)
-        if "batch_size" in given:
-            check_number("batch_size", self.batch_size, 1, integer=True)
-        if "optimizer" in given and not callable(self.optimizer):
-            raise ValueError(
-                "optimizer must be a torch.optim class (or functools.partial of one) or None for "
-                f"the network's own; got {self.optimizer!r}."
-            )
-
     def _settings(self) -> dict[str, Any]:
-        names = ("lr", "optimizer", "batch_size", "max_epochs")
-        given = {name: getattr(self, name, None) for name in names}
+        given = {name: getattr(self, name, None) for name in SETTINGS}
         return {name: value for name, value in given.items() if value is not None}
 
     def _train(
@@ -310,19 +295,24 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             rows = rows_for(template, original, task.data, task.codes)
             retain, forget = rows.take(~task.mask), rows.take(task.mask)
             valid = val = None if task.val is None else rows_for(template, original, *task.val)
-            if val is not None and original is not None:
-                check_inputs(original, val, rows)
             if val is None and "original" in self.needs and template.train_split and len(retain):
                 kept, valid = split_rows(template, retain)
                 if isinstance(kept, Subset) and kept.dataset is retain:
                     retain = retain.take(kept.indices)
-            watched = retain, forget if "original" in self.needs else None
-            before = None if original is None else behaviour(original, *watched)
-            with Cost() as cost:
+            if original is not None:
+                watched = few(retain, _FEW), few(forget, _FEW if "original" in self.needs else 0)
+                if val is not None:
+                    shapes = shapes_of(val), shapes_of(rows)
+                    if shapes[0] != shapes[1]:
+                        check_inputs(original, val, *shapes)
+                before = behaviour(original, *watched)
+            with Cost() as cost, contextlib.ExitStack() as counted:
                 self._cost = cost
+                if original is not None:
+                    counted.enter_context(cost.switched(original, on=True))
                 net = self._unlearn(Request(original, retain, forget, val, valid))
             del self._cost
-            if before is not None:
+            if original is not None:
                 self._best_accuracy = compare(
                     net,
                     before,
@@ -365,34 +355,6 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         return restored(template, parts, history, task.data, len(self.classes_))
 
     # -- the contract, for one network -------------------------------------------------------------
-
-    @property
-    def _template(self) -> NeuralNet:
-        """The network in `estimator`, which may be frozen."""
-        return self.estimator.estimator if self._is_frozen() else self.estimator
-
-    def _is_frozen(self):
-        return isinstance(self.estimator, FrozenEstimator)
-
-    def _check_task(self, given, needs, reset=False):
-        unlearns = not reset
-        if unlearns and not hasattr(self, "estimator_"):
-            if not self._is_frozen():
-                raise NotFittedError(
-                    f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
-                    "network that is trained already in a FrozenEstimator."
-                )
-            reset = True
-        net = self._template
-        self._check_hyperparameters()
-        check_network(net)
-        if self._is_frozen():
-            check_is_fitted(self.estimator)
-        check_data = partial(check_network_data, self, net)
-        task = given.check(self, check_data, needs, reset=reset, unlearns=unlearns)
-        if task.val is not None:
-            check_row_shapes(net, task.data, task.val[0])
-        return task
 
     def _check_X(self, X):
         return check_network_X(self, self.estimator_, X)
@@ -445,15 +407,6 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     def _networks(self):
         return [self.estimator_] if hasattr(self, "estimator_") else []
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        net = self._template
-        tags.classifier_tags.multi_label = (
-            self.multilabel and isinstance(net, NeuralNet) and is_multilabel(net)
-        )
-        tags.input_tags.three_d_array = tags.input_tags.dict = True
-        return tags
 
     def __getstate__(self):
         # A pickle must not carry the original's weights to where the request should have effect.

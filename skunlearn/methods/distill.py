@@ -164,7 +164,6 @@ class Distill(NetworkUnlearner):
         self.cache_teacher = cache_teacher
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("noise", self.noise, 0, 1)
         check_number("temperature", self.temperature, 0, low_open=True)
         check_number("ce_weight", self.ce_weight, 0)

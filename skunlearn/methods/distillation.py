@@ -12,12 +12,12 @@ from scipy.stats import loguniform
 from skorch.utils import to_device
 from torch.nn.functional import kl_div, log_softmax
 
-from skunlearn._engine.build import Cost, parts_of
+from skunlearn._engine.build import parts_of
 from skunlearn._engine.fresh import fresh_network, reinitialised
 from skunlearn._engine.predict import logits, plain
 from skunlearn._engine.random import preserve_rng_and_modes
 from skunlearn._engine.rows import MarkedRows
-from skunlearn._engine.run import RunCallback
+from skunlearn._engine.run import Cost, RunCallback
 from skunlearn._engine.validation import check_number
 from skunlearn.methods.base import NetworkUnlearner
 
@@ -146,7 +146,6 @@ class BadTeacher(NetworkUnlearner):
         self.temperature = temperature
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("temperature", self.temperature, 0, low_open=True)
 
     def _search_space(self, common):
@@ -336,7 +335,6 @@ class SCRUB(NetworkUnlearner):
         self.restore_best = restore_best
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         if self.forget_batch_size is not None:
             check_number("forget_batch_size", self.forget_batch_size, 1, integer=True)
         check_number("ascent_epochs", self.ascent_epochs, 0, integer=True)

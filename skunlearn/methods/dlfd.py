@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -10,21 +9,21 @@ import torch
 from scipy.stats import loguniform
 from sklearn.utils import check_random_state
 from skorch.utils import to_device
-from torch.optim.swa_utils import update_bn
 from torch.utils.data import StackDataset
 
 from skunlearn._engine.hooks import (
     Place,
     capture_output,
+    check_alike,
     feature_layer,
     forward_features,
     frozen_parameters,
-    layer_names,
+    value_range,
 )
 from skunlearn._engine.predict import row_losses
 from skunlearn._engine.random import preserve_rng
-from skunlearn._engine.rows import Rows, value_range
-from skunlearn._engine.run import backward, cycle, one_row_statistics
+from skunlearn._engine.rows import Rows
+from skunlearn._engine.run import backward, cycle, renew_statistics
 from skunlearn._engine.statistics import repeated_attack
 from skunlearn._engine.validation import check_number, warn
 from skunlearn.methods.base import NetworkUnlearner
@@ -225,7 +224,6 @@ class DLFD(NetworkUnlearner):
         self.forgetting_threshold = forgetting_threshold
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("perturb_steps", self.perturb_steps, 0, integer=True)
         check_number("step_size", self.step_size, 0, low_open=True)
         check_number("reg", self.reg, 0, low_open=True)
@@ -255,12 +253,11 @@ class DLFD(NetworkUnlearner):
 
     def _unlearn(self, request):
         net = self._copy(request.original)
-        score = None
+        forget_batches, score = cycle(net, request.forget, whole=True), None
         n_rows = min(len(request.forget), len(request.val or ()))
         if self.forgetting_threshold and n_rows >= _FEWEST:
             score = _ForgettingScore(request)
         perturbation = _Perturbation(self, net, request)
-        forget_batches = cycle(net, request.forget, whole=True)
 
         def step(net, X, y, progress):
             forgotten = score is not None and score.of(net) < self.forgetting_threshold
@@ -285,9 +282,7 @@ class DLFD(NetworkUnlearner):
 
         self._train(net, request, (request.retain, step, net.max_epochs))
         if self.bn_batches:
-            clean = itertools.islice(cycle(net, request.retain), self.bn_batches)
-            with one_row_statistics(net.module_):
-                update_bn(([X] for X, _ in clean), _Inference(net))
+            renew_statistics(net, request.retain, self.bn_batches)
         return net
 
 
@@ -357,11 +352,6 @@ class _Perturbation:
         values = self.place.values(X)
         two = to_device(request.retain.collate([items[0]] * 2)[0], net.device)
         self.place.check_reaches(self.layer, params.feature_layer, two)
-        if params.perturb_steps and params.ot_weight:
-            features = forward_features(net, X, self.layer)
-            X_forget = request.forget.collate(_sample(request.forget, n_rows))[0]
-            X_forget = to_device(X_forget, net.device)
-            self._check_apart(features, forward_features(net, X_forget, self.layer))
         if params.clip in ("auto", None):
             self.low, self.high = value_range(
                 lambda some: self.place.values(
@@ -372,24 +362,16 @@ class _Perturbation:
         else:
             self.low, self.high = torch.tensor(params.clip).to(values)
         self.unit = params.step_size * (self.high - self.low)
-
-    def _comparable(self, forget, retain):
-        """The forget features, if there are as many of each row as of retained ones."""
-        if forget.shape[1:] != retain.shape[1:]:
-            raise ValueError(
-                f"feature_layer={self.params.feature_layer!r} must give all rows as many features; "
-                f"got shapes {tuple(forget.shape)} and {tuple(retain.shape)} for two batches of "
-                "rows of different lengths. Name a layer behind the one that pools over the "
-                f"length: {layer_names(self.net)}."
-            )
-        return forget
-
-    def _check_apart(self, retain, forget):
-        """Warn where transport has no direction to push in."""
+        if not (params.perturb_steps and params.ot_weight):
+            return
+        # Whether transport has a direction to push in.
+        retain = forward_features(net, X, self.layer)
         if len(retain) < 2:
             return
         first, second = retain.chunk(2)
-        forget = self._comparable(forget, retain)
+        X_forget = request.forget.collate(_sample(request.forget, n_rows))[0]
+        forget = forward_features(net, to_device(X_forget, net.device), self.layer)
+        check_alike(forget, retain, params.feature_layer, net)
         apart = float(transport_distance(forget, retain, method="exact"))
         spread = float(transport_distance(second, first, method="exact"))
         if apart <= max(0.1 * spread, 1e-5):
@@ -424,9 +406,10 @@ class _Perturbation:
                     capture_output(*self.layer) as read,
                 ):
                     y_pred = net.infer(X_far)
+                check_alike(z_forget, read[-1], params.feature_layer, net)
                 distance = transport_distance(
                     read[-1],
-                    self._comparable(z_forget, read[-1]),
+                    z_forget,
                     method=params.transport,
                     reg=params.reg,
                 )
@@ -444,15 +427,3 @@ class _Perturbation:
 def _sample(rows, n):
     """At most `n` items, drawn at random."""
     return rows.__getitems__(torch.randperm(len(rows))[:n].numpy())
-
-
-class _Inference(torch.nn.Module):
-    """A skorch network as a module, for torch's functions that call one."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.module = net.module_
-        self.infer = net.infer
-
-    def forward(self, X):
-        return self.infer(X)

@@ -210,7 +210,6 @@ class L1Sparse(NetworkUnlearner):
         self.batch_size = batch_size
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("l1_weight", self.l1_weight, 0)
 
     def _search_space(self, common):

@@ -132,7 +132,6 @@ class CFk(NetworkUnlearner):
         self.batch_size = batch_size
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         k = self.k
         if isinstance(k, numbers.Integral) and not isinstance(k, bool):
             check_number("k", k, 1, integer=True)

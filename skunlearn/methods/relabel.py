@@ -11,9 +11,9 @@ from skorch.utils import to_device
 from torch.nn.functional import cross_entropy
 from torch.utils.data import StackDataset
 
-from skunlearn._engine.hooks import frozen_parameters
+from skunlearn._engine.hooks import frozen_parameters, value_range
 from skunlearn._engine.predict import logits
-from skunlearn._engine.rows import JoinedRows, Rows, check_batch, value_range
+from skunlearn._engine.rows import JoinedRows, Rows, check_batch
 from skunlearn._engine.validation import check_number, warn
 from skunlearn.methods.base import NetworkUnlearner
 
@@ -255,7 +255,6 @@ class AMUN(NetworkUnlearner):
         self.include_forget = include_forget
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("radius", self.radius, 0, low_open=True)
         check_number("perturb_steps", self.perturb_steps, 1, integer=True)
         if not isinstance(self.include_forget, bool | np.bool_):

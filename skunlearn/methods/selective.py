@@ -124,7 +124,6 @@ class SSD(NetworkUnlearner):
         self.dampening = dampening
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("threshold", self.threshold, 0, low_open=True)
         check_number("dampening", self.dampening, 0)
 
@@ -256,7 +255,6 @@ class SalUn(RandomLabel):
         self.weight_share = weight_share
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("weight_share", self.weight_share, 0, 1, low_open=True)
 
     def _search_space(self, common):

@@ -140,7 +140,6 @@ class UNSIR(NetworkUnlearner):
         self.noise_steps = noise_steps
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("noise_rows", self.noise_rows, 1, integer=True)
         check_number("noise_ratio", self.noise_ratio, 0, low_open=True)
         check_number("noise_steps", self.noise_steps, 0, integer=True)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from skunlearn import AMUN, DLFD, UNSIR
-from skunlearn._engine.rows import value_range
+from skunlearn._engine.hooks import value_range
 from skunlearn.base import Request
 from tests.networks import make_net
 

@@ -1,6 +1,7 @@
 """The training run that all methods share: loaders, compiled modules, single rows, divergence."""
 
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ from skunlearn import (
     Retrain,
     all_unlearners,
 )
-from skunlearn._engine.build import Cost
 from skunlearn._engine.finish import compare
+from skunlearn._engine.run import Cost
 from skunlearn.features import FeatureExtractor
 from tests.networks import make_net
 
@@ -409,12 +410,26 @@ def test_few_rows_and_many_folds_of_a_train_split(problem):
 def test_copies_of_a_watched_network_hold_no_other(problem):
     X, y, _ = problem
     original = FineTune(make_net(max_epochs=1), random_state=0).fit(X, y).estimator_
-    for _ in range(3):  # as a method does that is called outside of a run
-        method = FineTune(FrozenEstimator(original), random_state=0)
-        method.classes_ = np.arange(2)
-        net = method._copy(original)
-    hooks = [hook for hook in net.module_._forward_pre_hooks.values() if isinstance(hook, Cost)]
-    assert [len(hook._handles) for hook in hooks] == [0, 0, 2]
+    method = FineTune(FrozenEstimator(original), random_state=0)
+    method.classes_ = np.arange(2)
+    with Cost() as method._cost:
+        nets = [method._copy(original) for _ in range(3)]
+        method._cost.watch(original)
+        nets.append(deepcopy(original))  # by somebody who does not know that it is watched
+        hooks = [
+            [hook for hook in net.module_._forward_pre_hooks.values() if isinstance(hook, Cost)]
+            for net in nets
+        ]
+        assert [[len(hook._handles) for hook in each] for each in hooks] == [[4], [4], [4], [0]]
+    assert not any(net.module_._forward_pre_hooks for net in nets[:3])
+
+
+def test_a_copy_that_is_made_outside_of_a_run_is_not_watched(problem):
+    X, y, _ = problem
+    original = FineTune(make_net(max_epochs=1), random_state=0).fit(X, y).estimator_
+    method = FineTune(FrozenEstimator(original), random_state=0)
+    method.classes_ = np.arange(2)
+    assert not method._copy(original).module_._forward_pre_hooks
 
 
 def test_what_a_run_has_cost_on_retained_rows_stands_in_its_history(problem):

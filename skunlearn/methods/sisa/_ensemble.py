@@ -578,7 +578,6 @@ class SISA(BaseUnlearner):
         return tags
 
     def _check_hyperparameters(self):
-        super()._check_hyperparameters()
         check_number("n_shards", self.n_shards, 1, integer=True)
         check_number("n_slices", self.n_slices, 1, integer=True)
         if self.aggregate not in ("mean_proba", "vote"):
@@ -634,7 +633,8 @@ class SISA(BaseUnlearner):
 
     def _check_data(self, X, y, x_name, y_name, reset):
         if isinstance(self.estimator, NeuralNet):
-            return check_network_data(self, self.estimator, X, y, x_name, y_name, reset)
+            several = get_tags(self).classifier_tags.multi_label
+            return check_network_data(self, self.estimator, several, X, y, x_name, y_name, reset)
         data, y = check_raw(self, X, y, reset=reset)
         check_classification_targets(y)
         return data, y

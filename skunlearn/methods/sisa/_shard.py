@@ -16,8 +16,8 @@ from torch import nn
 
 from skunlearn._engine.build import parts_of
 from skunlearn._engine.cache import train_once
+from skunlearn._engine.fit import fit_network
 from skunlearn._engine.random import seeded
-from skunlearn._engine.run import fit_network
 
 
 @dataclass(frozen=True)

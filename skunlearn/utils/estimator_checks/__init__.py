@@ -91,7 +91,6 @@ def parametrize_with_unlearning_checks(
     ...         self.max_epochs = max_epochs
     ...
     ...     def _check_hyperparameters(self):
-    ...         super()._check_hyperparameters()
     ...         if not self.noise >= 0:
     ...             raise ValueError(f"noise must be at least 0; got {self.noise!r}.")
     ...
