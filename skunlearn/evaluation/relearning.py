@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -162,7 +163,9 @@ def relearning_time(
         raise ValueError(f"unlearner {why}; got {type(unlearner).__name__}.{way}")
     net = unlearner.estimator_
     template = innermost(unlearner.estimator)
-    data, y = check_network_data(unlearner, template, unwrapped(X), unwrapped(y), "X", "y", False)
+    several = get_tags(unlearner).classifier_tags.multi_label
+    X, y = unwrapped(X), unwrapped(y)
+    data, y = check_network_data(unlearner, template, several, X, y, "X", "y", False)
     rows = rows_for(template, net, data, encode_labels(y, unlearner.classes_))
     settings = settings_of_copy(template, net)
     if lr is not None:
