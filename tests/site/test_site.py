@@ -153,9 +153,10 @@ def seen(visit):
         found["copied"] = tab.evaluate(COPY)
         if page in WRITTEN or page in OF_NAMES[:3]:
             tab.evaluate(axe.Axe().axe_script)
+            tab.add_style_tag(content="* { transition: none !important; }")  # or colours fade in
             for scheme in ("light", "dark"):
                 tab.emulate_media(color_scheme=scheme)
-                tab.wait_for_timeout(400)  # colours fade in
+                tab.wait_for_timeout(100)
                 exclude = [] if page in WITH_CODE else [".highlight"]
                 found["axe"][scheme] = tab.evaluate(AXE, [CONTRAST, exclude])
             found["axe"]["light"] += tab.evaluate(AXE, [ALL_BUT_CONTRAST, []])
