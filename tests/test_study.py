@@ -800,9 +800,10 @@ def test_an_interval_of_an_attack_is_over_people(study):
 
 
 def test_the_dial_is_turned_as_it_says(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(study.dial, "EPOCHS", (1,))
+    monkeypatch.setattr(study.dial, "EPOCHS", (1, 2))
     monkeypatch.setattr(study.dial, "NOISE", (1.0, 0.5))
     command = ["smoke", "--models", "6", "--reporting-splits", "1", "--results", str(tmp_path)]
+    command += ["--epochs", "1"]
     study.dial.main(command)
     path = tmp_path / "dial-smoke.csv"
     rows = smoke_rows(path)

@@ -203,6 +203,7 @@ def main(args=None):
                     key: unlearner
                     for key, unlearner in of_part[part].items()
                     if (part, seed, *key) not in done
+                    and (not args.epochs or key[2] in (None, *args.epochs))
                 }
                 if "attack" in part:
                     tasks += [(part, seed, {key: unlearner}) for key, unlearner in left.items()]

@@ -23,6 +23,7 @@ def options(doc, args=None):
     add("--reporting-splits", type=int, help="by default as many as the domain says")
     add("--objective", default="relative_js_distance", help="what is chosen by (%(default)s)")
     add("--models", type=int, default=32, help="networks of an attack on each row (%(default)s)")
+    add("--epochs", type=int, nargs="+", help="of the dial; by default all")
     add("--klom-models", type=int, default=16, help="of each kind for KLoM; 0: none (%(default)s)")
     add("--data", default=os.environ.get("SKUNLEARN_STUDY_DATA"), help="folder of .npz files")
     add("--results", type=Path, default=HERE.parent / "results", help="folder of the tables")
