@@ -109,8 +109,10 @@ benchmark: $(VENV)/installed
 
 # Of what `make benchmark` has chosen. Tens of minutes a domain; stopped, it goes on where it was.
 attacks: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/attacks.py $(LONG) $(ARGS)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/dial.py $(LONG) $(ARGS)
+	for step in guard report summarise attacks dial; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/$$step.py $(LONG) $(ARGS) || exit 1; \
+	done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/study/compare.py $(DOMAINS) $(ARGS)
 
 # What the other pages of the study show. Stopped, it goes on where it was, but for the costs.
 questions: $(VENV)/installed

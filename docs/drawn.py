@@ -121,6 +121,12 @@ CASES = {
             "Distill",
             0.05,
         ),
+        (
+            "you can spend a twentieth",
+            ":class:`~skunlearn.Distill`, chosen by distance and an attack on each row together",
+            "Distill (guarded)",
+            0.05,
+        ),
         ("you can spend a twentieth", "`Retrain` with as many epochs", "Retrain (shortened)", 0.05),
         (
             "you can spend a twentieth",
@@ -135,6 +141,7 @@ CASES = {
             "FineTune",
             0.05,
         ),
+        ("you can spend a twentieth", ":class:`~skunlearn.EUk`", "EUk", 0.05),
         ("you can spend 3 %", ":class:`~skunlearn.EUk`", "EUk", 0.03),
         ("you can spend 3 %", ":class:`~skunlearn.L1Sparse`", "L1Sparse", 0.03),
         ("you can spend 3 %", "`Retrain`, its rate tuned", "Retrain (tuned, short)", 0.03),

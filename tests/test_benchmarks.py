@@ -77,6 +77,11 @@ def test_the_table_of_coverage_is_that_of_the_page_and_holds():
     assert "-dirty" not in text.partition("\n")[0]
     rows = [row for row in csv.DictReader(text.splitlines()[1:]) if row["coverage"]]
     rows = [row for row in rows if not row["metric"].startswith("relative_mmd_")]
+    few = [row for row in rows if float(row["given"]) * int(row["n"]) < 30]
+    assert {(row["units"], row["forget"], row["told"]) for row in few} == {
+        ("people", "6", "uneven")  # of whom few simulations have an interval
+    }
+    rows = [row for row in rows if row not in few]
     assert min(float(row["coverage"]) for row in rows) >= 0.93
     page = BENCHMARK.parents[1] / "docs" / "user_guide" / "measuring.rst"
     lines = page.read_text(encoding="utf-8").splitlines()

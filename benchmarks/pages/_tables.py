@@ -29,7 +29,7 @@ DOMAINS = {
 }
 TEXTS = {"trial": str, "params": str, "error": str}
 VARIANTS = list(variants(STUDIED["smoke"].net))
-NOT_RANKED = (*REFERENCES, *VARIANTS)  # nor are the controls
+NOT_RANKED = (*REFERENCES, *VARIANTS, "Distill (guarded)")  # nor are the controls
 # Colours that can be told apart by those who do not see all of them (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
