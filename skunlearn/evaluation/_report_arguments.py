@@ -9,6 +9,7 @@ from skunlearn._engine.rows import take_rows
 from skunlearn._engine.unwrap import network_of
 from skunlearn._engine.validation import (
     check_forget,
+    check_kind,
     check_number,
     check_sides_groups,
     encode_labels,
@@ -28,8 +29,9 @@ _PARAMETERS = {
 }
 
 
-def as_rows(X):
+def as_rows(X, name):
     """A list of rows as an array: networks with several inputs would take it for one of inputs."""
+    check_kind(X, name)
     return np.asarray(X) if isinstance(X, list | tuple) else X
 
 

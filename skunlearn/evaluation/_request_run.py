@@ -70,10 +70,10 @@ class RequestRun:
 
     def __init__(self, log, unlearner, rows, others, request, on_return, report):
         self.log, self.key, self.unlearner = log, log._file.key, unlearner
-        self.X, self.y, forget = as_rows(rows[0]), *rows[1:]
+        self.X, self.y, forget = as_rows(rows[0], "X"), *rows[1:]
         self.X_val, self.y_val, self.groups = others
         self.request, self.on_return = request, on_return
-        report["X_unseen"] = as_rows(report["X_unseen"])
+        report["X_unseen"] = as_rows(report["X_unseen"], "X_unseen")
         self.report = {"key": self.key, "request": request, **report}
         self.messages = []  # of warnings that are not in an entry yet
         given = REPORT.bind(unlearner, self.X, self.y, forget=forget, **report)

@@ -397,7 +397,7 @@ def unlearning_report(
     >>> "4 stated criteria are met" in report.verdict()
     True
     """
-    X, X_unseen = as_rows(X), as_rows(X_unseen)
+    X, X_unseen = as_rows(X, "X"), as_rows(X_unseen, "X_unseen")
     models, (y, y_unseen), mask, groups = check_arguments(**locals())
     has_groups = groups[0] is not None
     classes = np.asarray(unlearner.classes_)

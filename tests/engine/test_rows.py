@@ -691,6 +691,8 @@ def test_what_cannot_be_cut_is_refused_wherever_rows_are_taken(unlearner, make, 
             ask(data)
     with pytest.raises(ValueError, match=message.format("X_unseen")):
         unlearning_report(model, X, y, forget=FORGET, X_unseen=data)
+    with pytest.raises(ValueError, match=message.format("X")):
+        unlearning_report(model, data, y, forget=FORGET, X_unseen=X, y_unseen=y)
 
 
 def test_the_way_out_of_a_stream_works():
