@@ -145,6 +145,35 @@ def test_what_dlfd_does_beyond_its_controls_is_what_the_table_says(beside):
     assert f"against no perturbation {said['no perturbation']}:" in header
 
 
+def test_klom_in_prose_is_that_of_the_tables(beside):
+    from tables import Table
+
+    page = (BENCHMARKS / "pages" / "plot_9_attacks.py").read_text(encoding="utf-8")
+    page = " ".join(page.replace("\n# ", "\n").split())
+    found = {
+        (domain, row["method"], row["cap"]): (row["klom_forget_50"], row["klom_forget_95"])
+        for domain in ("speeches", "faces", "ecg")
+        for row in Table(BENCHMARKS / "results" / f"attacks-{domain}-long.csv").rows()
+    }
+
+    def both(*key):
+        return "{:.2f} and {:.2f}".format(*found[key])
+
+    assert f"nearest to the floor ({both('speeches', 'Retrain', 1.0)})" in page
+    assert f"setting for 10 % ({both('speeches', 'Distill', 0.1)})" in page
+    guarded = both("speeches", "Distill (guarded)", 0.05)
+    assert f"({guarded} guarded, {both('speeches', 'Distill', 0.05)} not)" in page
+    shorter = [both("speeches", "Retrain (shortened)", cap) for cap in (0.1, 0.05)]
+    assert "have {} (12 epochs) to {} (6)".format(*shorter) in page
+    assert f"near the floor ({both('ecg', 'Retrain', 1.0)})" in page
+    medians = {key: value[0] for key, value in found.items() if key[1] != "Retrain"}
+    least = min((key for key in medians if key[0] == "ecg"), key=medians.get)
+    assert f"the least median is {least[1]}'s ({medians[least]:.2f})" in page
+    floor = found["faces", "Retrain", 1.0][0]
+    assert f"below the floor's ({floor:.2f})" in page
+    assert max(medians["faces", "EUk", 0.05], medians["faces", "Retrain (shortened)", 0.1]) < floor
+
+
 def test_what_distill_loses_on_the_faces_is_what_the_table_says(beside):
     from tables import Table
 
