@@ -1,7 +1,4 @@
-"""The contract of an unlearner, whatever it is that it unlearns.
-
-It has over 500 lines because what each public method takes, returns and raises is half of them.
-"""
+"""The contract of an unlearner, whatever it is that it unlearns."""
 
 from __future__ import annotations
 
@@ -9,30 +6,17 @@ import contextlib
 from abc import ABCMeta, abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
-from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from skunlearn._engine.build import parts_of, without_graphs
 from skunlearn._engine.rows import Rows
-from skunlearn._engine.validation import (
-    Given,
-    check_network,
-    check_network_data,
-    check_row_shapes,
-    check_settings,
-    given_labels,
-    is_multilabel,
-    warn,
-)
+from skunlearn._engine.validation import Given, given_labels, warn
 
 if TYPE_CHECKING:
     from typing import Any
@@ -184,12 +168,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """Return rows to predict, checked."""
 
     @abstractmethod
-    def _fit_task(self, task: Task) -> None:
-        """Train on all rows, and unlearn those that are marked."""
+    def _carry_out(self, given: Given, needs: frozenset[str], reset: bool = False) -> Task:
+        """Check what `fit` (with `reset`) or `unlearn` was given, do it, and return it checked.
 
-    @abstractmethod
-    def _unlearn_task(self, task: Task) -> None:
-        """Unlearn the rows that are marked."""
+        Hyperparameters and the estimator are checked first. If `reset`, or if there were none, it
+        sets `classes_`. `fit` trains on all rows, and unlearns those that are marked.
+        """
 
     @abstractmethod
     def _predict_proba(self, X: Any) -> Array:
@@ -435,65 +419,16 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """What this instance needs: `needs`, and what its hyperparameters add to it."""
         return self.needs
 
-    def _check_hyperparameters(self) -> None:
-        """Raise a ValueError for a hyperparameter of the method's own that makes no sense.
-
-        `lr`, `max_epochs`, `batch_size` and `optimizer` are checked without it.
-        """
-
-    # -- from a call to a task ---------------------------------------------------------------------
-
-    @property
-    def _template(self) -> Network:
-        """What is in `estimator`, which may be frozen."""
-        return self.estimator.estimator if self._is_frozen() else self.estimator
-
-    def _is_frozen(self):
-        return isinstance(self.estimator, FrozenEstimator)
-
-    def _check_task(self, given: Given, needs: frozenset[str], reset: bool = False) -> Task:
-        """Return what `fit` (with `reset`) or `unlearn` was given as a checked task.
-
-        It checks hyperparameters and the estimator first. If `reset`, or if there were none, it
-        sets `classes_`. This is for one network; what trains others has its own.
-        """
-        unlearns = not reset
-        if unlearns and not hasattr(self, "estimator_"):
-            if not self._is_frozen():
-                raise NotFittedError(
-                    f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
-                    "network that is trained already in a FrozenEstimator."
-                )
-            reset = True
-        net = self._template
-        self._check_hyperparameters()
-        several = get_tags(self).classifier_tags.multi_label
-        check_settings(self)
-        check_network(net)
-        if self._is_frozen():
-            check_is_fitted(self.estimator)
-        check_data = partial(check_network_data, self, net, several)
-        task = given.check(self, check_data, needs, reset=reset, unlearns=unlearns)
-        if task.val is not None:
-            check_row_shapes(net, task.data, task.val[0])
-        return task
-
-    def __sklearn_tags__(self):
-        tags, net = super().__sklearn_tags__(), self._template
-        if isinstance(net, NeuralNet):
-            tags.classifier_tags.multi_label = self.multilabel and is_multilabel(net)
-        tags.input_tags.three_d_array = tags.input_tags.dict = True
-        return tags
+    # -- from a call to what is done ---------------------------------------------------------------
 
     def _fit(self, X, y, forget, X_val, y_val, groups=None):
         with self._all_or_nothing():
             given = Given(X, y, forget, X_val, y_val, groups)
             if hasattr(self, "_is_clone"):
                 given.check_not_sliced(type(self).__name__)
-            task = self._check_task(given, self._needs(), reset=True)
             for name in ("unlearning_history_", "unlearning_cost_"):
                 vars(self).pop(name, None)
-            self._fit_task(task)
+            task = self._carry_out(given, self._needs(), reset=True)
             if forget is not None and not task.mask.any():
                 warn(
                     "forget marks no row: this was a plain fit and nothing was unlearned. In a "
@@ -504,7 +439,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _forget(self, X, y, forget, X_val, y_val, groups=None):
         with self._all_or_nothing():
             given = Given(X, y, forget, X_val, y_val, groups)
-            self._unlearn_task(self._check_task(given, self._needs()))
+            self._carry_out(given, self._needs())
         return self
 
     # -- randomness and atomicity ------------------------------------------------------------------

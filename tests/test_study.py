@@ -768,7 +768,7 @@ def test_what_leaks_on_a_tuning_split_is_passed_over(study, tmp_path, monkeypatc
 
     monkeypatch.setattr(study.guard, "membership", membership)
     monkeypatch.setattr(study.guard, "CAPS", (0.3, 1.0))
-    command = ["smoke", "--results", str(tmp_path)]
+    command = ["smoke", "--models", "3", "--results", str(tmp_path)]
     study.guard.main(command)
     assert attacked == [0.8, 0.7, 1.0, 0.9]
     study.guard.main(command)

@@ -109,7 +109,7 @@ class ByUnlearned(Distill):
 
     def _unlearn(self, request):
         first = AdvancedNegGrad(self._template, loss_cap="val")
-        first.classes_, first._cost = self.classes_, self._cost
+        first.classes_, first._counter = self.classes_, self._cost
         return super()._unlearn(replace(request, original=first._unlearn(request)))
 
 

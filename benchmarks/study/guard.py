@@ -39,7 +39,8 @@ def choose(args, domain, table, settings, retrained):
     """Attack settings in their turn, until one is found no more than it may be."""
     for turn, choice in enumerate(settings[:AT_MOST], 1):
         written = table.rows()
-        here = [row for row in written if all(row[k] == choice[k] for k in ("method", "trial"))]
+        same = {"method": choice["method"], "trial": choice["trial"], "n_models": args.models}
+        here = [row for row in written if all(row[k] == value for k, value in same.items())]
         row = next((row for row in here if row["cap"] == choice["cap"]), None)
         if row is None:
             if not here:  # which is the same at another cap

@@ -366,12 +366,15 @@ def of_difference(first, second, level, groups=None, weights=None):
     return Interval(value, low, high, "of the rows that gain and of those that lose (MOVER)")
 
 
+_AT_AN_END, _MOST = 0.01, 0.8  # from 0 or 1; the share of rows
+
+
 def _of_missed(values, n_worth):
     """Variance of a mean for a value at the other end that was missed, where most are at an end.
 
     Of networks whose answers are 0 or 1, distances of all rows may be alike by chance.
     """
-    if np.mean(np.minimum(values, 1 - values) < 0.01) < 0.8:
+    if np.mean(np.minimum(values, 1 - values) < _AT_AN_END) < _MOST:
         return 0.0
     mean = np.mean(values)
     return (max(mean, 1 - mean) / n_worth) ** 2
@@ -390,8 +393,11 @@ def of_ratio(above, below, level, groups=None):
         [np.bincount(codes, each - mean) / n for each, mean in zip((above, below), means)]
     )
     (of_above, both), (_, of_below) = parts / room @ parts.T
-    of_above += _of_missed(above, n_worth)
-    of_below += _of_missed(below, n_worth)
+    largest = max(np.max(above), np.max(below))
+    # Small distances throughout are of networks that agree, and not of such that are always sure.
+    if largest > 0.5 or largest < 1e-6:
+        of_above += _of_missed(above, n_worth)
+        of_below += _of_missed(below, n_worth)
     # The ratios r for which mean(above - r * below) is not further from 0 than chance allows.
     squared = t.ppf((1 + level) / 2, degrees) ** 2
     a = means[1] ** 2 - squared * of_below

@@ -65,6 +65,14 @@ class Cost:
                 hook = net.module_.register_forward_pre_hook(self, with_kwargs=True)
                 self._handles[net.module_] = hook
 
+    def leave(self, net):
+        """Take off a network what a copy of a watched one has of its hooks."""
+        module = net.module_
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if isinstance(hook, Cost):
+                del module._forward_pre_hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+
     @contextlib.contextmanager
     def switched(self, net, *, on):
         """Count what goes through a network, or not, inside the block.

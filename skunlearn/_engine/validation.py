@@ -175,24 +175,34 @@ def check_settings(unlearner):
         )
 
 
+def has_missing(values):
+    """Whether an array has a value that is missing: None, NaN, or pandas' NA."""
+    if values.dtype.kind != "O":
+        return bool((values != values).any())
+    # NaN is not equal to itself, and pandas' NA has no truth value.
+    return any(
+        value is None or type(value).__name__ == "NAType" or value != value for value in values.flat
+    )
+
+
 def check_groups(groups, name="groups"):
     groups = np.asarray(groups)
     if groups.ndim != 1 or len(groups) == 0:
         raise ValueError(
             f"{name} must have shape (n_samples,), with at least one row; got {groups.shape}."
         )
-    if groups.dtype.kind == "O" and any(group is None for group in groups):
-        raise ValueError(f"{name} must name the group of every row; got missing values (None).")
-    if (groups != groups).any():
-        raise ValueError(f"{name} must name the group of every row; got missing values (NaN).")
+    if has_missing(groups):
+        raise ValueError(f"{name} must name the group of every row; got missing values.")
     _check_names(groups, name)
     return groups
 
 
 def _check_names(groups, name):
     """Refuse names of groups that are not of one type, and so have no order."""
-    kinds = sorted({type(group).__name__ for group in groups.tolist()})
-    if groups.dtype.kind != "O" or len(kinds) == 1:
+    if groups.dtype.kind != "O":
+        return
+    kinds = sorted({type(group).__name__ for group in groups})
+    if len(kinds) == 1:
         return
     try:
         np.sort(groups)
@@ -421,10 +431,7 @@ def check_network_data(unlearner, net, takes_several, X, y, x_name, y_name, rese
 
 def check_targets(unlearner, net, takes_several, y, y_name):
     """Raise a ValueError for labels of a kind that the criterion, or the method, does not take."""
-    # Of what is missing, NaN is not equal to itself, and pandas' NA has no truth value.
-    if y.dtype.kind in "fO" and any(
-        value is None or type(value).__name__ == "NAType" or value != value for value in y.flat
-    ):
+    if has_missing(y):
         raise ValueError(f"{y_name} must hold the label of every row; got missing values.")
     try:
         check_classification_targets(y)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.stats import loguniform
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_memory
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted, check_memory
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch.utils.data import Subset
@@ -43,8 +46,12 @@ from skunlearn._engine.validation import (
     SETTINGS,
     as_dataset,
     check_network,
+    check_network_data,
     check_network_X,
+    check_row_shapes,
+    check_settings,
     distinct_classes,
+    is_multilabel,
     warn,
 )
 from skunlearn.base import BaseUnlearner, Request
@@ -56,7 +63,8 @@ if TYPE_CHECKING:
     from skorch.callbacks import Callback
 
     from skunlearn._engine.rows import Rows
-    from skunlearn._engine.typing import Phase
+    from skunlearn._engine.typing import Network, Phase
+    from skunlearn._engine.validation import Given, Task
 
 _FEW = 256  # rows, at most, that are compared before and after a run
 _EPOCHS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
@@ -144,9 +152,6 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
     #: What to do about a run that costs more.
     _remedy: ClassVar[str] = "Use more epochs or another lr."
 
-    #: Counts the samples of a run, while there is one.
-    _cost: Cost | None = None
-
     @abstractmethod
     def _unlearn(self, request: Request) -> NeuralNet:
         """Return a fitted network that has forgotten ``request.forget``.
@@ -176,15 +181,26 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         """What :meth:`_copy` makes, of the given modules and criteria or of the original's own."""
         template, settings, cost = self._template, self._settings(), self._cost
         if parts is None:
-            with contextlib.nullcontext() if cost is None else cost.switched(original, on=False):
+            with cost.switched(original, on=False):
                 parts = copy_parts(plain_parts(original))
         settings = settings_of_copy(template, original) | settings
         if original.compile:
             settings["compile"] = False  # for the run: hooks of layers would not run
         net = assemble(template, parts, len(self.classes_), **settings)
-        if cost is not None:
+        if hasattr(self, "_counter"):  # else nobody would let go of it
             cost.watch(net)
         return net
+
+    @property
+    def _cost(self) -> Cost:
+        """What counts the samples of a run; outside of one, a counter that nobody reads."""
+        return vars(self).get("_counter") or Cost()
+
+    def _check_hyperparameters(self) -> None:
+        """Raise a ValueError for a hyperparameter of the method's own that makes no sense.
+
+        `lr`, `max_epochs`, `batch_size` and `optimizer` are checked without it.
+        """
 
     def _settings(self) -> dict[str, Any]:
         given = {name: getattr(self, name, None) for name in SETTINGS}
@@ -267,66 +283,76 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
 
     # -- the run -----------------------------------------------------------------------------------
 
-    def _fit_task(self, task):
-        template, seed = self._template, draw_seed(self.random_state)
-        vars(self).pop("_best_accuracy", None)
-        original = template if self._is_frozen() else None
-        with restore_accelerator(template):
-            if original is None and ("original" in self.needs or not task.mask.any()):
-                original = self._fit_original(template, task, seed)
-            if task.mask.any():
-                self._run(template, original, task, seed)
-            elif self._is_frozen():
-                parts = copy_parts(parts_of(template))
-                self.estimator_ = assemble(template, parts, len(self.classes_))
-                self.estimator_.history = deepcopy(template.history)
-            else:
-                self.estimator_ = original
-        self.estimator_.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
-
-    def _unlearn_task(self, task):
+    def _carry_out(self, given, needs, reset=False):
         template = self._template
-        self._run(template, getattr(self, "estimator_", template), task)
-
-    def _run(self, template, original, task, seed=None):
-        """Unlearn, and only then replace the network."""
-        seed = draw_seed(self.random_state) if seed is None else seed
-        with restore_accelerator(template), seeded(seed, template.device):
-            rows = rows_for(template, original, task.data, task.codes)
-            retain, forget = rows.take(~task.mask), rows.take(task.mask)
-            valid = val = None if task.val is None else rows_for(template, original, *task.val)
-            if val is None and "original" in self.needs and template.train_split and len(retain):
-                kept, valid = split_rows(template, retain)
-                if isinstance(kept, Subset) and kept.dataset is retain:
-                    retain = retain.take(kept.indices)
-            if original is not None:
-                watched = few(retain, _FEW), few(forget, _FEW if "original" in self.needs else 0)
-                if val is not None:
-                    shapes = shapes_of(val), shapes_of(rows)
-                    if shapes[0] != shapes[1]:
-                        check_inputs(original, val, *shapes)
-                before = behaviour(original, *watched)
-            with Cost() as cost, contextlib.ExitStack() as counted:
-                self._cost = cost
+        task = self._check_task(given, needs, reset)
+        seed = draw_seed(self.random_state)
+        with restore_accelerator(template):
+            if reset:
+                vars(self).pop("_best_accuracy", None)
+                original = self._find_original(template, task, seed)
+            else:
+                original = getattr(self, "estimator_", template)
+            if not task.mask.any():
+                self.estimator_ = self._keep_original(template, original)
+                return task
+            with seeded(seed, template.device):
+                rows = rows_for(template, original, task.data, task.codes)
+                retain, forget = rows.take(~task.mask), rows.take(task.mask)
+                valid = val = None if task.val is None else rows_for(template, original, *task.val)
+                splits = val is None and "original" in self.needs and template.train_split
+                if splits and len(retain):
+                    kept, valid = split_rows(template, retain)
+                    if isinstance(kept, Subset) and kept.dataset is retain:
+                        retain = retain.take(kept.indices)
                 if original is not None:
-                    counted.enter_context(cost.switched(original, on=True))
-                net = self._unlearn(Request(original, retain, forget, val, valid))
-            del self._cost
-            if original is not None:
-                self._best_accuracy = compare(
-                    net,
-                    before,
-                    behaviour(net, *watched),
-                    name=type(self).__name__,
-                    best=getattr(self, "_best_accuracy", 0.0),
-                    usual_cost=self._usual_cost,
-                    remedy=self._remedy,
-                )
-            finish(net, original, retain if len(retain) else forget)
-        net.classes_inferred_ = self.classes_
+                    watched = few(retain, _FEW), few(forget, _FEW * ("original" in self.needs))
+                    if val is not None:
+                        shapes = shapes_of(val), shapes_of(rows)
+                        if shapes[0] != shapes[1]:
+                            check_inputs(original, val, *shapes)
+                    before = behaviour(original, *watched)
+                with Cost() as cost, contextlib.ExitStack() as counted:
+                    self._counter = cost
+                    if original is not None:
+                        counted.enter_context(cost.switched(original, on=True))
+                    net = self._unlearn(Request(original, retain, forget, val, valid))
+                    cost.leave(net)
+                del self._counter
+                if original is not None:
+                    self._best_accuracy = compare(
+                        net,
+                        before,
+                        behaviour(net, *watched),
+                        name=type(self).__name__,
+                        best=getattr(self, "_best_accuracy", 0.0),
+                        usual_cost=self._usual_cost,
+                        remedy=self._remedy,
+                    )
+                finish(net, original, retain if len(retain) else forget)
+        net.classes_inferred_ = self.classes_  # for a FrozenEstimator of it
+        # Only now is the network replaced.
         self.estimator_ = net
         self.unlearning_history_ = net.history
         self.unlearning_cost_ = cost.samples
+        return task
+
+    def _find_original(self, template, task, seed):
+        """The network to unlearn from, trained if need be; None if the method has no use for it."""
+        if self._is_frozen():
+            return template
+        if "original" in self.needs or not task.mask.any():
+            return self._fit_original(template, task, seed)
+        return None
+
+    def _keep_original(self, template, original):
+        """What a plain fit ends in: the original, or a copy of one that was given."""
+        net = original
+        if self._is_frozen():
+            net = assemble(template, copy_parts(parts_of(template)), len(self.classes_))
+            net.history = deepcopy(template.history)
+        net.classes_inferred_ = self.classes_
+        return net
 
     def _fit_original(self, template, task, seed):
         """The network trained on every row, from the cache where there is one."""
@@ -355,6 +381,48 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
         return restored(template, parts, history, task.data, len(self.classes_))
 
     # -- the contract, for one network -------------------------------------------------------------
+
+    @property
+    def _template(self) -> Network:
+        """What is in `estimator`, which may be frozen."""
+        return self.estimator.estimator if self._is_frozen() else self.estimator
+
+    def _is_frozen(self):
+        return isinstance(self.estimator, FrozenEstimator)
+
+    def _check_task(self, given: Given, needs: frozenset[str], reset: bool = False) -> Task:
+        """Return what `fit` (with `reset`) or `unlearn` was given as a checked task.
+
+        It checks hyperparameters and the estimator first. If `reset`, or if there were none, it
+        sets `classes_`.
+        """
+        unlearns = not reset
+        if unlearns and not hasattr(self, "estimator_"):
+            if not self._is_frozen():
+                raise NotFittedError(
+                    f"This {type(self).__name__} is not fitted yet. Call fit first, or pass a "
+                    "network that is trained already in a FrozenEstimator."
+                )
+            reset = True
+        net = self._template
+        self._check_hyperparameters()
+        several = get_tags(self).classifier_tags.multi_label
+        check_settings(self)
+        check_network(net)
+        if self._is_frozen():
+            check_is_fitted(self.estimator)
+        check_data = partial(check_network_data, self, net, several)
+        task = given.check(self, check_data, needs, reset=reset, unlearns=unlearns)
+        if task.val is not None:
+            check_row_shapes(net, task.data, task.val[0])
+        return task
+
+    def __sklearn_tags__(self):
+        tags, net = super().__sklearn_tags__(), self._template
+        if isinstance(net, NeuralNet):
+            tags.classifier_tags.multi_label = self.multilabel and is_multilabel(net)
+        tags.input_tags.three_d_array = tags.input_tags.dict = True
+        return tags
 
     def _check_X(self, X):
         return check_network_X(self, self.estimator_, X)

@@ -102,11 +102,12 @@ def membership_inference_test(
     Notes
     -----
     A permutation test: its level is exact, however few rows there are, if forget and unseen rows
-    (or people) could be exchanged but for what the network remembers. Whoever takes the place of a
-    person with fewer rows is left as many: where people have unequally many, the p-value is greater
-    than it need be. A great p-value does not say that nothing is left, least of all with few rows:
-    one row among 99 others has 0.02 if it is the first or the last of all, and no row can have
-    less. The statistic itself is above 0 by chance, the more so for few rows.
+    (or people with equally many rows) could be exchanged but for what the network remembers.
+    Whoever takes the place of a person with fewer rows is left as many: where people have unequally
+    many, the p-value tends to be greater than it need be. A great p-value does not say that nothing
+    is left, least of all with few rows: one row among 99 others has 0.02 if it is the first or the
+    last of all, and no row can have less. The statistic itself is above 0 by chance, the more so
+    for few rows.
 
     References
     ----------

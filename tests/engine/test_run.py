@@ -412,7 +412,7 @@ def test_copies_of_a_watched_network_hold_no_other(problem):
     original = FineTune(make_net(max_epochs=1), random_state=0).fit(X, y).estimator_
     method = FineTune(FrozenEstimator(original), random_state=0)
     method.classes_ = np.arange(2)
-    with Cost() as method._cost:
+    with Cost() as method._counter:
         nets = [method._copy(original) for _ in range(3)]
         method._cost.watch(original)
         nets.append(deepcopy(original))  # by somebody who does not know that it is watched
@@ -422,6 +422,19 @@ def test_copies_of_a_watched_network_hold_no_other(problem):
         ]
         assert [[len(hook._handles) for hook in each] for each in hooks] == [[4], [4], [4], [0]]
     assert not any(net.module_._forward_pre_hooks for net in nets[:3])
+
+
+class CopiesByItself(FineTune):
+    def _unlearn(self, request):
+        return deepcopy(request.original).partial_fit(request.retain)
+
+
+def test_a_copy_that_a_method_makes_by_itself_keeps_no_hook(problem):
+    X, y, forget = problem
+    unlearner = CopiesByItself(make_net(max_epochs=1), random_state=0).fit(X, y)
+    module = unlearner.unlearn(X, y, forget=forget).estimator_.module_
+    assert not module._forward_pre_hooks
+    assert not module._forward_pre_hooks_with_kwargs
 
 
 def test_a_copy_that_is_made_outside_of_a_run_is_not_watched(problem):

@@ -224,9 +224,9 @@ class TakesInterruptsForTheEnd(Blur):
 
 @fails(INTERRUPTED, "ends in a RuntimeError; got ValueError")
 class DisguisesErrors(Blur):
-    def _unlearn_task(self, task):
+    def _carry_out(self, given, needs, reset=False):
         try:
-            super()._unlearn_task(task)
+            return super()._carry_out(given, needs, reset)
         except RuntimeError as error:
             raise ValueError("something went wrong") from error
 
@@ -265,9 +265,8 @@ class HasItsOwnLoop(Blur):
 @fails("check_an_unlearning_run_is_a_skorch_run", "must note .*'valid_loss'.* of every epoch")
 @fails("check_the_networks_own_validation_split_is_used", "must validate on train_split")
 class DoesNotValidate(Blur):
-    def _run(self, template, original, task, seed=None):
-        template = clone(template).set_params(train_split=None)
-        return super()._run(template, original, replace(task, val=None), seed)
+    def _train(self, net, request, *phases, **settings):
+        return super()._train(net, replace(request, valid=None), *phases, **settings)
 
 
 @fails("check_global_state_is_left_as_it_was", "unlearn must leave torch's random generator alone")

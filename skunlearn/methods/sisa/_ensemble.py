@@ -345,6 +345,11 @@ class SISA(BaseUnlearner):
 
     # -- the contract ------------------------------------------------------------------------------
 
+    def _carry_out(self, given, needs, reset=False):
+        task = self._check_task(given, needs, reset)
+        (self._fit_task if reset else self._unlearn_task)(task)
+        return task
+
     def _fit_task(self, task):
         stale = self._files()
         self._seed = draw_seed(self.random_state)
