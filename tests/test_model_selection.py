@@ -515,6 +515,9 @@ def test_split_does_not_depend_on_the_order_of_rows():
         ({"stratify": np.eye(120)}, "one class label for each row; got .*multilabel"),
         ({"groups": []}, "groups must have shape"),
         ({"groups": np.where(PEOPLE == 3, np.nan, PEOPLE)}, "missing values"),
+        ({"groups": np.where(PEOPLE == 3, None, PEOPLE)}, "missing values"),
+        ({"groups": pd.Series(PEOPLE).where(PEOPLE != 3).astype("Int64")}, "missing values"),
+        ({"groups": np.where(PEOPLE == 3, pd.NA, PEOPLE)}, "missing values"),
     ],
 )
 def test_a_split_that_cannot_work_is_refused(params, message):
