@@ -702,7 +702,7 @@ def test_overlap_is_measured_beside_its_floor(study, tmp_path, monkeypatch):
     assert apart["people of a class"] > 1.2 * apart["rows"]
 
 
-def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch):
+def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study.attacks, "CAPS", (0.3, 1))
     choices = [
         {"domain": "smoke", "method": name, "trial": trial, "cap": cap, "params": params}
@@ -712,6 +712,7 @@ def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch
             ("FineTune", "3", 1.0, {"max_epochs": 1, "lr": 1e-6}),
             ("FineTune", "4", 0.1, {"max_epochs": 1, "lr": 0.1}),
             ("DLFD: reversed", "0", 0.3, {}),
+            ("SSD", "5", 0.3, {"threshold": 1000.0}),  # which chooses no weight
         ]
     ]
     study.tables.Table(tmp_path / "chosen-smoke.csv", study.report.CHOICE).replace(choices)
@@ -725,6 +726,7 @@ def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch
         ("FineTune", "0.3"),
         ("FineTune", "1"),
     ]
+    assert "smoke SSD 5 is left out, for it is refused: threshold=1000.0" in capsys.readouterr().out
     assert {row["n_people"] for row in rows} == {"8"}  # four to forget and four held out
     auc = {row["method"]: float(row["u_lira_auc"]) for row in rows}
     assert auc["FineTune"] > auc["Retrain"]  # it is the original, all but unchanged

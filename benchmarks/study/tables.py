@@ -101,6 +101,8 @@ def fill(table, n_jobs, function, tasks):
     for rows in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
         delayed(function)(*task) for task in tasks
     ):
+        if not rows:
+            continue
         table.add(rows)
         print(table.path.stem, *(rows[-1][key] for key in ("method", "seed")), flush=True)
 

@@ -114,7 +114,7 @@ class Rows(Dataset):
             x = torch.as_tensor(x).to(self.dtype)
         return x, self.y[i]
 
-    def __getitems__(self, which: Sequence[int]) -> list[Any]:
+    def __getitems__(self, which: Sequence[int]) -> list[tuple[Any, Tensor]]:
         if not self.is_array:
             return [self[i] for i in which]
         x = torch.as_tensor(self.data.X[self.index[which]]).to(self.dtype)
@@ -201,7 +201,7 @@ class Rows(Dataset):
         return self.collate(self.__getitems__(list(which)))
 
 
-def few(rows, n):
+def first_rows(rows, n):
     """At most the first `n` rows."""
     return rows.take(np.arange(len(rows))[:n])
 

@@ -58,14 +58,14 @@ class Cost:
         while self._handles:
             self._handles.popitem()[1].remove()
 
-    def watch(self, *nets):
-        """Count what goes through networks from now on."""
-        for net in nets:
-            if net.module_ not in self._handles:
-                hook = net.module_.register_forward_pre_hook(self, with_kwargs=True)
-                self._handles[net.module_] = hook
+    def watch(self, net):
+        """Count what goes through a network from now on."""
+        if net.module_ not in self._handles:
+            hook = net.module_.register_forward_pre_hook(self, with_kwargs=True)
+            self._handles[net.module_] = hook
 
-    def leave(self, net):
+    @staticmethod
+    def leave(net):
         """Take off a network what a copy of a watched one has of its hooks."""
         module = net.module_
         for key, hook in list(module._forward_pre_hooks.items()):

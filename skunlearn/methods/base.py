@@ -40,7 +40,7 @@ from skunlearn._engine.predict import (
     view_of,
 )
 from skunlearn._engine.random import draw_seed, restore_accelerator, seeded
-from skunlearn._engine.rows import few, rows_for, shapes_of
+from skunlearn._engine.rows import first_rows, rows_for, shapes_of
 from skunlearn._engine.run import CosineSchedule, Cost, TrainingRun
 from skunlearn._engine.validation import (
     SETTINGS,
@@ -306,7 +306,8 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
                     if isinstance(kept, Subset) and kept.dataset is retain:
                         retain = retain.take(kept.indices)
                 if original is not None:
-                    watched = few(retain, _FEW), few(forget, _FEW * ("original" in self.needs))
+                    n_forget = _FEW if "original" in self.needs else 0
+                    watched = first_rows(retain, _FEW), first_rows(forget, n_forget)
                     if val is not None:
                         shapes = shapes_of(val), shapes_of(rows)
                         if shapes[0] != shapes[1]:
