@@ -20,6 +20,7 @@ from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
 from skunlearn import DLFD, Distill, FineTune, Retrain, all_unlearners
+from skunlearn.features import FeatureExtractor
 from skunlearn.metrics import jensen_shannon_distance
 from skunlearn.transport import transport_distance
 
@@ -27,7 +28,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 MODULES = ("domains", "methods", "options", "report", "summarise", "tables", "tune", "variants")
 MODULES += ("attacks", "checks", "compare", "cost", "defaults", "dial", "guard", "misleading")
-MODULES += ("overlap",)
+MODULES += ("overlap", "students")
 METHODS = ["FineTune", "DLFD", "Retrain (tuned, short)"]
 
 
@@ -200,11 +201,15 @@ def test_every_unlearner_is_tuned(study):
     domain = study.domains.DOMAINS["speeches-long"]
     names = study.methods.tuned(domain).keys()
     assert {name for name, _ in all_unlearners()} - names == {"SISA", "Retrain"}
-    assert names - study.methods.tuned(study.domains.DOMAINS["speeches"]).keys() == {
-        f"{name} ({start})"
-        for name in ("DLFD", "FineTune")
-        for start in ("reset", "shrunk", "targets", "ceiling", "matched", "drawn")
-    }
+    assert (
+        names - study.methods.tuned(study.domains.DOMAINS["speeches"]).keys()
+        == {
+            f"{name} ({start})"
+            for name in ("DLFD", "FineTune")
+            for start in ("reset", "shrunk", "targets", "ceiling", "matched", "drawn")
+        }
+        | study.students.students(domain.net).keys()
+    )
     variants = study.variants.variants(domain.net)
     for name in names:
         trials = study.methods.draw_trials(name, domain, 6)
@@ -563,12 +568,15 @@ def test_the_goal_is_reached_by_all_three_numbers(study):
     ]
     attacks = [
         {"cap": cap, "method": name, "trial": trial, "u_lira_auc": auc, "n_models": 32.0}
-        for cap, name, trial, auc in [
-            (1.0, "Retrain", "", 0.51),
-            (0.1, "Distill", "0", 0.54),
-            (0.1, "far", "0", 0.5),
-            (0.1, "lost", "0", 0.5),
-            (0.1, "found", "0", 0.55),
+        | {"seed": seed}
+        for cap, name, trial, auc, seed in [
+            (1.0, "Retrain", "", 0.51, 100),
+            (1.0, "Retrain", "", 0.45, 101),
+            (0.1, "Distill", "0", 0.54, 100),
+            (0.1, "far", "0", 0.5, 100),
+            (0.1, "lost", "0", 0.5, 100),
+            (0.1, "found", "0", 0.52, 100),
+            (0.1, "found", "0", 0.52, 101),
         ]
     ]
     found = {row["method"]: row for row in study.compare.goal(summary, attacks)}
@@ -579,6 +587,8 @@ def test_the_goal_is_reached_by_all_three_numbers(study):
         "found": 0,
     }
     assert found["Distill"]["u_lira_above"] == pytest.approx(0.03)
+    assert found["found"]["u_lira_above"] == pytest.approx(0.04)  # beside both retrained networks
+    assert found["found"]["n_attacked"] == 2
     assert found["Distill"]["retain_lost"] == pytest.approx(0.04)
     assert study.compare.goal(summary, []) == []
 
@@ -703,7 +713,7 @@ def test_overlap_is_measured_beside_its_floor(study, tmp_path, monkeypatch):
 
 
 def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study.attacks, "CAPS", (0.3, 1))
+    monkeypatch.setattr(study.domains.Domain, "attacked_caps", (0.3, 1))
     choices = [
         {"domain": "smoke", "method": name, "trial": trial, "cap": cap, "params": params}
         for name, trial, cap, params in [
@@ -769,7 +779,7 @@ def test_what_leaks_on_a_tuning_split_is_passed_over(study, tmp_path, monkeypatc
         return {"n_models": 3, "u_lira_auc": {0.7: 0.521, 0.8: 0.6}.get(unlearner.noise, 0.5)}
 
     monkeypatch.setattr(study.guard, "membership", membership)
-    monkeypatch.setattr(study.guard, "CAPS", (0.3, 1.0))
+    monkeypatch.setattr(study.domains.Domain, "attacked_caps", (0.3, 1.0))
     command = ["smoke", "--models", "3", "--results", str(tmp_path)]
     study.guard.main(command)
     assert attacked == [0.8, 0.7, 1.0, 0.9]
@@ -838,7 +848,7 @@ def test_controls_of_distillation_imitate_something_else(study):
         return -(log_p.exp() * log_p).sum(1).mean().item()
 
     net = study.domains.DOMAINS["smoke"].net
-    smoothed = study.dial.Smoothed(net, temperature=2.0)._targets(outputs, y)
+    smoothed = study.students.Smoothed(net, temperature=2.0)._targets(outputs, y)
     assert smoothed.argmax(1).tolist() == y.tolist()
     assert entropy(smoothed) == pytest.approx(entropy(outputs), rel=1e-4)
     torch.manual_seed(1)
@@ -847,6 +857,68 @@ def test_controls_of_distillation_imitate_something_else(study):
     for label in (0, 1):
         ours, theirs = (sorted(rows[y == label].tolist()) for rows in (exchanged, outputs))
         assert ours == theirs
+
+
+@pytest.mark.filterwarnings("ignore:.*has damaged")
+def test_students_differ_from_plain_ones_by_what_they_say(study, monkeypatch):
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), *_ = smoke.split(0)
+    original = FineTune(smoke.net, random_state=0).fit(X, y).estimator_
+
+    def answers(cls, **params):
+        student = cls(FrozenEstimator(original), max_epochs=2, random_state=5, **params)
+        return student.unlearn(X, y, forget=forget).predict_proba(X)
+
+    plain, of = answers(Distill), study.students
+    assert np.allclose(answers(of.Featured, feature_weight=0.0), plain, atol=1e-5)
+    assert not np.allclose(answers(of.Featured, feature_weight=5.0), plain, atol=1e-2)
+    assert not np.allclose(answers(of.Warmed), plain, atol=1e-2)
+    monkeypatch.setattr(of, "RISE", 1e-9)  # all but at once: only the first step is left out
+    assert np.allclose(answers(of.Warmed), plain, atol=0.1)
+    retrained = [
+        cls(smoke.net, max_epochs=2, random_state=5, **params)
+        .fit(X, y, forget=forget)
+        .predict_proba(X)
+        for cls, params in [
+            (Retrain, {}),
+            (of.InBatches, {}),
+            (of.InBatches, {"batch_size": 4}),
+        ]
+    ]
+    assert np.array_equal(retrained[0], retrained[1])
+    assert not np.allclose(retrained[0], retrained[2], atol=1e-2)
+
+
+def test_features_of_a_student_come_near_the_original_s(study):
+    """Its features, not its answers alone: a large weight brings them nearer than none."""
+    smoke = study.domains.DOMAINS["smoke"]
+    (X, y, forget), *_ = smoke.split(0)
+    original = FineTune(smoke.net, random_state=0).fit(X, y).estimator_
+    of_original = FeatureExtractor(original).fit(X).transform(X[~forget])
+    apart = []
+    for weight in (0.0, 10.0):
+        student = study.students.Featured(
+            FrozenEstimator(original), feature_weight=weight, max_epochs=8, random_state=5
+        )
+        net = student.unlearn(X, y, forget=forget).estimator_
+        ours = FeatureExtractor(net).fit(X).transform(X[~forget])
+        apart.append(float(np.mean((ours - of_original) ** 2)))
+    assert apart[1] < 0.7 * apart[0]
+
+
+def test_trainings_of_a_split_are_averaged(study, tmp_path):
+    domain, found = study.domains.DOMAINS["smoke"], []
+    rows = domain.split(100)
+    trials = {("Retrain (shortened)", "1"): (Retrain(domain.net, max_epochs=1), {})}
+    for seed, n_trainings in [(100, 1), (1100, 1), (100, 2)]:
+        (row,) = study.tables.run(domain, rows, trials, seed, tmp_path, n_trainings=n_trainings)
+        found.append(row)
+    for figure in ("relative_js_distance", "retain_accuracy", "cost"):
+        mean = (found[0][figure] + found[1][figure]) / 2
+        assert found[2][figure] == pytest.approx(mean)
+    assert found[0]["relative_js_distance"] != found[1]["relative_js_distance"]
+    assert (found[2]["seed"], found[2]["error"]) == (100, "")
+    assert study.domains.DOMAINS["digits"].n_trainings == 2  # of which there are six splits
 
 
 @pytest.mark.filterwarnings("ignore:.*has damaged")

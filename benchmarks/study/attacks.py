@@ -21,7 +21,6 @@ from variants import variants
 from skunlearn import Retrain, klom_margins, shadow_margins
 from skunlearn.metrics import klom, rmia, u_lira
 
-CAPS = (0.05, 0.1)
 FIRST = ("Retrain (shortened)", "Distill", "FineTune", "L1Sparse", "SCRUB", "SalUn", "DLFD")
 FIRST += ("DLFD (published)", "BadTeacher", "Retrain (tuned, short)")
 N_BINS = 5  # of KLoM, which is far off with more, unless there are a hundred networks
@@ -38,11 +37,12 @@ def main(args=None):
         done = {(row["method"], row["trial"], int(row["seed"]), row["cap"]) for row in table.rows()}
         wanted = {("Retrain", ""): ({}, [1.0])}
         attacked_by_default = [name for name in tuned(domain) if name not in variants(domain.net)]
-        attacked_by_default += [SHORTENED, f"Distill{GUARDED}"]
+        attacked_by_default += [SHORTENED, *(f"{name}{GUARDED}" for name in attacked_by_default)]
         choices = Table(args.results / f"chosen-{domain.name}.csv").rows()
         for choice in sorted(choices, key=lambda choice: _turn(choice["method"])):
             name, cap = choice["method"], float(choice["cap"])
-            if cap in CAPS and ": " not in name and name in (args.methods or attacked_by_default):
+            is_wanted = ": " not in name and name in (args.methods or attacked_by_default)
+            if cap in domain.attacked_caps and is_wanted:
                 wanted.setdefault((name, choice["trial"]), (choice["params"], []))[1].append(cap)
         seeds = range(FIRST_REPORTED, FIRST_REPORTED + (args.reporting_splits or 1))
         tasks = []

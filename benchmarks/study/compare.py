@@ -13,6 +13,7 @@ from domains import DOMAINS
 from methods import CONTROLS, GUARDED, SHORTENED
 from options import options
 from scipy.stats import false_discovery_control, t
+from students import students
 from summarise import paired
 from tables import Table
 
@@ -21,8 +22,10 @@ MARGIN = 0.2  # of the distance of two retrainings; what differs by less is the 
 PAIRS = ("domain", "cap", "ours", "theirs", "n_seeds", "mean", "half", "low", "high", "p")
 PAIRS += ("p_adjusted", "verdict")
 GOAL = ("domain", "cap", "method", "trial", "cost", FIGURE, f"{FIGURE}_sd", "n_seeds")
-GOAL += ("retain_accuracy", "retain_lost", "n_models", "u_lira_auc", "u_lira_above", "reached")
-FAR, FOUND, LOST = 1.2, 0.03, 0.05  # at most: distance, AUC above the retrained network's, accuracy
+GOAL += ("retain_accuracy", "retain_lost", "n_models", "n_attacked", "u_lira_auc")
+GOAL += ("u_lira_above", "reached")
+OF_STUDENTS = ("Distill (fresh)", "Retrain (short, batches)")  # what they are compared with
+FAR, LOST = 1.2, 0.05  # at most: distance, accuracy on retained rows; AUC: `Domain.found`
 POOLED = ("ours", "control", "n_domains", "mean", "half", "p")
 
 
@@ -103,7 +106,10 @@ def _pairs(here):
     yield from ((ours, "Original") for ours in ranked)
     if here.get(SHORTENED, {"kept": 0})["kept"]:
         yield from ((ours, SHORTENED) for ours in ranked if ours != SHORTENED)
-    own = [("Distill", "Retrain (tuned, short)"), (f"Distill{GUARDED}", "Retrain (tuned, short)")]
+    fresh = students(DOMAINS["smoke"].net)
+    own = ["Distill", f"Distill{GUARDED}", *fresh, f"Distill (fresh){GUARDED}"]
+    own = [(ours, "Retrain (tuned, short)") for ours in own]
+    own += [(ours, theirs) for theirs in OF_STUDENTS for ours in fresh if ours != theirs]
     for ours, theirs in [*own, *_controlled()]:
         if ours in here and theirs in here and here[ours]["kept"]:
             yield ours, theirs
@@ -166,8 +172,9 @@ def pool(summaries, reports):
 def goal(summary, attacks):
     """How far each method of a domain is from good enough, at each cap at which it was attacked.
 
-    Good enough is a distance of at most `FAR`, an AUC of U-LiRA at most `FOUND` above the retrained
-    network's, and an accuracy on retained rows of at most `LOST` below it.
+    Good enough is a distance of at most `FAR`, an AUC of U-LiRA at most `Domain.found` above the
+    retrained network's on the same splits, and an accuracy on retained rows of at most `LOST` below
+    it.
 
     Parameters
     ----------
@@ -178,21 +185,24 @@ def goal(summary, attacks):
     -------
     rows : list of dict
     """
-    aucs, rows = defaultdict(list), []
+    aucs, rows = defaultdict(dict), []
     for row in attacks:
-        aucs[row["method"], row["trial"], row["cap"]].append(row)
+        aucs[row["method"], row["trial"], row["cap"]][row["seed"]] = row
     if not attacks:
         return rows
-    chance = np.mean([row["u_lira_auc"] for row in aucs["Retrain", "", 1.0]])
+    chance, allowed = aucs["Retrain", "", 1.0], DOMAINS[summary[0]["domain"]].found
     (accuracy,) = {row["retain_accuracy"] for row in summary if row["method"] == "Retrain"}
     for row in summary:
         found = aucs.get((row["method"], row["trial"], row["cap"]))
         if found:
-            auc = float(np.mean([attack["u_lira_auc"] for attack in found]))
-            above, lost = round(auc - chance, 6), round(accuracy - row["retain_accuracy"], 6)
-            reached = int(row[FIGURE] <= FAR and above <= FOUND and lost <= LOST)
-            new = found[0]["n_models"], auc, above, lost, reached
-            names = "n_models", "u_lira_auc", "u_lira_above", "retain_lost", "reached"
+            ours, retrained = (
+                np.mean([attacks[seed]["u_lira_auc"] for seed in found])
+                for attacks in (found, chance)  # on the same splits
+            )
+            above, lost = round(ours - retrained, 6), round(accuracy - row["retain_accuracy"], 6)
+            reached = int(row[FIGURE] <= FAR and above <= allowed and lost <= LOST)
+            new = found[min(found)]["n_models"], len(found), float(ours), above, lost, reached
+            names = "n_models", "n_attacked", "u_lira_auc", "u_lira_above", "retain_lost", "reached"
             rows.append(row | dict(zip(names, new)))
     return [{name: row[name] for name in GOAL} for row in rows]
 

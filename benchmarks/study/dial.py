@@ -30,10 +30,9 @@ from attacks import membership
 from methods import CONTROLS as OF_DLFD
 from methods import SHORTENED
 from options import FIRST_REPORTED, options, splits
-from scipy.optimize import brentq
 from skorch.utils import to_device
+from students import Smoothed, Told
 from tables import Table, fill, run
-from torch.nn import functional as F
 
 from skunlearn import DLFD, AdvancedNegGrad, Distill, FineTune, Retrain
 from skunlearn._engine.fit import fit_network
@@ -49,38 +48,6 @@ NOISE = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
 FIGURES = ("relative_js_distance", "retain_accuracy", "forget_accuracy", "utility", "cost")
 ATTACK = ("n_models", "u_lira_auc", "u_lira_low", "u_lira_high", "rmia_auc")
 COLUMNS = ("domain", "part", "method", "noise", "epochs", "seed", *FIGURES, *ATTACK)
-
-
-class Told(Distill):
-    """Distill whose student imitates other outputs than the original's."""
-
-    def _targets(self, outputs, y):
-        """What it imitates, for the original's logits of the retained rows and their labels."""
-        raise NotImplementedError
-
-    def _unlearn(self, request):
-        net, rows = self._student(request), NumberedRows(request.retain)
-        targets = self._targets(_outputs(request.original, request.retain), request.retain.y)
-
-        def step(net, X, y, progress):
-            y_pred = net.infer(X)
-            return divergence(targets[rows.marks], logits(net, y_pred), self.temperature), y_pred
-
-        return self._train(net, request, (rows, step, self.max_epochs))
-
-
-class Smoothed(Told):
-    """It imitates the labels, smoothed to the mean entropy of the original's softened outputs."""
-
-    def _targets(self, outputs, y):
-        hot = F.one_hot(y, outputs.shape[1]).to(outputs)
-
-        def entropy(scores):
-            log_p = (scores / self.temperature).log_softmax(1)
-            return -(log_p.exp() * log_p).sum(1).mean().item()
-
-        wanted = entropy(outputs)
-        return hot * brentq(lambda score: entropy(score * hot) - wanted, 0, 1000)
 
 
 class Exchanged(Told):

@@ -172,8 +172,15 @@ class Domain:
         Splits that figures are reported on.
     stratify : bool
         Whether people are drawn by label, which is possible where each has one.
+    n_trainings : int
+        Trainings of each method on a reporting split, whose figures are averaged; more than one
+        where splits are few.
     is_long : bool
         Whether training is so long that a tenth of it is a training, too.
+    noise : tuple of float
+        What `Distill` is tuned over.
+    found : float
+        How far the AUC of U-LiRA may be above the retrained network's.
     """
 
     name: str
@@ -183,12 +190,20 @@ class Domain:
     sizes: dict
     n_report: int
     stratify: bool = False
+    n_trainings: int = 1
     is_long: bool = False
+    noise: tuple = (0.7, 0.8, 0.9, 1.0)
+    found: float = 0.03
 
     @property
     def caps(self):
         """Largest costs allowed; of a long training, more than these is a long training itself."""
         return (0.01, 0.03, 0.05, 0.1, 0.3) if self.is_long else (0.01, 0.03, 0.1, 0.3, 1.0)
+
+    @property
+    def attacked_caps(self):
+        """Of these, the ones at which what was chosen is attacked row by row."""
+        return (0.05, 0.1) if self.is_long else (0.1, 0.3)
 
     def measured_share(self, figure):
         """People whom a figure is measured on, for each who is retained."""
@@ -242,10 +257,12 @@ _SHORT = [
         6000,
         _sizes(600, 450, 450),
         3,
+        noise=(0.3, 0.5, 0.7, 0.8, 0.9, 1.0),
+        found=0.05,
     ),
     # Says nothing; it is there to see that everything runs.
     Domain("smoke", _smoke, _net(Convolutions, 0.05, 8, 16), 24, _sizes(4, 4, 4), 2),
-    Domain("digits", _digits, _net(Convolutions, 0.02, 10), 6, _sizes(1, 1, 1), 6),
+    Domain("digits", _digits, _net(Convolutions, 0.02, 10), 6, _sizes(1, 1, 1), 6, n_trainings=2),
 ]
 _LONG = {"speeches": 120, "faces": 120, "ecg": 120}
 

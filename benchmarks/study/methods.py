@@ -3,6 +3,7 @@
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import ParameterSampler
+from students import BATCH_SIZES, students
 from variants import variants
 
 from skunlearn import DLFD, SCRUB, AdvancedNegGrad, Retrain, all_unlearners
@@ -55,7 +56,7 @@ def tuned(domain):
     found["SCRUB (rewind)"] = SCRUB(net, restore_best=True)
     found["DLFD (published)"] = DLFD(net, **PUBLISHED)
     found["Retrain (tuned, short)"] = Retrain(net)
-    return found | variants(net) if domain.is_long else found
+    return found | variants(net) | students(net) if domain.is_long else found
 
 
 def make(name, domain, params):
@@ -78,7 +79,9 @@ def draw_trials(name, domain, n_trials):
     if name == "DLFD (published)":
         space["perturb_steps"] = [1, 3, 6]  # it takes several
     if name == "Distill":
-        space["noise"] = [0.7, 0.8, 0.9, 1.0]  # whether it leaks is a question of the study
+        space["noise"] = list(domain.noise)  # whether it leaks is a question of the study
+    if name in students(domain.net):
+        space["batch_size"] = BATCH_SIZES
     found = _draw(space, n_trials, 0)
     if domain.is_long:
         if "max_epochs" in space:

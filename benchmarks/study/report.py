@@ -138,7 +138,7 @@ def report(args, domain, seed, wanted):
         key: (None, {}) if params is None else (make(key[0], domain, params), params)
         for key, params in wanted.items()
     }
-    return run(domain, rows, made, seed, cache=args.cache)
+    return run(domain, rows, made, seed, args.cache, n_trainings=domain.n_trainings)
 
 
 if __name__ == "__main__":

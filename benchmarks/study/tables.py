@@ -133,7 +133,7 @@ def _value(key, text):
     return float(text) if text else np.nan
 
 
-def run(domain, rows, trials, seed, cache, **settings):
+def run(domain, rows, trials, seed, cache, *, n_trainings=1, **settings):
     """Rows of a table: methods on a split, each with one setting or several.
 
     Parameters
@@ -146,9 +146,11 @@ def run(domain, rows, trials, seed, cache, **settings):
         Each method with each of its settings, and the setting. References go without an estimator,
         as ``(name, ""): (None, {})``.
     seed : int
-        Of the split and of all trainings.
+        Of the split and of all trainings; of the second and further ones, 1,000 more each.
     cache : Path
         Where originals, references and their figures are kept.
+    n_trainings : int
+        Trainings of each, whose figures are averaged.
     **settings
         Of `compare_unlearners`.
 
@@ -173,18 +175,20 @@ def run(domain, rows, trials, seed, cache, **settings):
             y_unseen=y_unseen,
             X_val=X_val,
             y_val=y_val,
-            seeds=[seed],
+            seeds=[seed + 1000 * i for i in range(n_trainings)],
             memory=str(cache / "networks"),
             folder=cache / "rows",
             error_score=np.nan,
             **settings,
         ).records
     found = []
-    for record in records:
-        if record["method"] not in keys:  # references that were not asked for
-            continue
-        key = keys[record["method"]]
+    for name, key in keys.items():
+        here = [record for record in records if record["method"] == name]
         row = dict(zip(KEYS, (domain.name, key[0], seed, key[1]))) | {"params": trials[key][1]}
-        row |= {name: value for name, value in record.items() if name in FIGURES}
-        found.append(row | {"error": " ".join(record.get("error", "").split())[:120]})
+        for figure in FIGURES:
+            values = [record.get(figure) for record in here]
+            if None not in values:
+                row[figure] = float(np.mean(values))
+        error = next(filter(None, (record.get("error") for record in here)), "")
+        found.append(row | {"error": " ".join(error.split())[:120]})
     return found

@@ -40,6 +40,7 @@ class _Variant(DLFD):
         step_size=0.1,
         ce_weight_start=0.0,
         ce_weight_end=1.0,
+        memory=None,
         random_state=None,
     ):
         super().__init__(
@@ -50,6 +51,7 @@ class _Variant(DLFD):
             step_size=step_size,
             ce_weight_start=ce_weight_start,
             ce_weight_end=ce_weight_end,
+            memory=memory,
             random_state=random_state,
         )
         self.amount = amount
