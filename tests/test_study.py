@@ -740,6 +740,8 @@ def test_attacks_on_each_row_are_of_what_was_chosen(study, tmp_path, monkeypatch
     assert {row["n_people"] for row in rows} == {"8"}  # four to forget and four held out
     auc = {row["method"]: float(row["u_lira_auc"]) for row in rows}
     assert auc["FineTune"] > auc["Retrain"]  # it is the original, all but unchanged
+    against = {row["method"]: float(row["against_retrained_auc"]) for row in rows}
+    assert against["FineTune"] > 0.6 > against["Retrain"]
     for row in rows:
         assert float(row["u_lira_low"]) < auc[row["method"]] < float(row["u_lira_high"])
     written = path.read_text()

@@ -2,7 +2,8 @@
 
 Two questions, each with many networks. Was a person forgotten, or never seen? Those to forget and
 as many others are dealt into halves, and each network is trained on one half and forgets it
-(U-LiRA, RMIA). Does the network do on each row what a retrained one does (KLoM)? Originals are
+(U-LiRA, RMIA). Was the network unlearned, or retrained (U-LiRA on the rows to forget), and does it
+do on each row what a retrained one does (KLoM)? Originals are
 trained once for all methods. A row is written as soon as a method is done, and its networks'
 margins as soon as each is: a run that was stopped goes on where it was.
 """
@@ -18,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from tables import Table, fill
 from variants import variants
 
-from skunlearn import Retrain, klom_margins, shadow_margins
+from skunlearn import SISA, Retrain, klom_margins, shadow_margins
 from skunlearn.metrics import klom, rmia, u_lira
 
 FIRST = ("Retrain (shortened)", "Distill", "FineTune", "L1Sparse", "SCRUB", "SalUn", "DLFD")
@@ -27,6 +28,7 @@ N_BINS = 5  # of KLoM, which is far off with more, unless there are a hundred ne
 COLUMNS = ("domain", "cap", "method", "trial", "seed", "n_models", "n_people", "n_rows")
 COLUMNS += ("u_lira_accuracy", "u_lira_auc", "u_lira_low", "u_lira_high", "u_lira_tpr")
 COLUMNS += ("rmia_auc", "rmia_low", "rmia_high", "n_klom_models")
+COLUMNS += ("against_retrained_auc", "against_retrained_low", "against_retrained_high")
 COLUMNS += ("klom_forget_50", "klom_forget_95", "klom_retain_50", "klom_retain_95", "params")
 
 
@@ -36,6 +38,8 @@ def main(args=None):
         table = Table(args.results / f"attacks-{domain.name}.csv", COLUMNS)
         done = {(row["method"], row["trial"], int(row["seed"]), row["cap"]) for row in table.rows()}
         wanted = {("Retrain", ""): ({}, [1.0])}
+        if domain.is_long and "SISA" in (args.methods or ["SISA"]):
+            wanted["SISA", ""] = {}, [1.0]  # what it costs where people's rows are in all shards
         attacked_by_default = [name for name in tuned(domain) if name not in variants(domain.net)]
         attacked_by_default += [SHORTENED, *(f"{name}{GUARDED}" for name in attacked_by_default)]
         choices = Table(args.results / f"chosen-{domain.name}.csv").rows()
@@ -61,7 +65,8 @@ def _turn(name):
 def attacked(args, domain, seed, name, trial, params, caps):
     """The rows of a method at one setting, one for each cap; none if the setting is refused."""
     torch.set_num_threads(1)
-    unlearner = Retrain(domain.net) if name == "Retrain" else make(name, domain, params)
+    whole = {"Retrain": Retrain, "SISA": SISA}.get(name)
+    unlearner = make(name, domain, params) if whole is None else whole(domain.net)
     try:
         found = membership(args, domain, seed, unlearner)
         if args.klom_models:
@@ -113,7 +118,11 @@ def membership(args, domain, seed, unlearner):
 
 
 def divergence(args, domain, seed, unlearner):
-    """Percentiles of KLoM; for `Retrain` they are its noise floor, of as many networks."""
+    """Figures of unlearned against retrained networks.
+
+    They are U-LiRA's AUC on the rows to forget, with an interval over people, and percentiles of
+    KLoM; for `Retrain` these are its noise floor, of as many networks.
+    """
     X, y, people = domain.load(args.data)
     split = domain.masks(y, people, seed)
     held_out, _ = _halves(split.test, people)
@@ -132,6 +141,11 @@ def divergence(args, domain, seed, unlearner):
             random_state=seed,
         )
     values, found = klom(*margins, n_bins=N_BINS), {"n_klom_models": args.klom_models}
+    against = margins.unlearned_or_retrained(forget)
+    attack = u_lira(*against)
+    low, high = interval(attack.signal, against[1], people[split.train][forget])
+    for end, value in {"auc": attack.auc, "low": low, "high": high}.items():
+        found[f"against_retrained_{end}"] = value
     for side, mask in {"forget": forget, "retain": ~forget}.items():
         for percentile in (50, 95):
             found[f"klom_{side}_{percentile}"] = float(np.percentile(values[mask], percentile))
