@@ -421,6 +421,10 @@ def test_choice_within_a_cap(study):
         if row["method"] == "DLFD"
     }
     assert within == {("DLFD", 0.3): 3, ("DLFD", 1.0): 4}
+    longer = study.report.choose(domain.longer(120), rows, "nomus")
+    by_default = [(row["cap"], row["params"]) for row in longer if "default" in row["method"]]
+    assert by_default == [(0.1, {})]  # 6 epochs of 120 and a third: more than 5 %
+    assert study.methods.make("Distill (default)", domain, {}).max_epochs is None
 
 
 def test_ties_share_a_rank(study):
@@ -853,6 +857,9 @@ def test_controls_of_distillation_imitate_something_else(study):
     smoothed = study.students.Smoothed(net, temperature=2.0)._targets(outputs, y)
     assert smoothed.argmax(1).tolist() == y.tolist()
     assert entropy(smoothed) == pytest.approx(entropy(outputs), rel=1e-4)
+    across = study.dial.ExchangedAcross(net)._targets(outputs, y)
+    assert across[3].tolist() == pytest.approx([2.5, 1.0])  # .52 sure: of the others .82 is nearest
+    assert across.argmax(1).tolist() == y.tolist()
     torch.manual_seed(1)
     exchanged = study.dial.Exchanged(net)._targets(outputs, y)
     assert not torch.equal(exchanged, outputs)

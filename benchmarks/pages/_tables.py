@@ -10,6 +10,7 @@ import pandas as pd
 sys.path.append(str(Path("..", "study").resolve()))
 from defaults import left_over
 from domains import DOMAINS as STUDIED
+from students import students
 from summarise import paired
 from tables import REFERENCES
 from variants import variants
@@ -29,7 +30,15 @@ DOMAINS = {
 }
 TEXTS = {"trial": str, "params": str, "error": str}
 VARIANTS = list(variants(STUDIED["smoke"].net))
-NOT_RANKED = (*REFERENCES, *VARIANTS, "Distill (guarded)")  # nor are the controls
+STUDENTS = list(students(STUDIED["smoke"].net))
+GUARDED = ["Distill (guarded)", "Distill (fresh) (guarded)"]
+NOT_RANKED = (
+    *REFERENCES,
+    *VARIANTS,
+    *STUDENTS,
+    *GUARDED,
+    "Distill (default)",
+)  # nor are the controls
 # Colours that can be told apart by those who do not see all of them (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

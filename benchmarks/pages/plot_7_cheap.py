@@ -17,6 +17,7 @@ import pandas as pd
 from _tables import (
     DOMAINS,
     NOT_RANKED,
+    STUDENTS,
     VARIANTS,
     Folded,
     Stacked,
@@ -174,6 +175,52 @@ places = beside.domain.map(DOMAINS) + beside.cap.map(", ≤ {:.0%}".format)
 beside = beside.assign(text=cells, place=places)
 wide = beside.pivot(index="place", columns="theirs", values="text").fillna("")
 wide.reindex(index=beside.place.unique()).rename_axis("", columns="Distill against")
+
+# %%
+# What brings a fresh student nearer
+# ----------------------------------
+# Five students, each tuned with as many settings as every method, all with a `noise` of 1 and with
+# batch sizes from 8 to 64 among their settings: plain (*fresh*), one that imitates the original's
+# features as well as its outputs (*features*), one whose rate rises first, so that a higher one can
+# be kept (*warm-up*), one that imitates *smoothed labels* and no network, and a shorter training
+# with the labels themselves (``Retrain (short, batches)``). *Guarded* is chosen by distance and an
+# attack on each row together. Distances with, in brackets, the accuracy on retained rows and the
+# AUC of U-LiRA (32 networks, one split).
+
+attacks = read("attacks", long)
+attacks = attacks[attacks.seed == attacks.seed.min()]
+keys = ["domain", "cap", "method"]
+compared = [
+    "Distill",
+    "Distill (guarded)",
+    "Distill (default)",
+    *STUDENTS,
+    "Distill (fresh) (guarded)",
+]
+compared += ["Retrain (tuned, short)", "Retrain (shortened)"]
+near = summary.merge(attacks[[*keys, "u_lira_auc"]], "left", keys)
+near = near[near.domain.isin(long) & near.cap.isin([0.03, 0.05, 0.1])]
+near = near[near.method.isin(compared)]
+distances = zip(near.relative_js_distance, near.relative_js_distance_sd)
+near["text"] = [f"{mean:.2f} ± {sd:.2f}" for mean, sd in distances]
+near["text"] += near.retain_accuracy.map(" ({:.2f}".format)
+near["text"] += near.u_lira_auc.map(", {:.2f})".format).replace(", nan)", ")")
+near["cap"] = near.cap.map("≤ {:.0%}".format)
+wide = near.pivot(index=["domain", "method"], columns="cap", values="text").fillna("")
+wide = wide[["≤ 3%", "≤ 5%", "≤ 10%"]].reindex(long, level=0).reindex(compared, level=1)
+wide.rename(index=DOMAINS)
+
+# %%
+# Each student less the plain one, and less a shorter training with the labels, with the 95 %
+# interval and what that comes to after Benjamini and Hochberg (``comparisons.csv``):
+
+beside = over_domains("comparisons")
+beside = beside[beside.ours.isin(STUDENTS) & (beside.theirs != "Original")]
+cells = [f"{row['mean']:+.2f} ± {row.half:.2f} {row.verdict}" for _, row in beside.iterrows()]
+places = beside.domain.map(DOMAINS) + beside.cap.map(", ≤ {:.0%}".format)
+beside = beside.assign(text=cells, place=places)
+wide = beside.pivot(index=["ours", "place"], columns="theirs", values="text").fillna("")
+wide.reindex(STUDENTS, level=0).rename_axis(["", ""], columns="less")
 
 # %%
 # Settings of the variants

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from methods import GUARDED, SHORTENED, make, tuned
+from methods import DEFAULT, GUARDED, SHORTENED, make, tuned
 from options import FIRST_REPORTED, options
 from sklearn.metrics import roc_auc_score
 from tables import Table, fill
@@ -41,7 +41,11 @@ def main(args=None):
         if domain.is_long and "SISA" in (args.methods or ["SISA"]):
             wanted["SISA", ""] = {}, [1.0]  # what it costs where people's rows are in all shards
         attacked_by_default = [name for name in tuned(domain) if name not in variants(domain.net)]
-        attacked_by_default += [SHORTENED, *(f"{name}{GUARDED}" for name in attacked_by_default)]
+        attacked_by_default += [
+            SHORTENED,
+            DEFAULT,
+            *(f"{name}{GUARDED}" for name in attacked_by_default),
+        ]
         choices = Table(args.results / f"chosen-{domain.name}.csv").rows()
         for choice in sorted(choices, key=lambda choice: _turn(choice["method"])):
             name, cap = choice["method"], float(choice["cap"])

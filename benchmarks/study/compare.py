@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 from domains import DOMAINS
-from methods import CONTROLS, GUARDED, SHORTENED
+from methods import CONTROLS, DEFAULT, GUARDED, SHORTENED
 from options import options
 from scipy.stats import false_discovery_control, t
 from students import students
@@ -107,7 +107,7 @@ def _pairs(here):
     if here.get(SHORTENED, {"kept": 0})["kept"]:
         yield from ((ours, SHORTENED) for ours in ranked if ours != SHORTENED)
     fresh = students(DOMAINS["smoke"].net)
-    own = ["Distill", f"Distill{GUARDED}", *fresh, f"Distill (fresh){GUARDED}"]
+    own = ["Distill", DEFAULT, f"Distill{GUARDED}", *fresh, f"Distill (fresh){GUARDED}"]
     own = [(ours, "Retrain (tuned, short)") for ours in own]
     own += [(ours, theirs) for theirs in OF_STUDENTS for ours in fresh if ours != theirs]
     for ours, theirs in [*own, *_controlled()]:

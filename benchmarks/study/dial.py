@@ -7,6 +7,8 @@ attacks.
 
 * ``label smoothing``: the label, with as much entropy as the original's outputs have on average;
 * ``another row``: what the original says of another row of the same class;
+* ``another class``: what it says of a row of another class of which it is as sure, with the two
+  labels exchanged;
 * ``retrained teacher``: a retrained network's outputs, which is what there is to gain at best;
 * ``temperature 1`` and ``4``: the original's outputs, softened less and more;
 * ``unlearned teacher``: the outputs of the original after another unlearner, which is UNDO whole;
@@ -58,6 +60,26 @@ class Exchanged(Told):
         for label in y.unique():
             here = torch.nonzero(y == label)[:, 0]
             exchanged[here] = outputs[here[torch.randperm(len(here))]]
+        return exchanged
+
+
+class ExchangedAcross(Told):
+    """It imitates what the original says of rows of other classes, of which it is as sure.
+
+    The labels of the two rows change places in it, so that the right one is the likeliest.
+    """
+
+    def _targets(self, outputs, y):
+        here = torch.arange(len(y))
+        sure = outputs.softmax(1)[here, y]
+        exchanged = outputs.clone()
+        for label in y.unique():
+            ours, others = torch.nonzero(y == label)[:, 0], torch.nonzero(y != label)[:, 0]
+            nearest = torch.cdist(sure[ours, None], sure[others, None]).argmin(1)
+            theirs = others[nearest]
+            exchanged[ours] = outputs[theirs]
+            exchanged[ours, label] = outputs[theirs, y[theirs]]
+            exchanged[ours, y[theirs]] = outputs[theirs, label]
         return exchanged
 
 
@@ -121,6 +143,7 @@ class PushedBack(Pushed):
 CONTROLS = {
     "label smoothing": partial(Smoothed, noise=1.0),
     "another row": partial(Exchanged, noise=1.0),
+    "another class": partial(ExchangedAcross, noise=1.0),
     "retrained teacher": partial(ByRetrained, noise=1.0),
     "temperature 1": partial(Distill, noise=1.0, temperature=1.0),
     "temperature 4": partial(Distill, noise=1.0, temperature=4.0),

@@ -6,10 +6,11 @@ from sklearn.model_selection import ParameterSampler
 from students import BATCH_SIZES, students
 from variants import variants
 
-from skunlearn import DLFD, SCRUB, AdvancedNegGrad, Retrain, all_unlearners
+from skunlearn import DLFD, SCRUB, AdvancedNegGrad, Distill, Retrain, all_unlearners
 from skunlearn.transport import transport_distance
 
 SHORTENED = "Retrain (shortened)"
+DEFAULT = "Distill (default)"  # not tuned, and not ranked
 GUARDED = " (guarded)"  # by closeness and leakage together; see guard.py
 FEW_EPOCHS = 3  # of a long training, 2.5 %
 SOME_EPOCHS = [4, 5, 6]  # up to 5 %
@@ -63,6 +64,8 @@ def make(name, domain, params):
     """A method, or a control of one, with parameters."""
     if name == SHORTENED:
         return Retrain(domain.net, **params)
+    if name == DEFAULT:
+        return Distill(domain.net)
     name, _, control = name.removesuffix(GUARDED).partition(": ")
     unlearner = clone(tuned(domain)[name]).set_params(**params)
     return unlearner.set_params(**CONTROLS[control]) if control else unlearner

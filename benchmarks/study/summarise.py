@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
-from methods import GUARDED
+from methods import DEFAULT, GUARDED
 from options import ROUNDING, options
 from report import GUARD
 from scipy.stats import t
@@ -120,7 +120,7 @@ def summarise(domain, choices, rows):
     A rank is 1 plus the number of methods that are better: ties share it. Ranked are methods that
     keep the retrained network's accuracy on retained rows, less `GUARD` (`kept`), and cost no more
     than the cap on any split (`in_cap`); not the references, the controls, the variants of DLFD,
-    the students and what was chosen by another rule.
+    the students, and what was not tuned or was chosen by another rule.
     `forgot` says whether the AUC of the calibrated attack is off chance level by `ATTACK` at most,
     on average over splits.
 
@@ -139,7 +139,7 @@ def summarise(domain, choices, rows):
     for row in rows:
         if not row["error"]:
             found[row["method"], row["trial"]][row["seed"]] = row
-    summary, unranked = [], variants(domain.net) | students(domain.net)
+    summary, unranked = [], {DEFAULT, *variants(domain.net), *students(domain.net)}
     for cap in sorted({choice["cap"] for choice in choices}):
         shown = [("Original", ""), ("Retrain", ""), ("Retrain again", "")]
         chosen = [(choice["method"], choice["trial"]) for choice in choices if choice["cap"] == cap]
