@@ -22,9 +22,11 @@ the retrained network, the shaded band goes to .03 above it.
 """
 
 import matplotlib.pyplot as plt
-from _tables import DOMAINS, read
+from _tables import DOMAINS, STUDENTS, read
 
-attacks = read("attacks", [name for name in DOMAINS if name.endswith("-long")])
+everywhere = read("attacks", [name for name in DOMAINS if name.endswith("-long")])
+aside = [*STUDENTS, "Distill (fresh) (guarded)"]  # which have a page of their own
+attacks = everywhere[(everywhere.seed == 100) & ~everywhere.method.isin(aside)]
 domains = list(attacks.domain.unique())
 summary = read("summary", domains)
 retrained = attacks[attacks.method == "Retrain"].set_index("domain")
@@ -44,12 +46,17 @@ for domain, ax in zip(domains, axes[0]):
     auc = retrained.u_lira_auc[domain]
     ax.axvspan(auc, auc + 0.03, color="0.85", lw=0)
     ax.axvline(auc, color="0.3", lw=1)
-    for cap, colour, marker, shift in ((0.05, "black", "o", 0.12), (0.1, "0.55", "s", -0.12)):
+    for cap, colour, marker, shift in (
+        (0.05, "black", "o", 0.12),
+        (0.1, "0.55", "s", -0.12),
+        (1.0, "0.3", "D", 0),
+    ):
         here = shown[(shown.domain == domain) & (shown.cap == cap)].set_index("method")
         y = [shift - order.get_loc(name) for name in here.index]
         ends = [here.u_lira_auc - here.u_lira_low, here.u_lira_high - here.u_lira_auc]
         ax.errorbar(here.u_lira_auc, y, xerr=ends, fmt=marker, ms=4, lw=1, color=colour)
-        ax.plot([], [], marker, color=colour, label=f"at most {cap:.0%} of retraining")
+        what = f"at most {cap:.0%} of retraining" if cap < 1 else "as much as retraining"
+        ax.plot([], [], marker, color=colour, label=what)
     title = f"{DOMAINS[domain]}\n({n_people[domain]} people)"
     ax.set(title=title, xlabel="AUC of U-LiRA", xlim=(0.35, 1.0))
 axes[0, 0].set_yticks([-i for i in range(len(order))], order)
