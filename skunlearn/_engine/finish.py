@@ -117,12 +117,12 @@ def _zeros(value):
 
 def finish(net, original, rows):
     """Take out of a network what it keeps of `rows`; compile it where `original` is compiled."""
-    _drop_activations(net, rows)
+    drop_activations(net, rows)
     if original is not None:
         _compile_as(net, original)
 
 
-def _drop_activations(net, rows):
+def drop_activations(net, rows):
     """Zero what the modules of a network keep of the rows that went through them.
 
     That is each attribute, neither a parameter nor a buffer, that a pass over two of `rows` changes

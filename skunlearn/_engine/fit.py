@@ -4,8 +4,9 @@ import numpy as np
 from sklearn.base import clone
 
 from skunlearn._engine.build import configure
-from skunlearn._engine.fresh import sizes_from_data
+from skunlearn._engine.fresh import check_apart, sizes_from_data
 from skunlearn._engine.predict import count_columns, plain, predict_proba
+from skunlearn._engine.random import preserve_rng
 from skunlearn._engine.rows import cast_for
 from skunlearn._engine.run import TrainingRun
 
@@ -45,6 +46,8 @@ def fit_network(
     net = configure(clone(template), settings)
     net.set_params(**sizes_from_data(template, rows, n_classes))
     net.initialize()
+    with preserve_rng(net.device):
+        check_apart(net, clone(net).initialize())
     for part, values in (state or {}).items():
         plain(getattr(net, f"{part}_")).load_state_dict(values)
     rows = cast_for(net, rows)

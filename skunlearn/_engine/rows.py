@@ -264,9 +264,11 @@ class MarkedRows(JoinedRows):
     ----------
     marks : torch.Tensor of int64 of shape (n_rows,)
         The number of the part that each row of the current batch belongs to.
+    labels : torch.Tensor of shape (n_rows,) or (n_rows, n_labels)
+        The targets of the current batch, as its loader has made them.
     """
 
-    marks = None
+    marks = labels = None
 
     def __getitems__(self, which):
         return list(zip(super().__getitems__(which), self.part_of(which).tolist()))
@@ -368,7 +370,14 @@ def check_batch(name, rows, items, X):
 
 
 def is_static(net, rows):
-    """Whether training reads the same rows each time: those of arrays, batched by torch alone."""
+    """Whether training reads the same rows each time: those of arrays, batched by torch alone.
+
+    A class or a callback of the user's that takes part in making batches may change them.
+    """
     loader = getattr(net.iterator_train, "func", net.iterator_train)
     is_plain = loader is DataLoader and rows.collate is default_collate
-    return is_plain and type(rows.data) is Dataset
+    names = ("run_single_epoch", "get_iterator", "train_step", "train_step_single", "infer")
+    hooks = [getattr(net, name) for name in ("on_batch_begin", *names)]
+    hooks += [callback.on_batch_begin for _, callback in net.callbacks_]
+    of_skorch = all(str(getattr(hook, "__module__", "")).startswith("skorch.") for hook in hooks)
+    return is_plain and of_skorch and type(rows.data) is Dataset

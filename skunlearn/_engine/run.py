@@ -126,7 +126,7 @@ class TrainingRun:
         self.forget = forget
         self.forget_batch_size = forget_batch_size
         self.cost = Cost() if cost is None else cost
-        self.step = None
+        self.step = self.rows = None
         self.progress = 0.0
 
     @contextlib.contextmanager
@@ -161,7 +161,7 @@ class TrainingRun:
         valid : torch.utils.data.Dataset, default=None
             Rows of the validation after each epoch.
         """
-        net, self.step = self.net, step
+        net, self.step, self.rows = self.net, step, rows
         self._guards_forget = self._may_forget_one_row()
         loader = self.batches(rows)
         valid_loader = None if valid is None else net.get_iterator(valid, training=False)
@@ -209,6 +209,7 @@ class TrainingRun:
         net, self._is_reached = self.net, True
         net._set_training(True)
         X, y = to_device(batch, net.device)
+        self._check_order(y)
         loss, y_pred = self.step(net, X, y, self.progress)
         backward(net, loss)
         return {"loss": loss, "y_pred": y_pred}
@@ -252,6 +253,17 @@ class TrainingRun:
         size = self.forget_batch_size or _batch_size(self.net)
         is_free = hasattr(self.net, "iterator_train__batch_sampler")
         return is_free or len(self.forget) == 1 or size == 1 or len(self.forget) % size == 1
+
+    def _check_order(self, y):
+        """Refuse batches in which marks are not those of the rows any more."""
+        labels = getattr(self.rows, "labels", None)
+        if labels is None or torch.equal(labels.to(y), y):
+            return
+        raise ValueError(
+            f"a train_step of estimator's class, {type(self.net).__name__}, or a callback has "
+            f"changed the labels of a batch, or the order of its rows; {self.name} has to know "
+            "which row is which. Let it leave both as they come from the loader."
+        )
 
     def _check_finite(self, loss):
         if torch.isfinite(loss):
@@ -457,5 +469,5 @@ class _MarkedLoader:
 
     def __iter__(self):
         for batch, marks in self.loader:
-            self.rows.marks = marks
+            self.rows.marks, self.rows.labels = marks, torch.as_tensor(batch[1]).clone()
             yield batch

@@ -11,12 +11,18 @@ from skorch.utils import to_device
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from skunlearn._engine.build import plain_parts
-from skunlearn._engine.fresh import check_no_adapter, fresh_network, reinitialised
+from skunlearn._engine.fresh import (
+    check_no_adapter,
+    fresh_network,
+    instances,
+    reinitialised,
+    start_again,
+)
 from skunlearn._engine.predict import logits
 from skunlearn._engine.rows import NumberedRows, is_static
 from skunlearn._engine.validation import check_number, is_multilabel
 from skunlearn.methods.base import NetworkUnlearner
-from skunlearn.methods.distillation import divergence, teacher_logits
+from skunlearn.methods.distillation import check_temperature, divergence, teacher_logits
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -30,24 +36,26 @@ class Distill(NetworkUnlearner):
     """Distil the original into a fresh network, on the retained rows alone.
 
     The student starts as a retraining would, or, with less `noise`, between that and the original.
-    It is trained to imitate the outputs [2]_ of the original on the retained rows, which takes
-    fewer epochs than learning the labels. The rows to forget pass through neither network. It is
-    the second and third step of UNDO [1]_.
+    It is trained to imitate the outputs [2]_ of the original on the retained rows. Soft targets are
+    learnt in fewer epochs than labels at the same learning rate. No row to forget is trained on,
+    and the original is not asked for any. It is the second and third step of UNDO [1]_.
 
     Parameters
     ----------
     estimator : skorch.NeuralNet or FrozenEstimator
         The network to unlearn.
     noise : float, default=1.0
-        How much of the student's start is fresh: ``(1 - noise) * original + noise * fresh``. At 1
-        nothing of the original's weights is in it, at 0 it is the original.
+        How much of the student's start is fresh: ``(1 - noise) * original + noise * fresh``, for
+        weights and buffers; integers are fresh. At 1 nothing is in it that the original has learnt,
+        at 0 it is a copy of the original.
     temperature : float, default=2.0
         What logits are divided by before the divergence is taken, which is multiplied by its
-        square.
+        square; from 0.01 to 100.
     ce_weight : float, default=0.0
         Weight of the criterion on the rows' own labels, which are not read at 0.
     max_epochs : int, default=None
-        Passes over the retained rows; None for a twentieth of the network's own, 3 at least.
+        Passes over the retained rows; None for a twentieth of the network's own, at least 3 where
+        the network itself takes as many.
     lr : float, default=None
         Learning rate at the start of the run, from where it falls to 0 on a cosine; None for the
         network's own.
@@ -57,8 +65,9 @@ class Distill(NetworkUnlearner):
         Rows in a batch; None for the network's own.
     cache_teacher : "auto" or bool, default="auto"
         Whether the original is asked once for each row, before the run, or for each batch of it.
-        "auto" asks once where rows are arrays, and each time where a data set, a loader or a
-        ``collate_fn`` of the network's own may augment them.
+        "auto" asks once where rows are arrays, and each time where a data set, a loader, a
+        ``collate_fn``, a callback or a class of the user's own may augment them. Outputs that are
+        kept take as many floats as there are rows times classes, on the network's device.
     memory : str, joblib.Memory or None, default=None
         Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
@@ -78,8 +87,9 @@ class Distill(NetworkUnlearner):
     Raises
     ------
     ValueError
-        By `fit` and `unlearn`, if the network was built on a module instance in which some layer
-        cannot be re-initialised by a ``reset_parameters()`` of its own.
+        By `fit` and `unlearn`, if the network was built on a module or criterion instance in which
+        some layer cannot be re-initialised by a ``reset_parameters()`` of its own; or if the
+        networks that its module's class or function builds have weights in common.
 
     See Also
     --------
@@ -92,6 +102,13 @@ class Distill(NetworkUnlearner):
     probabilities, times the square of `temperature`; where a row may have several labels, the sum
     over them of the divergences of their Bernoulli distributions. ``n`` epochs cost ``n + 1/3``
     passes over the retained rows, or ``n * 4/3`` where the teacher is asked for each batch.
+
+    What a module's class or function makes is a fresh start, a pretrained base that it loads
+    included. An instance does not tell how it started: its layers are re-initialised one by one.
+    Buffers, and tensors in other attributes, count as learnt and have to be made again by the
+    layer's ``reset_parameters()``, apart from masks (of 0, 1 and infinity). Layers that are frozen
+    belong to the start and stay as they are, with all that they hold, the running statistics of
+    batch normalisation included.
 
     In the project's study (long trainings of small networks) a student of a twentieth of the
     original's epochs tied with a training of as many epochs whose learning rate was tuned. Where so
@@ -135,7 +152,6 @@ class Distill(NetworkUnlearner):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"original", "retain"})
-    _usual_cost: ClassVar[float] = 0.4
     _remedy: ClassVar[str] = "Use more epochs, a higher lr, or less noise."
 
     def __init__(
@@ -165,7 +181,7 @@ class Distill(NetworkUnlearner):
 
     def _check_hyperparameters(self):
         check_number("noise", self.noise, 0, 1)
-        check_number("temperature", self.temperature, 0, low_open=True)
+        check_temperature(self.temperature)
         check_number("ce_weight", self.ce_weight, 0)
         if self.cache_teacher != "auto" and not isinstance(self.cache_teacher, bool | np.bool_):
             raise ValueError(
@@ -180,7 +196,7 @@ class Distill(NetworkUnlearner):
         net = self._student(request)
         n_epochs = net.max_epochs
         if self.max_epochs is None:
-            n_epochs = max(3, math.ceil(n_epochs / 20))
+            n_epochs = min(n_epochs, max(3, math.ceil(n_epochs / 20)))
         rows, known = request.retain, None
         is_cached = is_static(net, rows) if self.cache_teacher == "auto" else self.cache_teacher
         if is_cached:
@@ -198,16 +214,22 @@ class Distill(NetworkUnlearner):
 
     def _student(self, request):
         """The student as it starts."""
+        if not self.noise:
+            return self._copy(request.original)
         template, n_classes = self._template, len(self.classes_)
-        fresh = fresh_network(template, request.retain, n_classes)
+        fresh = fresh_network(template, request.retain, n_classes, request.original)
         if fresh is None:
             for name, layer in request.original.module_.named_modules():
                 if any(p.requires_grad for p in layer.parameters(recurse=False)):
                     check_no_adapter(request.original.module_, name)
             with self._cost.switched(request.original, on=False):
-                fresh = reinitialised(template, request.original, n_classes, keep_frozen=True)
+                fresh = reinitialised(
+                    template, request.original, n_classes, student_of=request.retain
+                )
+        elif template.initialized_:  # and so has trained the instances that it was given
+            start_again(fresh, instances(fresh))
         parts = plain_parts(fresh)
-        with torch.no_grad():
+        if self.noise < 1:
             for kind, originals in plain_parts(request.original).items():
                 for name, original in originals.items():
                     if isinstance(original, torch.nn.Module):
@@ -242,14 +264,36 @@ def bernoulli_divergence(expected: Tensor, scores: Tensor, temperature: float) -
     return temperature**2 * (cross - entropy).sum(dim=1).mean()
 
 
+@torch.no_grad()
 def _mix(module, original, noise):
     """Move the weights and buffers of a fresh module towards the original's, in place."""
-    theirs = original.state_dict()
-    for name, value in module.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(theirs[name].to(value), 1 - noise)
-        elif not noise:  # counts, which have no middle
-            value.copy_(theirs[name])
+    own, theirs = _tensors(module), _tensors(original)
+    other = [
+        name
+        for name in own.keys() | theirs.keys()
+        if name not in own or name not in theirs or own[name].shape != theirs[name].shape
+    ]
+    if other:
+        raise ValueError(
+            f"noise={noise!r} mixes the original with a fresh network, and what estimator's module "
+            f"starts with has not the same weights and buffers: {sorted(other)} are in one of them "
+            "alone, or have another shape. Use noise=1, or a module that is built as it was."
+        )
+    mixed = {
+        name: torch.where(value == known, value, value.lerp(known, 1 - noise))
+        for name, value in own.items()
+        # Counts have no middle. What is equal may be infinite, as the entries of masks are.
+        if value.is_floating_point() or value.is_complex()
+        for known in [theirs[name].to(value)]
+    }
+    for name, value in mixed.items():  # only now: weights that are tied have several names
+        own[name].copy_(value)
+
+
+def _tensors(module):
+    """The parameters and buffers of a module, by all of their names."""
+    named = module.named_parameters, module.named_buffers
+    return {k: v for found in named for k, v in found(remove_duplicate=False)}
 
 
 def _outputs(net, rows):

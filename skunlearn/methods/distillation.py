@@ -52,7 +52,7 @@ class BadTeacher(NetworkUnlearner):
     batch_size : int, default=None
         Rows in a batch; None for the network's own.
     temperature : float, default=1.0
-        What logits are divided by before the divergence is taken.
+        What logits are divided by before the divergence is taken; from 0.01 to 100.
     memory : str, joblib.Memory or None, default=None
         Where to cache trained originals; see :class:`~skunlearn.BaseUnlearner`.
     random_state : int, RandomState or None, default=None
@@ -146,7 +146,7 @@ class BadTeacher(NetworkUnlearner):
         self.temperature = temperature
 
     def _check_hyperparameters(self):
-        check_number("temperature", self.temperature, 0, low_open=True)
+        check_temperature(self.temperature)
 
     def _search_space(self, common):
         return {"temperature": [1.0, 2.0, 4.0]}
@@ -169,7 +169,7 @@ class BadTeacher(NetworkUnlearner):
     def _untrained(self, request):
         """A network like the original with random weights, or None if it is sure of its answers."""
         template, n_classes = self._template, len(self.classes_)
-        net = fresh_network(template, request.retain, n_classes)
+        net = fresh_network(template, request.retain, n_classes, request.original)
         if net is None:
             with self._cost.switched(request.original, on=False):
                 net = reinitialised(template, request.original, n_classes)
@@ -226,7 +226,7 @@ class SCRUB(NetworkUnlearner):
     ce_weight : float, default=1.0
         Weight of the loss of the retained labels, the paper's gamma.
     temperature : float, default=4.0
-        What logits are divided by before the divergence is taken.
+        What logits are divided by before the divergence is taken; from 0.01 to 100.
     restore_best : bool, default=False
         Return to the epoch whose error on the forget rows was nearest to the error that the last
         one makes on held-out rows of the same classes, which are weighted to the classes' shares of
@@ -340,7 +340,7 @@ class SCRUB(NetworkUnlearner):
         check_number("ascent_epochs", self.ascent_epochs, 0, integer=True)
         check_number("kl_weight", self.kl_weight, 0)
         check_number("ce_weight", self.ce_weight, 0)
-        check_number("temperature", self.temperature, 0, low_open=True)
+        check_temperature(self.temperature)
         if not isinstance(self.restore_best, bool | np.bool_):
             raise ValueError(f"restore_best must be True or False; got {self.restore_best!r}.")
 
@@ -464,6 +464,17 @@ def teacher_logits(teacher: NeuralNet, X: Any) -> Tensor:
     teacher._set_training(False)
     with torch.no_grad():  # not evaluation_step, of which an Accelerator may leave out rows
         return logits(teacher, teacher.infer(X))
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise a ValueError for a temperature at which a divergence in float32 is but round-off.
+
+    Parameters
+    ----------
+    temperature : float
+        What logits are divided by.
+    """
+    check_number("temperature", temperature, 0.01, 100)
 
 
 def divergence(expected: Tensor, scores: Tensor, temperature: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from skunlearn._engine.finish import drop_activations
 from skunlearn._engine.fresh import check_no_adapter, fresh_network, reinitialise
 from skunlearn._engine.hooks import frozen_parameters
 from skunlearn._engine.predict import plain
@@ -288,7 +289,10 @@ class EUk(CFk):
     def _unlearn(self, request):
         net = self._copy(request.original)
         last = last_layers(net.module_, self.k)
-        fresh = fresh_network(self._template, request.retain, len(self.classes_))
+        n_classes = len(self.classes_)
+        fresh = fresh_network(self._template, request.retain, n_classes, request.original)
+        if fresh is None:
+            drop_activations(net, request.retain)
         _start_last_layers(net, last, fresh)
         return self._train_last_layers(net, request, last)
 

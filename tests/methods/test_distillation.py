@@ -323,7 +323,9 @@ def test_restore_best_needs_held_out_rows_of_the_same_classes(noisy):
     ("method", "name", "value"),
     [
         (BadTeacher, "temperature", 0),
+        (BadTeacher, "temperature", np.inf),
         (SCRUB, "temperature", -1.0),
+        (SCRUB, "temperature", 1e4),
         (SCRUB, "forget_batch_size", 0),
         (SCRUB, "forget_batch_size", -1),
         (SCRUB, "forget_batch_size", 2.5),

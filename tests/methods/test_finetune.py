@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 from torch import nn
 
-from skunlearn import CFk, EUk, FineTune, L1Sparse
+from skunlearn import BadTeacher, CFk, EUk, FineTune, L1Sparse
 from tests.networks import make_net
 
 CLASSES = [0, 1]
@@ -451,6 +451,33 @@ def test_euk_refuses_a_layer_that_it_cannot_reinitialise(layer, names):
     with pytest.raises(ValueError, match=message):
         EUk(frozen, k=2).unlearn(X, y, forget=np.arange(8) < 2)
     CFk(frozen, k=2, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
+
+
+class Averaging(Scale):
+    """Its reset draws its weights again, and leaves out what it has averaged."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+
+    def reset_parameters(self):
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, X):
+        if self.training:
+            self.mean.lerp_(X.detach().mean(dim=0), 0.1)
+        return super().forward(X - self.mean)
+
+
+def test_euk_refuses_a_layer_whose_reset_leaves_out_a_buffer():
+    X, y = column(*range(8)), np.arange(8) % 2
+    frozen = FrozenEstimator(make_net(scaled(Averaging)).fit(X, y))
+    with pytest.raises(ValueError, match=r"layer '1' of .* draws \['mean'\] again"):
+        EUk(frozen, k=2).unlearn(X, y, forget=np.arange(8) < 2)
+    EUk(make_net(lambda: scaled(Averaging)), k=2, random_state=0).fit(X, y, forget=np.arange(8) < 2)
+    # What an untrained teacher answers does not depend on what it has averaged.
+    BadTeacher(frozen, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
 
 
 def test_euk_trains_parameters_that_a_reset_has_made():
