@@ -43,11 +43,14 @@ def fit_network(
     ValueError
         If the training diverges, or the module has another number of outputs.
     """
-    net = configure(clone(template), settings)
-    net.set_params(**sizes_from_data(template, rows, n_classes))
-    net.initialize()
+    sizes = sizes_from_data(template, rows, n_classes)
+
+    def build():
+        return configure(clone(template), settings).set_params(**sizes).initialize()
+
+    net = build()
     with preserve_rng(net.device):
-        check_apart(net, clone(net).initialize())
+        check_apart(net, build())
     for part, values in (state or {}).items():
         plain(getattr(net, f"{part}_")).load_state_dict(values)
     rows = cast_for(net, rows)

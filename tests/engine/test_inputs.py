@@ -433,6 +433,7 @@ def accelerated():
     )
 
 
+@pytest.mark.filterwarnings("ignore:Distill has damaged")  # its epochs are few here
 @pytest.mark.parametrize(
     "unlearner",
     [cls for _, cls in all_unlearners()] + [partial(AdvancedNegGrad, loss_cap="val")],
