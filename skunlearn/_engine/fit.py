@@ -46,7 +46,10 @@ def fit_network(
     sizes = sizes_from_data(template, rows, n_classes)
 
     def build():
-        return configure(clone(template), settings).set_params(**sizes).initialize()
+        net = configure(clone(template), settings)
+        net.set_params(**sizes)
+        net.initialize()
+        return net
 
     net = build()
     with preserve_rng(net.device):

@@ -7,7 +7,6 @@ import torch
 from sklearn.base import clone
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from skunlearn._engine.build import SIZES, assemble, copy_parts, modules_of, plain_parts, tensors_of
@@ -126,14 +125,15 @@ def _states(layer):
         for tensor in tensors_of(held):
             if isinstance(tensor, nn.Parameter):
                 continue
-            value = tensor
             if isinstance(tensor, np.ndarray):
                 if tensor.dtype.kind not in "iufc":
                     continue
                 value = torch.as_tensor(tensor.astype(complex))
+            else:
+                value = tensor.detach().to_dense()
             if not ((value == 0) | (value == 1) | value.isinf()).all():
                 version = getattr(tensor, "_version", 0)
-                states.setdefault(name, []).append((tensor, version, value.detach().clone()))
+                states.setdefault(name, []).append((tensor, version, value.clone()))
     return states
 
 
@@ -212,9 +212,10 @@ def _own_tensors(module):
 
 def _memory(tensor):
     """Where a tensor lies; None if nowhere."""
-    if is_lazy(tensor):
-        return None
-    place = tensor.untyped_storage().data_ptr()
+    try:
+        place = tensor.untyped_storage().data_ptr()
+    except (RuntimeError, ValueError):  # sparse, a wrapper of others, or lazy
+        place = id(tensor)
     return (tensor.device, place) if place else None
 
 

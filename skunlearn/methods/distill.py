@@ -283,8 +283,8 @@ def _mix(module, original, noise):
     mixed = {
         name: torch.where(value == known, value, value.lerp(known, 1 - noise))
         for name, value in own.items()
-        # Counts have no middle. What is equal may be infinite, as the entries of masks are.
-        if value.is_floating_point() or value.is_complex()
+        # Counts have no middle, nor have sparse tensors. What is equal may be infinite, as in masks.
+        if (value.is_floating_point() or value.is_complex()) and value.layout == torch.strided
         for known in [theirs[name].to(value)]
     }
     for name, value in mixed.items():  # only now: weights that are tied have several names

@@ -719,6 +719,35 @@ def test_lazy_layers_are_apart_until_they_have_sizes(rows, method):
     method(make_net(lambda: nn.LazyLinear(3)), random_state=0).fit(X, y, forget=forget)
 
 
+class Sparse(nn.Module):
+    """A layer with a sparse buffer, a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.eye(3).to_sparse())
+
+    def forward(self, X):
+        return torch.sparse.mm(self.mask, X.T).T
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("instance", [False, True])
+def test_a_sparse_buffer_stays_as_it_is(rows, noise, instance):
+    def build():
+        return nn.Sequential(Sparse(), nn.Linear(3, 3))
+
+    student = student_of(make_net(build() if instance else build), rows, noise=noise, **STILL)
+    assert student.estimator_.module_[0].mask.to_dense().equal(torch.eye(3))
+
+
+def test_an_instance_is_distilled_again_and_again(rows):
+    X, y, forget = rows
+    student = student_of(make_net(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))), rows)
+    before = student.estimator_.module_[0].weight
+    student.set_params(random_state=1).unlearn(X, y, forget=forget | (np.arange(90) < 30))
+    assert not torch.allclose(student.estimator_.module_[0].weight, before)
+
+
 @pytest.mark.parametrize("method", [Retrain, FineTune])
 def test_a_training_that_would_start_from_shared_weights_is_refused(rows, method):
     X, y, forget = rows
