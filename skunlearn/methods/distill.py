@@ -283,7 +283,7 @@ def _mix(module, original, noise):
     mixed = {
         name: torch.where(value == known, value, value.lerp(known, 1 - noise))
         for name, value in own.items()
-        # Counts have no middle, nor have sparse tensors. What is equal may be infinite, as in masks.
+        # Counts have no middle, nor have sparse tensors. Masks are infinite where they are equal.
         if (value.is_floating_point() or value.is_complex()) and value.layout == torch.strided
         for known in [theirs[name].to(value)]
     }

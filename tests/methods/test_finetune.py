@@ -480,6 +480,21 @@ def test_euk_refuses_a_layer_whose_reset_leaves_out_a_buffer():
     BadTeacher(frozen, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
 
 
+class Keeping(Replacing):
+    """It keeps what went through it."""
+
+    def forward(self, X):
+        self.kept = {"last": X.detach()}
+        return super().forward(X)
+
+
+def test_euk_starts_a_layer_again_that_keeps_its_last_input():
+    X, y = column(*range(8)), np.arange(8) % 2
+    net = make_net(scaled(Keeping)).fit(X, y)
+    model = EUk(FrozenEstimator(net), k=2, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
+    assert not model.estimator_.module_[1].kept["last"].any()
+
+
 def test_euk_trains_parameters_that_a_reset_has_made():
     X, y = column(*range(8)), np.arange(8) % 2
     net = make_net(scaled(Replacing)).initialize()
