@@ -162,6 +162,7 @@ class TrainingRun:
             Rows of the validation after each epoch.
         """
         net, self.step, self.rows = self.net, step, rows
+        learnable(net)
         self._guards_forget = self._may_forget_one_row()
         loader = self.batches(rows)
         valid_loader = None if valid is None else net.get_iterator(valid, training=False)
@@ -311,6 +312,20 @@ class CosineSchedule(RunCallback, LRScheduler):
     def __init__(self, n_steps):
         policy = torch.optim.lr_scheduler.CosineAnnealingLR
         super().__init__(policy, T_max=max(n_steps, 1), step_every="batch")
+
+
+def learnable(net):
+    """The parameters that training would change, in an order that copies share.
+
+    A ValueError says so if there are none.
+    """
+    learnt = [weight for _, weight in net.get_all_learnable_params() if weight.requires_grad]
+    if not learnt:
+        raise ValueError(
+            "estimator's module is frozen: there is nothing to train, since requires_grad is False "
+            "for all of its parameters. Set it to True for those that shall be trained."
+        )
+    return learnt
 
 
 def backward(net, loss):

@@ -241,11 +241,6 @@ class NetworkUnlearner(BaseUnlearner):  # numpydoc ignore=PR02
             The same network, trained.
         """
         name, callbacks = type(self).__name__, list(callbacks)
-        if not any(parameter.requires_grad for _, parameter in net.get_all_learnable_params()):
-            raise ValueError(
-                f"estimator's module is frozen: {name} has nothing to train, since requires_grad "
-                "is False for all of its parameters. Let those be trained that are to forget."
-            )
         run = TrainingRun(
             net,
             name=name,

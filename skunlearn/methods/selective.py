@@ -8,7 +8,7 @@ import torch
 from scipy.stats import loguniform, uniform
 from skorch.utils import to_device
 
-from skunlearn._engine.run import RunCallback
+from skunlearn._engine.run import RunCallback, learnable
 from skunlearn._engine.validation import check_number
 from skunlearn.methods.base import NetworkUnlearner
 from skunlearn.methods.relabel import RandomLabel
@@ -144,7 +144,7 @@ class SSD(NetworkUnlearner):
             _importances(net, rows, _MAX_ROWS) for rows in (request.forget, request.retain)
         )
         with torch.no_grad():
-            for weight, of_forget, of_retain in zip(_learnable(net), forget, retain):
+            for weight, of_forget, of_retain in zip(learnable(net), forget, retain):
                 of_all = share * of_forget + (1 - share) * of_retain
                 factor = (self.dampening * of_all / of_forget).clamp(max=1)
                 weight.mul_(torch.where(of_forget > self.threshold * of_all, factor, 1))
@@ -262,7 +262,7 @@ class SalUn(RandomLabel):
 
     def _train(self, net, request, *phases, **kwargs):
         masks = _salient(net, request.forget, self.weight_share)
-        keep = _KeepOthers(_learnable(net), _learnable(request.original), masks)
+        keep = _KeepOthers(learnable(net), learnable(request.original), masks)
         return super()._train(net, request, *phases, callbacks=[keep], **kwargs)
 
 
@@ -300,7 +300,7 @@ class _KeepOthers(RunCallback):
 
 def _salient(net, rows, share):
     """Masks of the weights with the largest gradients of the mean loss of `rows`."""
-    weights = _learnable(net)
+    weights = learnable(net)
     sums = [torch.zeros_like(weight) for weight in weights]
     for X, y in net.get_iterator(rows, training=False):
         for total, gradient in zip(sums, _gradients(net, X, y, weights)):
@@ -310,11 +310,6 @@ def _salient(net, rows, share):
     mask[sizes.topk(max(1, round(share * len(sizes)))).indices] = True
     parts = mask.split([weight.numel() for weight in weights])
     return [part.view_as(weight) for part, weight in zip(parts, weights)]
-
-
-def _learnable(net):
-    """The parameters that training would change, in an order that copies share."""
-    return [weight for _, weight in net.get_all_learnable_params() if weight.requires_grad]
 
 
 def _gradients(net, X, y, weights):
@@ -328,7 +323,7 @@ def _gradients(net, X, y, weights):
 
 def _importances(net, rows, max_rows):
     """Mean over rows of the squared derivative of their loss, for each weight."""
-    weights = _learnable(net)
+    weights = learnable(net)
     sums = [torch.zeros_like(weight) for weight in weights]
     drawn = torch.randperm(len(rows))[:max_rows].tolist()
     for i in drawn:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import kl_div, log_softmax, softmax
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from skunlearn import BadTeacher, Distill, EUk, FineTune, NegGrad, Retrain
+from skunlearn import SISA, SSD, BadTeacher, Distill, EUk, FineTune, NegGrad, Retrain, SalUn
 from skunlearn.methods.distill import bernoulli_divergence
 from skunlearn.methods.distillation import divergence
 
@@ -785,18 +785,32 @@ def test_a_module_with_other_columns_than_the_original_is_refused(rows):
         Distill(FrozenEstimator(net)).unlearn(X, y, forget=forget)
 
 
-@pytest.mark.parametrize("method", [Distill, FineTune, BadTeacher])
-@pytest.mark.parametrize("given", [Small, Small(3, 3)], ids=["class", "instance"])
-def test_a_network_that_is_frozen_whole_is_refused(rows, method, given):
+def frozen_module(**sizes):
+    return Small(**sizes).requires_grad_(False)
+
+
+@pytest.mark.parametrize("method", [Distill, FineTune, BadTeacher, SSD, SalUn])
+@pytest.mark.parametrize("instance", [False, True])
+def test_a_network_that_is_frozen_whole_is_refused(rows, method, instance):
     X, y, forget = rows
-
-    def module(**sizes):
-        return Small(**sizes).requires_grad_(False)
-
-    instance = given.requires_grad_(False) if isinstance(given, nn.Module) else None
-    net = make_net(module, **SIZES) if instance is None else make_net(instance)
-    with pytest.raises(ValueError, match=f"module is frozen: {method.__name__} has nothing to"):
+    sizes = {name.removeprefix("module__"): size for name, size in SIZES.items()}
+    net = make_net(frozen_module(**sizes)) if instance else make_net(frozen_module, **SIZES)
+    with pytest.raises(ValueError, match="module is frozen: there is nothing to train"):
         method(FrozenEstimator(net.initialize())).unlearn(X, y, forget=forget)
+
+
+@pytest.mark.parametrize("method", [FineTune, Retrain, SISA])
+def test_a_training_of_a_network_that_is_frozen_whole_is_refused(rows, method):
+    X, y, forget = rows
+    with pytest.raises(ValueError, match="module is frozen: there is nothing to train"):
+        method(make_net(frozen_module, **SIZES)).fit(X, y, forget=forget)
+
+
+def test_a_frozen_teacher_may_have_a_student_that_is_not(rows):
+    X, y, forget = rows
+    net = make_net(**SIZES).initialize()
+    net.module_.requires_grad_(False)
+    Distill(FrozenEstimator(net), random_state=0).unlearn(X, y, forget=forget)
 
 
 def test_labels_are_not_read_without_a_weight(rows):
