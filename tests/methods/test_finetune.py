@@ -471,8 +471,10 @@ class Averaging(Scale):
 
 
 def test_euk_refuses_a_layer_whose_reset_leaves_out_a_buffer():
-    X, y = column(*range(8)), np.arange(8) % 2
-    frozen = FrozenEstimator(make_net(scaled(Averaging)).fit(X, y))
+    X, y = column(*range(8)) / 8, np.arange(8) % 2
+    net = make_net(scaled(Averaging)).initialize()
+    net.module_[1].mean += 0.5
+    frozen = FrozenEstimator(net)
     with pytest.raises(ValueError, match=r"layer '1' of .* draws \['mean'\] again"):
         EUk(frozen, k=2).unlearn(X, y, forget=np.arange(8) < 2)
     EUk(make_net(lambda: scaled(Averaging)), k=2, random_state=0).fit(X, y, forget=np.arange(8) < 2)
@@ -489,8 +491,9 @@ class Keeping(Replacing):
 
 
 def test_euk_starts_a_layer_again_that_keeps_its_last_input():
-    X, y = column(*range(8)), np.arange(8) % 2
-    net = make_net(scaled(Keeping)).fit(X, y)
+    X, y = column(*range(8)) / 8, np.arange(8) % 2
+    net = make_net(scaled(Keeping)).initialize()
+    net.predict(X)
     model = EUk(FrozenEstimator(net), k=2, random_state=0).unlearn(X, y, forget=np.arange(8) < 2)
     assert not model.estimator_.module_[1].kept["last"].any()
 
