@@ -152,7 +152,6 @@ class Distill(NetworkUnlearner):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"original", "retain"})
-    _usual_cost: ClassVar[float] = 0.4
     _remedy: ClassVar[str] = "Use more epochs, a higher lr, or less noise."
 
     def __init__(

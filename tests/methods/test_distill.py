@@ -1,3 +1,4 @@
+import contextlib
 import math
 import warnings
 
@@ -335,6 +336,27 @@ def test_the_teacher_is_asked_in_evaluation_mode_and_stays_as_it_is(rows):
     assert not any(modes)
     after = original.module_.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_student_that_loses_more_than_a_fifth_of_the_accuracy_warns():
+    class Threshold(nn.Module):
+        start = 0.0
+
+        def __init__(self):
+            super().__init__()
+            self.at = nn.Parameter(torch.tensor(self.start))
+
+        def forward(self, X):
+            return 5 * torch.cat([self.at - X, X - self.at], dim=1)
+
+    X = np.linspace(-1, 1, 200, dtype="float32")[:, None]
+    y, forget = (X[:, 0] > 0).astype(int), np.arange(200) % 10 == 0
+    original = make_net(Threshold).initialize()
+    for Threshold.start, warns in [(0.3, False), (0.5, True)]:  # 15 and 25 % of the rows
+        seen = pytest.warns(UserWarning, match=r"Distill has damaged.* 1\.00 to 0\.75")
+        with seen if warns else contextlib.nullcontext():
+            Distill(FrozenEstimator(original), **STILL).unlearn(X, y, forget=forget)
 
 
 @pytest.mark.parametrize("cache_teacher", [True, False])
