@@ -230,13 +230,13 @@ def test_the_chart_and_the_list_ask_the_same(drawn):
 
 def test_the_methods_to_search_are_those_that_pass_on_some_data_and_not_on_all(drawn):
     domains = drawn["LONG"] | drawn["SHORT"]
-    everywhere = {"Original", "Retrain", "Retrain again", "Distill", "Distill (guarded)"}
+    everywhere = {"Original", "Retrain", "Retrain again"}
     named = {name for names in drawn["SEARCHED"].values() for name in names}
     methods = {
         row["method"]
         for domain in domains
         for row in rows_of(f"summary-{domain}")
-        if not row["method"].startswith(("Retrain (", "FineTune (", "DLFD ("))
+        if not row["method"].startswith(("Retrain (", "FineTune (", "DLFD (", "Distill"))
         and ":" not in row["method"]
     }
     passed = {name for name in methods - everywhere if drawn["where_passed"](domains, [name])}

@@ -898,6 +898,7 @@ def test_students_differ_from_plain_ones_by_what_they_say(study, monkeypatch):
     assert not np.allclose(retrained[0], retrained[2], atol=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore:.*has damaged")
 def test_features_of_a_student_come_near_the_original_s(study):
     """Its features, not its answers alone: a large weight brings them nearer than none."""
     smoke = study.domains.DOMAINS["smoke"]
