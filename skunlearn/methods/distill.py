@@ -111,8 +111,9 @@ class Distill(NetworkUnlearner):
     batch normalisation included.
 
     In the project's study (long trainings of small networks) a student of a twentieth of the
-    original's epochs tied with a training of as many epochs whose learning rate was tuned. Where so
-    few epochs do not learn the task, the student is far from a retrained network too; then more
+    original's epochs was nearer on average than as many epochs on labels, by less than the splits
+    settle, and as near as as many on smoothed labels, through which nothing leaks. Where so few
+    epochs do not learn the task, the student is far from a retrained network too; then more
     epochs, a higher `lr` or less noise are needed. The student learns the outputs of a network that
     has seen the rows to forget, so something of them may leak: the more, the smaller the noise and
     the longer the run. Attacks on each row with many models show it
