@@ -145,6 +145,7 @@ def test_what_dlfd_does_beyond_its_controls_is_what_the_table_says(beside):
 
 
 def test_klom_in_prose_is_that_of_the_tables(beside):
+    from _tables import STUDENTS
     from tables import Table
 
     page = (BENCHMARKS / "pages" / "plot_9_attacks.py").read_text(encoding="utf-8")
@@ -158,16 +159,18 @@ def test_klom_in_prose_is_that_of_the_tables(beside):
     def both(*key):
         return "{:.2f} and {:.2f}".format(*found[key])
 
-    assert f"at the floor ({both('speeches', 'Retrain', 1.0)})" in page
-    assert f"setting for 10 % ({both('speeches', 'Distill', 0.1)})" in page
+    assert f"near the floor ({both('speeches', 'Retrain', 1.0)})" in page
     guarded = both("speeches", "Distill (guarded)", 0.05)
-    assert f"({guarded} guarded, {both('speeches', 'Distill', 0.05)} not" in page
+    said = f"{both('speeches', 'Distill', 0.1)} within 10 %, {guarded} guarded at 5 %."
+    assert said in page
+    assert f"U-LiRA finds, has {both('speeches', 'Distill', 0.05)}." in page
     shorter = [both("speeches", "Retrain (shortened)", cap) for cap in (0.1, 0.05)]
     assert "have {} (12 epochs) to {} (6)".format(*shorter) in page
     assert f"near the floor ({both('ecg', 'Retrain', 1.0)})" in page
-    medians = {key: value[0] for key, value in found.items() if key[1] != "Retrain"}
+    aside = {"Retrain", *STUDENTS}
+    medians = {key: value[0] for key, value in found.items() if key[1] not in aside}
     least = min((key for key in medians if key[0] == "ecg"), key=medians.get)
-    assert f"the least median is that of {least[1]} ({medians[least]:.2f})" in page
+    assert f"the least median is {least[1]}'s ({medians[least]:.2f})" in page
     floor = found["faces", "Retrain", 1.0][0]
     assert f"below the floor's ({floor:.2f})" in page
     assert max(medians["faces", "EUk", 0.05], medians["faces", "Retrain (shortened)", 0.1]) < floor
@@ -183,7 +186,7 @@ def test_how_far_the_goal_is_on_the_speeches_is_what_the_table_says(beside):
     reached = {row["method"]: row for row in rows if row["reached"] and row["cap"] == 0.05}
     assert {row["domain"] for row in reached.values()} <= {"speeches-long", "faces-long"}
     for said, method in {
-        "`noise` of 1": "Distill (fresh)",
+        "tuned": "Distill (fresh)",
         "guarded": "Distill (guarded)",
         "smoothed labels": "Distill (smoothed labels)",
         "labels at a tuned rate": "Retrain (tuned, short)",
@@ -245,7 +248,7 @@ def test_what_is_said_of_the_task_that_is_learnt_slowly_is_what_the_table_says(b
         f"retrained network has {chance})"
     ) in page
     tuned = mean("FineTune", "u_lira_auc")
-    assert f"fine-tuned network ({tuned})" in page
+    assert f"fine-tuned network ({tuned} after three)" in page
     assert f"finds it ({tuned}), and the students hardly ({found[1]} with noise 1" in guide
     assert f"{found[0.3]} with .3; a retrained network {chance})" in guide
 

@@ -17,9 +17,10 @@ On the speeches a fresh start is both nearest and not found: with 6 epochs the d
 the AUC .50. Less noise leaks more, and is nearer with 3 epochs only (1.16 with noise of 1, 1.06
 with .7, which has an AUC of .60). On the heart beats a fresh start with 6 epochs is not found
 either (.52; a retrained network .49), but is not near enough (1.50). With 12 it is nearer (1.26)
-and seems found (.58, .53 to .63; as many epochs from scratch .53, .48 to .58): what the original
-knows of the rows comes through its outputs. Smoothed labels in their place are not (.50). Each step
-to less noise is found more than on the speeches (.67 with .7 after 6 epochs) and brings little.
+and seems found (.58, .53 to .63; as many epochs from scratch .53, .48 to .58): which suggests that
+what the original knows of the rows comes through its outputs. Smoothed labels in their place are
+not (.50). Each step to less noise is found more than on the speeches (.67 with .7 after 6 epochs)
+and brings little.
 """
 
 import json
@@ -135,9 +136,9 @@ numbers.unstack("noise").rename(index=DOMAINS)
 # Plain labels are further than all five others, on all three. After 6 epochs smoothed labels do as
 # well as the original's outputs, and so do its outputs of other rows: it is first of all that the
 # targets are soft, and not what the original knows. After 12 its outputs are ahead of smoothed
-# labels on the faces and the heart beats (two splits each), on the latter no more than those of
-# another class's row. Smoothed labels come from no network that has seen the rows to forget, so
-# nothing can leak through them.
+# labels on the faces and the heart beats (two splits each, nothing tuned), on the latter no more
+# than those of another class's row. Smoothed labels come from no network that has seen the rows to
+# forget, so nothing can leak through them.
 
 control = dial[dial.part == "control"]
 ours = near[
@@ -230,19 +231,19 @@ wide.fillna("").reindex(AGAIN, level=1).rename(index=names | DOMAINS)
 # much as the original from one (its distance is 1.12), so that distance has little to tell; the
 # accuracies say more.
 #
-# **Nothing here forgets at a tenth of the cost.** A fresh student has learnt less than half of its
-# rows (.46), as three epochs from scratch have (.47). Less noise helps: with .5 it is .67, and of
-# the rows to forget .55, of those that nobody saw .51. Fine-tuning at the training's own rate keeps
-# .98, and .86 of the rows to forget. With 12 epochs (.41 of the cost) noise .7 keeps .96, with .55
-# of the rows to forget; 12 epochs from scratch keep .82.
+# **Nothing here both forgets and keeps its accuracy at a tenth of the cost.** A fresh student has
+# learnt less than half of its rows (.46), as three epochs from scratch have (.47). Less noise
+# helps: with .5 it is .67, and of the rows to forget .55, of those that nobody saw .51. Fine-tuning
+# at the training's own rate keeps .98, and .86 of the rows to forget. With 12 epochs (.41 of the
+# cost) noise .7 keeps .96, with .55 of the rows to forget; 12 epochs from scratch keep .82.
 #
-# **U-LiRA finds hardly anything in a student**, whatever its noise. After three epochs it is .51
-# with noise of 1, .53 with .5 and .54 with .3 (± .02; a retrained network has .50), after twelve
-# .51, .52 and .56; it finds the fine-tuned network (.76). RMIA sees more: .56 with noise .5 after
-# three epochs, .56 with noise .7 after twelve (a retrained network has .49). So of what U-LiRA
-# finds by at most .05 more than in a retrained network, noise .5 is nearest with three epochs
-# (.90), and still far from having learnt its rows; with six it is noise .7 (.88, of its rows .71).
-# With twelve, noise .7 is the first that has learnt them.
+# **U-LiRA finds little in a student with a noise of .5 or more.** After three epochs it is .51 with
+# noise of 1, .53 with .5 and .54 with .3 (± .02; a retrained network has .50), after twelve .51,
+# .52 and .56; it finds the fine-tuned network (.76 after three). RMIA sees more: .56 with noise .5
+# after three epochs, .56 with noise .7 after twelve (a retrained network has .49). So of what
+# U-LiRA finds by at most .05 more than in a retrained network, noise .5 is nearest with three
+# epochs (.90), and still far from having learnt its rows; with six it is noise .7 (.88, of its rows
+# .71). With twelve, noise .7 is the first that has learnt them.
 
 hard = read("dial", ["cifar10-small"])
 shown = {
