@@ -68,7 +68,9 @@ plt.show()
 # With distance to the retrained network and accuracy on retained rows, which are means over the
 # reporting splits (``summary-*.csv``), and RMIA, another attack (``attacks-*.csv``). RMIA does not
 # see rows that are made less likely than a network finds that never saw them; U-LiRA sees both. The
-# row of ``Retrain`` says what an attack finds where there is nothing to be found.
+# row of ``Retrain`` says what an attack finds where there is nothing to be found. *Or retrained* is
+# U-LiRA's AUC for another question, on the rows to forget: was this network unlearned, or retrained
+# (8 networks of each; empty where it was not asked)?
 
 figures = ["relative_js_distance", "retain_accuracy", "cost"]
 joined = attacks.merge(
@@ -77,11 +79,21 @@ joined = attacks.merge(
 ends = zip(joined.u_lira_auc, joined.u_lira_low, joined.u_lira_high)
 joined["U-LiRA"] = [f"{auc:.2f} ({low:.2f} to {high:.2f})" for auc, low, high in ends]
 columns = {"RMIA": "rmia_auc", "distance": "relative_js_distance", "retain acc.": "retain_accuracy"}
+columns["or retrained"] = "against_retrained_auc"
 for name, column in columns.items():
     joined[name] = joined[column].map("{:.2f}".format).replace("nan", "")
 joined["networks"] = joined.n_models
 joined["place"] = joined.domain.map(DOMAINS) + joined.cap.map(", ≤ {:.0%}".format)
-columns = ["place", "method", "U-LiRA", "RMIA", "distance", "retain acc.", "networks"]
+columns = [
+    "place",
+    "method",
+    "U-LiRA",
+    "RMIA",
+    "or retrained",
+    "distance",
+    "retain acc.",
+    "networks",
+]
 joined.sort_values(["domain", "cap", "u_lira_auc"])[columns].set_index("place")
 
 # %%
