@@ -201,6 +201,13 @@ def test_how_far_the_goal_is_on_the_speeches_is_what_the_table_says(beside):
         sign = "−" if row["u_lira_above"] < 0 else "+"
         distance = f"{row['relative_js_distance']:.2f}".removeprefix("0")
         assert f"{said} ({distance}, {sign}{above})" in header
+    default = {row["domain"]: row for row in rows if row["method"] == "Distill (default)"}
+    said = [
+        f"{default[name]['relative_js_distance']:.2f}, +{default[name]['u_lira_above']:.3f}"
+        for name in ("speeches-long", "faces-long")
+    ]
+    assert "on the speeches ({}) and on the faces ({}).".format(*said).replace("0.", ".") in header
+    assert [row["reached"] for row in default.values()] == [1, 1, 0]
 
 
 def test_what_is_said_of_the_task_that_is_learnt_slowly_is_what_the_table_says(beside):
