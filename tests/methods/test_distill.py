@@ -738,7 +738,9 @@ def test_networks_that_share_weights_are_refused(rows, method, build):
 @pytest.mark.parametrize("method", [Distill, EUk, BadTeacher, Retrain])
 def test_lazy_layers_are_apart_until_they_have_sizes(rows, method):
     X, y, forget = rows
-    method(make_net(lambda: nn.LazyLinear(3)), random_state=0).fit(X, y, forget=forget)
+    unlearner = method(make_net(lambda: nn.LazyLinear(3)), random_state=0)
+    module = unlearner.fit(X, y, forget=forget).estimator_.module_
+    assert module.weight.shape == (3, 3)
 
 
 class Sparse(nn.Module):
@@ -832,7 +834,14 @@ def test_a_frozen_teacher_may_have_a_student_that_is_not(rows):
     X, y, forget = rows
     net = make_net(**SIZES).initialize()
     net.module_.requires_grad_(False)
-    Distill(FrozenEstimator(net), random_state=0).unlearn(X, y, forget=forget)
+    before = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    start, student = (
+        state(Distill(FrozenEstimator(net), random_state=0, **how).unlearn(X, y, forget=forget))
+        for how in (STILL, {})
+    )
+    for name, value in net.module_.state_dict().items():
+        assert torch.equal(before[name], value)
+        assert not torch.equal(start[name], student[name])
 
 
 def test_labels_are_not_read_without_a_weight(rows):
