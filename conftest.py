@@ -1,8 +1,35 @@
 """What all tests have in common, those in docstrings too."""
 
+import random
 import sys
 
+import numpy as np
 import pytest
+import torch
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--seed", type=int, default=0, help="what the global generators start from in every test"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(request):
+    _seed(request.config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    _seed(item.config)
+
+
+def _seed(config):
+    """Let no test draw what depends on the tests that ran before it in its process."""
+    seed = config.getoption("seed")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 @pytest.fixture(autouse=True)

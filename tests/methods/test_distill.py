@@ -841,7 +841,8 @@ def test_a_frozen_teacher_may_have_a_student_that_is_not(rows):
     )
     for name, value in net.module_.state_dict().items():
         assert torch.equal(before[name], value)
-        assert not torch.equal(start[name], student[name])
+        if name != "first.bias":  # whose gradient, before batch normalisation, is round-off
+            assert not torch.equal(start[name], student[name])
 
 
 def test_labels_are_not_read_without_a_weight(rows):
