@@ -9,6 +9,7 @@ import torch
 
 
 def pytest_addoption(parser):
+    """Add an option to run the tests from other draws."""
     parser.addoption(
         "--seed", type=int, default=0, help="what the global generators start from in every test"
     )
@@ -16,11 +17,13 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(request):
+    """Seed what a fixture draws, whichever test asks for it first."""
     _seed(request.config)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
+    """Seed what a test draws."""
     _seed(item.config)
 
 
@@ -28,7 +31,7 @@ def _seed(config):
     """Let no test draw what depends on the tests that ran before it in its process."""
     seed = config.getoption("seed")
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002, for it is what other libraries draw from
     torch.manual_seed(seed)
 
 

@@ -592,7 +592,9 @@ def test_the_goal_is_reached_by_all_three_numbers(study):
     }
     assert found["Distill"]["u_lira_above"] == pytest.approx(0.03)
     assert found["found"]["u_lira_above"] == pytest.approx(0.04)  # beside both retrained networks
+    assert found["found"]["u_lira_above_sd"] == pytest.approx(np.std([0.01, 0.07], ddof=1))
     assert found["found"]["n_attacked"] == 2
+    assert found["Distill"]["u_lira_above_sd"] == ""  # of one split
     assert found["Distill"]["retain_lost"] == pytest.approx(0.04)
     assert study.compare.goal(summary, []) == []
 

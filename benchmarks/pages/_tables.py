@@ -88,6 +88,20 @@ def read(part, domains=DOMAINS):
     return pd.concat(tables, ignore_index=True)
 
 
+def attacked(domains):
+    """Attacks on each row, as means over the splits that were attacked.
+
+    The interval of U-LiRA's AUC is over people where one split was attacked; where several were, it
+    goes from the split with the least AUC to that with the greatest.
+    """
+    by = read("attacks", domains).groupby(["domain", "cap", "method"], sort=False)
+    table = by.mean(numeric_only=True).assign(n_splits=by.size())
+    several = table.n_splits > 1
+    table["u_lira_low"] = table.u_lira_low.mask(several, by.u_lira_auc.min())
+    table["u_lira_high"] = table.u_lira_high.mask(several, by.u_lira_auc.max())
+    return table.reset_index()
+
+
 def against(pairs, figure="relative_js_distance", domains=DOMAINS):
     """Differences of methods that were chosen at the same cap, over the splits that both have.
 

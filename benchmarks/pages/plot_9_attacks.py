@@ -23,17 +23,18 @@ the retrained network, the shaded band goes to .03 above it.
 """
 
 import matplotlib.pyplot as plt
-from _tables import DOMAINS, STUDENTS, read
+from _tables import DOMAINS, STUDENTS, attacked, read
 
-everywhere = read("attacks", [name for name in DOMAINS if name.endswith("-long")])
+everywhere = attacked([name for name in DOMAINS if name.endswith("-long")])
 aside = [*STUDENTS, "Distill (fresh) (guarded)"]  # which have a page of their own
-attacks = everywhere[(everywhere.seed == 100) & ~everywhere.method.isin(aside)]
+attacks = everywhere[~everywhere.method.isin(aside)]
 domains = list(attacks.domain.unique())
 summary = read("summary", domains)
 retrained = attacks[attacks.method == "Retrain"].set_index("domain")
 shown = attacks[attacks.method != "Retrain"]
 order = shown.groupby("method").u_lira_auc.mean().sort_values(ascending=False).index
-n_people = {d: int(retrained.n_people[d]) for d in domains}
+n_people = retrained.n_people.map("{:.0f} people".format)
+n_people += retrained.n_splits.map(", {} splits".format).replace(", 1 splits", "")
 
 figure, axes = plt.subplots(
     1,
@@ -58,7 +59,7 @@ for domain, ax in zip(domains, axes[0]):
         ax.errorbar(here.u_lira_auc, y, xerr=ends, fmt=marker, ms=4, lw=1, color=colour)
         what = f"at most {cap:.0%} of retraining" if cap < 1 else "as much as retraining"
         ax.plot([], [], marker, color=colour, label=what)
-    title = f"{DOMAINS[domain]}\n({n_people[domain]} people)"
+    title = f"{DOMAINS[domain]}\n({n_people[domain]})"
     ax.set(title=title, xlabel="AUC of U-LiRA", xlim=(0.35, 1.0))
 axes[0, 0].set_yticks([-i for i in range(len(order))], order)
 axes[0, -1].legend(frameon=False, fontsize=8)
@@ -82,7 +83,8 @@ columns = {"RMIA": "rmia_auc", "distance": "relative_js_distance", "retain acc."
 columns["or retrained"] = "against_retrained_auc"
 for name, column in columns.items():
     joined[name] = joined[column].map("{:.2f}".format).replace("nan", "")
-joined["networks"] = joined.n_models
+joined["networks"] = joined.n_models.map("{:.0f}".format)
+joined["splits"] = joined.n_splits
 joined["place"] = joined.domain.map(DOMAINS) + joined.cap.map(", ≤ {:.0%}".format)
 columns = [
     "place",
@@ -93,6 +95,7 @@ columns = [
     "distance",
     "retain acc.",
     "networks",
+    "splits",
 ]
 joined.sort_values(["domain", "cap", "u_lira_auc"])[columns].set_index("place")
 
