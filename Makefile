@@ -21,12 +21,14 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
-# What depends on how a processor rounds: the networks and the metrics of each method, with other
-# instruction sets and thread counts. Of scikit-learn's checks, those that compare orders of rows.
+# What depends on how a processor rounds: the networks and the metrics of each method, and what pages
+# say is printed, with other instruction sets and thread counts. Of scikit-learn's checks, those that
+# compare orders of rows.
 PORTABLE = tests/test_common.py tests/methods tests/evaluation/test_relearning.py \
 	tests/evaluation/test_report.py tests/evaluation/test_shadow.py tests/metrics/test_collapse.py \
 	tests/engine/test_inputs.py tests/engine/test_outputs.py tests/engine/test_rows.py \
-	tests/engine/test_run.py tests/test_base.py tests/test_features.py tests/test_pipeline.py
+	tests/engine/test_run.py tests/test_base.py tests/test_features.py tests/test_pipeline.py \
+	tests/test_docs.py tests/test_readme.py
 PORTABLE_CHECKS = sample_order or subset_invariance or not (test_common or scikit_learn_checks)
 test-portable: $(VENV)/installed
 	for setting in "ATEN_CPU_CAPABILITY=default" "ATEN_CPU_CAPABILITY=avx2" "MKL_CBWR=COMPATIBLE" \
