@@ -155,9 +155,9 @@ def test_attacks_in_prose_are_those_of_the_tables():
     for method in {name for _, name, _ in aucs} - {*aside, "Distill (fresh) (guarded)"}:
         cells = (aucs.get((d, method, cap), "–") for d in LONG for cap in (0.05, 0.1))
         assert f"{method} {' '.join(cells)}" in page
-    not_found = {"speeches-long": ("L1Sparse", {".50"}), "faces-long": ("UNSIR", {".50"})}
+    not_found = {"speeches-long": ("L1Sparse", {".50"}), "faces-long": ("UNSIR", {".49"})}
     of_scratch = []
-    for domain, said in zip(LONG, (".58 to .94", ".56 to .88", ".58 to .88")):
+    for domain, said in zip(LONG, (".58 to .94", ".56 to .89", ".58 to .88")):
         here = {(name, cap): auc for (d, name, cap), auc in aucs.items() if d == domain}
         fresh = ("Retrain", "Distill", "SISA")
         of_originals = {name for name, _ in here if not name.startswith(fresh)}
@@ -194,6 +194,14 @@ def test_attacks_in_prose_are_those_of_the_tables():
     assert f"and by {above[2]} on the heart beats" in page
     for said in (f"by {above[0]} more on the speeches at 5 %", f"by {above[2]} on the heart beats"):
         assert said in flat("benchmarks/pages/GALLERY_HEADER.rst")
+    above = {
+        row["method"]: f"{float(row['u_lira_above']):.3f}".removeprefix("0")
+        for row in rows_of("goal")
+        if (row["domain"], row["cap"]) == ("faces-long", "0.05")
+    }
+    names = "Distill", "Distill (fresh)", "Distill (smoothed labels)"
+    said = "found by {} more than a retrained network; the fresh student by {}, and smoothed labels"
+    assert f"{said} by {{}} more".format(*(above[name] for name in names)) in page
     dial = rows_of("dial-speeches-long")
     for epochs in ("3", "6", "12"):
         row = {
