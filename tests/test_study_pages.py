@@ -268,7 +268,10 @@ def test_what_is_said_of_the_task_that_is_learnt_slowly_is_what_the_table_says(b
         f"retrained network has {chance})"
     ) in page
     tuned = mean("FineTune", "u_lira_auc")
-    assert f"fine-tuned network ({tuned} after three)" in page
+    late = {name: mean("FineTune", f"{name}_auc", epochs=12) for name in ("u_lira", "rmia")}
+    assert f"fine-tuned network ({tuned} after three, {late['u_lira']} after twelve)" in page
+    assert f"the fine-tuned one {late['rmia']})" in page
+    assert f"after as much fine-tuning {late['u_lira']})" in guide
     assert f"finds it ({tuned}), and the students hardly ({found[1]} with noise 1" in guide
     assert f"{found[0.3]} with .3; a retrained network {chance})" in guide
 

@@ -239,11 +239,11 @@ wide.fillna("").reindex(AGAIN, level=1).rename(index=names | DOMAINS)
 #
 # **U-LiRA finds little in a student with a noise of .5 or more.** After three epochs it is .51 with
 # noise of 1, .53 with .5 and .54 with .3 (± .02; a retrained network has .50), after twelve .51,
-# .52 and .56; it finds the fine-tuned network (.76 after three). RMIA sees more: .56 with noise .5
-# after three epochs, .56 with noise .7 after twelve (a retrained network has .49). So of what
-# U-LiRA finds by at most .05 more than in a retrained network, noise .5 is nearest with three
-# epochs (.90), and still far from having learnt its rows; with six it is noise .7 (.88, of its rows
-# .71). With twelve, noise .7 is the first that has learnt them.
+# .52 and .56; it finds the fine-tuned network (.76 after three, .68 after twelve). RMIA sees more:
+# .56 with noise .5 after three epochs, .56 with noise .7 after twelve (a retrained network has .49,
+# the fine-tuned one .72). So of what U-LiRA finds by at most .05 more than in a retrained network,
+# noise .5 is nearest with three epochs (.90), and still far from having learnt its rows; with six
+# it is noise .7 (.88, of its rows .71). With twelve, noise .7 is the first that has learnt them.
 
 hard = read("dial", ["cifar10-small"])
 shown = {
