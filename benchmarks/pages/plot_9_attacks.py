@@ -72,7 +72,8 @@ plt.show()
 # see rows that are made less likely than a network finds that never saw them; U-LiRA sees both. The
 # row of ``Retrain`` says what an attack finds where there is nothing to be found. *Or retrained* is
 # U-LiRA's AUC for another question, on the rows to forget: was this network unlearned, or retrained
-# (8 networks of each; empty where it was not asked)?
+# (8 networks of each, on one split; empty where it was not asked)? In brackets after U-LiRA are the
+# ends of the lines above.
 
 figures = ["relative_js_distance", "retain_accuracy", "cost"]
 joined = attacks.merge(

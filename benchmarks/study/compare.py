@@ -197,15 +197,17 @@ def goal(summary, attacks):
         if found:
             ours = np.array([found[seed]["u_lira_auc"] for seed in found])
             above = ours - [chance[seed]["u_lira_auc"] for seed in found]  # on the same splits
-            spread = float(above.std(ddof=1)) if len(above) > 1 else ""
-            above = round(float(above.mean()), 6)
-            lost = round(accuracy - row["retain_accuracy"], 6)
-            reached = int(row[FIGURE] <= FAR and above <= allowed and lost <= LOST)
-            figures = float(ours.mean()), above, spread, lost, reached
-            new = found[min(found)]["n_models"], len(found), *figures
-            names = ("n_models", "n_attacked", "u_lira_auc", "u_lira_above", "u_lira_above_sd")
-            names += ("retain_lost", "reached")
-            rows.append(row | dict(zip(names, new)))
+            new = {
+                "n_models": found[min(found)]["n_models"],
+                "n_attacked": len(found),
+                "u_lira_auc": float(ours.mean()),
+                "u_lira_above": round(float(above.mean()), 6),
+                "u_lira_above_sd": float(above.std(ddof=1)) if len(above) > 1 else "",
+                "retain_lost": round(accuracy - row["retain_accuracy"], 6),
+            }
+            is_near, is_kept = row[FIGURE] <= FAR, new["retain_lost"] <= LOST
+            new["reached"] = int(is_near and new["u_lira_above"] <= allowed and is_kept)
+            rows.append(row | new)
     return [{name: row[name] for name in GOAL} for row in rows]
 
 
